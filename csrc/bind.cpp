@@ -1,0 +1,160 @@
+// The module `_core`: a table of contents. The work of a call is in bind_call.hpp.
+#include <pybind11/stl.h>
+
+#include "bind_call.hpp"
+
+namespace fusedrnn {
+namespace {
+
+// Calls body.operator()<T>() for the dtype of `array`.
+template <class Body>
+auto by_dtype(const py::handle& array, Body body) {
+    if (py::isinstance<py::array_t<float, 0>>(array)) return body.template operator()<float>();
+    if (py::isinstance<py::array_t<double, 0>>(array)) return body.template operator()<double>();
+    throw py::value_error("weights: expected arrays of float32 or float64");
+}
+
+py::array pack(const std::string& isa, const std::string& cell, const py::object& w_ih,
+               const py::object& w_hh, const py::object& b_ih, const py::object& b_hh,
+               const py::object& p, bool backward) {
+    return by_dtype(w_ih, [&]<class T>() -> py::array {
+        const Table& table = find_isa(isa);
+        const CellInfo& info = table.info[cell_index(table, cell)];
+        const auto w = py::reinterpret_borrow<py::array>(w_ih);
+        const Index rows = w.ndim() == 2 ? w.shape(0) : 0, hidden = rows / info.x_gates;
+        Pack<T> job{};
+        job.cell = info;
+        const Request request{info, 0, 0, w.ndim() == 2 ? w.shape(1) : 0, hidden, 1, 1, false, false,
+                              static_cast<Index>(sizeof(T))};
+        if (rows % info.x_gates != 0 || !make_layout(request, job.layout))
+            throw py::value_error("w_ih: its shape is not that of a layer of this cell");
+        const bool recurrent = info.h_first < info.gates;
+        job.w_ih = view<T>(w_ih, "w_ih", {rows, job.layout.input});
+        job.w_hh = recurrent ? view<T>(w_hh, "w_hh", {rows, hidden}) : nullptr;
+        job.b_ih = view<T>(b_ih, "b_ih", {rows});
+        job.b_hh = view<T>(b_hh, "b_hh", {rows});
+        job.p = view<T>(p, "p", {info.vectors, hidden});
+        if ((recurrent && job.w_hh == nullptr) || (info.vectors > 0 && job.p == nullptr))
+            throw py::value_error("weights: this cell needs w_hh and, with peepholes, p");
+        const Index items = backward ? job.layout.back_total : job.layout.pack_total;
+        py::array_t<T> out = aligned<T>({items});
+        job.out = out.mutable_data();
+        py::gil_scoped_release free;
+        std::memset(job.out, 0, static_cast<std::size_t>(items) * sizeof(T));
+        (backward ? kernels_of<T>(table).pack_backward : kernels_of<T>(table).pack)(job);
+        return out;
+    });
+}
+
+py::tuple forward(const std::string& isa, const std::string& cell,
+                  const std::vector<py::object>& packs, Index input_size, Index hidden_size,
+                  const py::object& x, const py::object& tokens, const py::object& states,
+                  const py::object& lengths, const py::object& reset, const py::object& initial,
+                  bool save, int num_threads) {
+    return by_dtype(packs.empty() ? x : packs[0], [&]<class T>() {
+        const Job<T> job(isa, cell, packs, input_size, hidden_size, x, tokens, lengths, reset, save,
+                         num_threads);
+        return run_forward(job, packs, states, initial);
+    });
+}
+
+py::tuple backward(const std::string& isa, const std::string& cell,
+                   const std::vector<py::object>& packs, Index input_size, Index hidden_size,
+                   const py::object& x, const py::object& tokens, const py::object& y,
+                   const py::object& states, const py::object& saved, const py::object& dy,
+                   const py::object& dstates, const py::object& lengths, const py::object& reset,
+                   const py::object& initial, bool want_dx, int num_threads) {
+    return by_dtype(packs.empty() ? x : packs[0], [&]<class T>() {
+        const Job<T> job(isa, cell, packs, input_size, hidden_size, x, tokens, lengths, reset, true,
+                         num_threads);
+        return run_backward<T>(job, packs, {y, states, saved, dy, dstates, initial, want_dx});
+    });
+}
+
+// An element-wise function of math.hpp, under flush-to-zero as in a kernel.
+template <class Choose>
+py::array map_function(const std::string& isa, const py::object& x, Choose choose) {
+    return by_dtype(x, [&]<class T>() -> py::array {
+        const Index n = py::reinterpret_borrow<py::array>(x).size();
+        py::array_t<T> out = empty<T>({n});
+        struct Context {
+            void (*fn)(const T*, T*, Index);
+            const T* from;
+            T* to;
+            Index n;
+        } context{choose(kernels_of<T>(find_isa(isa)).math), view<T>(x, "x", {n}), out.mutable_data(), n};
+        Barrier none{};
+        run([](void* c, int, int) {
+                const auto& job = *static_cast<Context*>(c);
+                job.fn(job.from, job.to, job.n);
+            },
+            &context, 1, none);
+        return out;
+    });
+}
+
+py::dict cells() {
+    py::dict out;
+    const Table& table = *isas().front().table;
+    for (int i = 0; i < table.cells; ++i) {
+        const CellInfo& c = table.info[i];
+        py::dict cell;
+        cell["gates"] = c.gates;
+        cell["x_gates"] = c.x_gates;
+        cell["h_first"] = c.h_first;
+        cell["late"] = c.late;
+        cell["states"] = c.states;
+        cell["vectors"] = c.vectors;
+        out[c.name] = cell;
+    }
+    return out;
+}
+
+py::list list_isas() {
+    py::list out;
+    for (const Isa& isa : isas())
+        out.append(py::make_tuple(isa.table->isa, isa.supported, isa.table->vector_bytes));
+    return out;
+}
+
+py::dict build() {
+    py::dict out;
+    out["compiler"] = FUSEDRNN_COMPILER;
+    out["compiler_version"] = FUSEDRNN_COMPILER_VERSION;
+    out["flags"] = FUSEDRNN_FLAGS;
+    out["openmp"] = has_openmp();
+    return out;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+    m.doc() = "Kernels of fusedrnn. Private: use the functions of the package.";
+    m.def("version", [] { return FUSEDRNN_VERSION; });
+    m.def("build", build);
+    m.def("cells", cells);
+    m.def("isas", list_isas);
+    m.def("default_isa", [] { return std::string(default_isa().isa); });
+    m.def("default_threads", default_threads);
+    m.def("pack", [](const std::string& isa, const std::string& cell, const py::object& w_ih,
+                     const py::object& w_hh, const py::object& b_ih, const py::object& b_hh,
+                     const py::object& p) { return pack(isa, cell, w_ih, w_hh, b_ih, b_hh, p, false); });
+    m.def("pack_backward",
+          [](const std::string& isa, const std::string& cell, const py::object& w_ih,
+             const py::object& w_hh, const py::object& p) {
+              return pack(isa, cell, w_ih, w_hh, py::none(), py::none(), p, true);
+          });
+    m.def("forward", forward);
+    m.def("backward", backward);
+    m.def("exp", [](const std::string& isa, const py::object& x) {
+        return map_function(isa, x, [](const auto& f) { return f.exp; });
+    });
+    m.def("sigmoid", [](const std::string& isa, const py::object& x) {
+        return map_function(isa, x, [](const auto& f) { return f.sigmoid; });
+    });
+    m.def("tanh", [](const std::string& isa, const py::object& x) {
+        return map_function(isa, x, [](const auto& f) { return f.tanh; });
+    });
+}
+
+}  // namespace fusedrnn

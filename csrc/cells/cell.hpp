@@ -1,0 +1,44 @@
+// What a cell is: two pure functions on SIMD lanes and a handful of integers.
+//
+// Slots are the pre-activations of one hidden unit. Two windows of them receive products:
+//
+//     slot      0 ........ h_first ........ x_gates ........ gates-late .. gates
+//     W x       [---------------------------)
+//     R h                  [--------------------------------)
+//     R gate(h)                                              [-----------)
+//
+// A slot in both windows is one chain of fma: bias, x by rising index, then h by rising index.
+// Slot s takes row block (s - h_first) mod x_gates of the weights as the API has them.
+#pragma once
+
+#include <concepts>
+
+#include "../kernels.hpp"
+#include "../simd.hpp"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+// A cell C has
+//   static constexpr CellInfo kInfo;
+//   template <class V> static void forward(V (&a)[gates], V (&s)[states], const V* p);
+//       a: pre-activations in, activated out; s: previous states in, new out; p: per-unit vectors
+//   template <class V> static void backward(const V (&a)[gates], const V (&prev)[states],
+//           const V (&next)[states], V (&ds)[states], V (&da)[gates], const V* p);
+//       pure; ds: gradient of the new states in, pointwise part of the previous ones' out
+//   where vectors > 0
+//     template <class V> static void vector_terms(const V (&da)[gates], const V (&prev)[states],
+//             const V (&next)[states], V (&sum)[vectors]);       sum += d p of this row, by fma
+//   where late > 0
+//     template <class V> static V gate(V (&a)[gates], V h);       activates the early slots
+//     template <class V> static void gate_backward(const V (&a)[gates], V h, V du,
+//             V (&ds)[states], V (&da)[gates]);                   da of the early slots, ds += ...
+template <class C>
+concept Cell = requires {
+    { C::kInfo } -> std::convertible_to<const CellInfo&>;
+    requires C::kInfo.gates >= 1 && C::kInfo.gates <= kMaxGates;
+    requires C::kInfo.states >= 1 && C::kInfo.states <= kMaxStates;
+    requires C::kInfo.x_gates + C::kInfo.h_first == C::kInfo.gates || C::kInfo.h_first == C::kInfo.gates;
+    requires C::kInfo.h_first + C::kInfo.late <= C::kInfo.gates;
+};
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

@@ -1,0 +1,178 @@
+// The contract between the two houses: plain data and the kernel table, no functions.
+//
+// The outer house (bind, layout, team, dispatch) fills these structs; the inner house (one copy per
+// ISA) reads them. Every pointer carries its shape in brackets, rightmost index fastest, its role,
+// and what it may alias. `block` is 64 bytes of units: 16 float32 or 8 float64, on every ISA.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace fusedrnn {
+
+using Index = std::int64_t;
+
+inline constexpr Index kBlockBytes = 64;
+inline constexpr int kMaxStates = 2;
+inline constexpr int kMaxDirections = 2;
+inline constexpr int kMaxGates = 4;
+// Rows that one partial sum of a weight gradient covers (CONTRACT.md 7.1).
+inline constexpr Index kPartialRows = 512;
+// Rows that share a panel buffer in L1, and the vectors of a panel.
+inline constexpr Index kGroupRows = 60;
+inline constexpr Index kPanelVectors = 4;
+
+// What the driver knows of a cell: see cells/cell.hpp for the slot picture.
+struct CellInfo {
+    const char* name;
+    int gates, x_gates, h_first, late, states, vectors;
+};
+
+// Sizes and offsets of one call, in elements of T; computed once by layout.cpp.
+struct Layout {
+    Index steps, batch, input, hidden;  // T, B, I, H
+    int directions;
+    Index padded;        // hidden rounded up to whole blocks
+    Index state_row;     // row stride of scratch states: padded + a block, against cache-set conflicts
+    Index gate_row;      // padded * gates
+    Index saved_row;     // padded * slots, slots = gates + states - 1
+    Index block_steps;   // steps whose x-projection is computed at once; 0: W x inside the step
+    Index partial_steps; // S = max(1, 512 / B): steps whose weight gradients form a partial sum
+    // forward pack: chain starts, per-unit vectors, panels of W, R and the late slots of R
+    Index pack_bias, pack_vectors, pack_x, pack_h, pack_late, pack_total;
+    // backward pack: per-unit vectors, panels of R^T, late R^T and W^T
+    Index back_vectors, back_h, back_late, back_x, back_total;
+    // forward scratch of a direction; gather is one row block per thread
+    Index fwd_h, fwd_u, fwd_c, fwd_gates, fwd_gather, fwd_gather_thread, fwd_total;
+    // backward scratch, used by one direction after the other
+    Index bwd_dh, bwd_dc, bwd_da, bwd_x, bwd_x_row, bwd_u, bwd_u_row, bwd_late, bwd_panel,
+        bwd_panel_thread, bwd_dw, bwd_dr, bwd_db, bwd_dp, bwd_total;
+};
+
+// Which rows live at walk step s. Rank r is a row's place in the order of falling length; the rows
+// of walk step s are the ranks [0, live[s]). All four arrays are null when every length is T.
+struct Schedule {
+    const Index* row;     // [B] rank -> batch index
+    const Index* length;  // [B] by rank
+    const Index* live;    // [T + 1], live[T] = 0
+    const Index* start;   // [T + 1] sum of live[0..s)
+    const std::uint8_t* reset;  // [T][B] by strides, nonzero cuts the link t-1 -> t; null: never
+    Index reset_step, reset_row;
+};
+
+// The team's barrier, called by every thread of the team; null when there is one thread.
+struct Barrier {
+    void (*wait)(void* self);
+    void* self;
+};
+
+enum class Split : int { kRows = 0, kUnits = 1 };
+
+// What both walks read.
+template <class T>
+struct Call {
+    Layout layout;
+    Schedule schedule;
+    Barrier barrier;
+    Split split;
+    const T* x;             // [T][B][I] by strides (I contiguous); null for token input
+    Index x_step, x_row;
+    const Index* tokens;    // [T][B] contiguous, 0 <= id < I; null for dense input
+    Index y_step, y_row;    // strides of y and dy [T][B][D*H]; direction d owns [d*H, (d+1)*H)
+};
+
+template <class T>
+struct ForwardDirection {
+    const T* pack;                         // forward pack, 64-byte aligned
+    const T* state_in[kMaxStates];         // [B][H] h0, c0; null: zeros
+    const T* initial[kMaxStates];          // [B][H] the state after a reset; null: zeros
+    T* state_out[kMaxStates];              // [B][H] h_n, c_n
+    T* saved;                              // [T][B][H/block][slot][block], or null; 64-byte aligned
+    T* scratch;                            // [fwd_total], lives from slice to slice
+};
+
+template <class T>
+struct Forward : Call<T> {
+    ForwardDirection<T> direction[kMaxDirections];
+    T* y;                  // out, written for live steps only
+    Index begin, end;      // walk steps of this slice; state lives in scratch between slices
+};
+
+template <class T>
+struct BackwardDirection {
+    const T* pack;                         // backward pack
+    const T* state_in[kMaxStates];         // as in the forward call
+    const T* initial[kMaxStates];
+    const T* saved;                        // read only
+    const T* dstate_out[kMaxStates];       // [B][H] d h_n, d c_n; null: zeros
+    T* dstate_in[kMaxStates];              // out: d h0, d c0
+    T* dw;                                 // out: [n*H][I], rows as the API has them
+    T* dr;                                 // out: [n*H][H]; null where the cell has no recurrent slots
+    T* db_x;                               // out: [n*H] gradient of b_ih
+    T* db_h;                               // out: [n*H] gradient of b_hh; null as dr is
+    T* dp;                                 // out: [vectors][H]
+    T* scratch;                            // [bwd_total]
+    bool add_dx;                           // dx += (second direction) instead of dx =
+};
+
+// A backward call walks the blocks of partial_steps from the last to the first; in each kSteps
+// (pointwise gradients and dh, slices of steps) and then kProducts (dW, dR, db, dx of the block);
+// kFinish once per direction (dh0, totals out).
+enum class Stage : int { kSteps, kProducts, kFinish };
+
+template <class T>
+struct Backward : Call<T> {
+    BackwardDirection<T> direction[kMaxDirections];
+    const T* y;            // what the forward returned
+    const T* dy;           // strides as y; null: zeros
+    T* dx;                 // out, [T][B][I] contiguous; null: not wanted or token input
+    Stage stage;
+    int which;             // direction of this slice
+    Index block;           // first walk step of the current block of partial_steps
+    Index begin, end;      // kSteps: walk steps [begin, end), walked downwards
+};
+
+template <class T>
+struct Pack {
+    CellInfo cell;
+    Layout layout;
+    const T* w_ih;         // [n*H][I], rows gate-major
+    const T* w_hh;         // [n*H][H] or null
+    const T* b_ih;         // [n*H] or null
+    const T* b_hh;         // [n*H] or null
+    const T* p;            // [vectors][H] or null
+    T* out;                // [pack_total] or [back_total], 64-byte aligned, zeroed
+};
+
+template <class T>
+struct CellKernels {
+    void (*forward)(void* call, int thread, int threads);   // call: Forward<T>*
+    void (*backward)(void* call, int thread, int threads);  // call: Backward<T>*
+};
+
+// Element-wise functions of math.hpp over n contiguous elements, for tests.
+template <class T>
+struct MathKernels {
+    void (*exp)(const T* x, T* y, Index n);
+    void (*sigmoid)(const T* x, T* y, Index n);
+    void (*tanh)(const T* x, T* y, Index n);
+};
+
+template <class T>
+struct Kernels {
+    const CellKernels<T>* cells;           // [Table::cells]
+    void (*pack)(const Pack<T>& job);
+    void (*pack_backward)(const Pack<T>& job);
+    MathKernels<T> math;
+};
+
+struct Table {
+    const char* isa;
+    int vector_bytes;
+    int cells;
+    const CellInfo* info;  // [cells]
+    Kernels<float> f32;
+    Kernels<double> f64;
+};
+
+}  // namespace fusedrnn

@@ -1,0 +1,163 @@
+#include "layout.hpp"
+
+#include <algorithm>
+
+namespace fusedrnn {
+namespace {
+
+// 64-bit arithmetic that remembers whether anything overflowed.
+class Checked {
+  public:
+    Index mul(Index a, Index b) {
+        Index c = 0;
+        ok_ = !__builtin_mul_overflow(a, b, &c) && ok_;
+        return ok_ ? c : 0;
+    }
+    Index add(Index a, Index b) {
+        Index c = 0;
+        ok_ = !__builtin_add_overflow(a, b, &c) && ok_;
+        return ok_ ? c : 0;
+    }
+    Index round_up(Index n, Index to) { return mul(add(n, to - 1) / to, to); }
+    bool ok(Index bytes_per_item, Index items) {
+        mul(bytes_per_item, items);
+        return ok_;
+    }
+
+  private:
+    bool ok_ = true;
+};
+
+// Hands out consecutive regions, each a multiple of a 64-byte block.
+class Regions {
+  public:
+    Regions(Checked& n, Index block) : n_(n), block_(block) {}
+    Index take(Index rows, Index row) {
+        const Index at = total_;
+        total_ = n_.add(total_, n_.round_up(n_.mul(rows, row), block_));
+        return at;
+    }
+    Index total() const { return total_; }
+
+  private:
+    Checked& n_;
+    Index block_, total_ = 0;
+};
+
+// The projection of a block of steps stays in L2 until the steps read it.
+constexpr Index kProjectedBytes = 512 * 1024;
+// Below this, W and R stay in L2 together and the step reads x itself, which saves a round trip.
+constexpr Index kMergedBytes = 640 * 1024;
+constexpr Index kMergedRows = 6;
+
+}  // namespace
+
+bool make_layout(const Request& call, Layout& out) {
+    Checked n;
+    const Index block = kBlockBytes / call.item;
+    const CellInfo& cell = call.cell;
+    const Index T = call.steps, B = call.batch, I = call.input, H = call.hidden;
+    if (T < 0 || B < 0 || I < 0 || H <= 0) return false;
+    const int early = cell.gates - cell.late;
+    const Index recurrent = cell.h_first < cell.gates ? early - cell.h_first : 0;
+
+    out = Layout{};
+    out.steps = T;
+    out.batch = B;
+    out.input = I;
+    out.hidden = H;
+    out.directions = call.directions;
+    out.padded = n.round_up(H, block);
+    out.state_row = n.add(out.padded, block);
+    out.gate_row = n.mul(out.padded, cell.gates);
+    out.saved_row = n.mul(out.padded, cell.gates + cell.states - 1);
+    out.partial_steps = std::max<Index>(1, kPartialRows / std::max<Index>(1, B));
+
+    const Index step_bytes = n.mul(n.mul(B, out.gate_row), call.item);
+    const Index weight_bytes = n.mul(n.mul(out.gate_row, n.add(I, H)), call.item);
+    const bool merged = T == 1 || (B >= kMergedRows && weight_bytes <= kMergedBytes);
+    if (!call.tokens && !merged && I > 0)
+        out.block_steps =
+            std::clamp<Index>(kProjectedBytes / std::max<Index>(1, step_bytes), 1, std::max<Index>(1, T));
+
+    Regions pack(n, block);
+    out.pack_bias = pack.take(out.padded, cell.gates);
+    out.pack_vectors = pack.take(out.padded, cell.vectors);
+    out.pack_x = pack.take(n.mul(out.padded, cell.x_gates), I);
+    out.pack_h = pack.take(n.mul(out.padded, recurrent), H);
+    out.pack_late = pack.take(n.mul(out.padded, cell.late), H);
+    out.pack_total = pack.total();
+
+    Regions back(n, block);
+    out.back_vectors = back.take(out.padded, cell.vectors);
+    out.back_h = back.take(n.mul(out.padded, recurrent), H);
+    out.back_late = back.take(n.mul(out.padded, cell.late), H);
+    out.back_x = back.take(n.mul(n.round_up(I, block), cell.x_gates), H);
+    out.back_total = back.total();
+
+    Regions fwd(n, block);
+    out.fwd_h = fwd.take(n.mul(B, 2), out.state_row);
+    out.fwd_u = fwd.take(cell.late > 0 ? B : 0, out.state_row);
+    out.fwd_c = fwd.take(cell.states > 1 ? B : 0, out.state_row);
+    out.fwd_gates = fwd.take(
+        call.save ? 0 : n.mul(B, std::max<Index>(out.block_steps, cell.late > 0 ? 1 : 0)), out.gate_row);
+    out.fwd_gather_thread = n.round_up(n.mul(kGroupRows, I), block);
+    out.fwd_gather = fwd.take(call.threads, out.fwd_gather_thread);
+    out.fwd_total = fwd.total();
+
+    Regions bwd(n, block);
+    const Index rows = n.mul(B, std::min(out.partial_steps, std::max<Index>(1, T)));
+    out.bwd_dh = bwd.take(B, out.state_row);
+    out.bwd_dc = bwd.take(cell.states > 1 ? B : 0, out.state_row);
+    out.bwd_da = bwd.take(n.add(B, rows), out.gate_row);
+    out.bwd_x_row = n.add(n.round_up(I, block), block);
+    out.bwd_x = bwd.take(call.tokens ? 0 : rows, out.bwd_x_row);
+    out.bwd_u_row = out.state_row;
+    out.bwd_u = bwd.take(recurrent > 0 ? rows : 0, out.bwd_u_row);
+    out.bwd_late = bwd.take(cell.late > 0 ? rows : 0, out.bwd_u_row);
+    out.bwd_panel_thread = n.mul(n.mul(kPartialRows, kPanelVectors), block);
+    out.bwd_panel = bwd.take(call.threads, out.bwd_panel_thread);
+    out.bwd_dw = bwd.take(n.mul(out.padded, cell.x_gates), I);
+    out.bwd_dr = bwd.take(n.mul(out.padded, recurrent + cell.late), H);
+    out.bwd_db = bwd.take(out.padded, cell.gates);
+    out.bwd_dp = bwd.take(out.padded, cell.vectors);
+    out.bwd_total = bwd.total();
+
+    const Index saved = n.mul(n.mul(n.mul(T, B), out.saved_row), call.directions);
+    const Index arrays = n.add(n.mul(n.mul(T, B), n.add(I, n.mul(call.directions, H))), saved);
+    for (const Index items : {out.pack_total, out.back_total, out.fwd_total, out.bwd_total, arrays})
+        if (!n.ok(call.item, items)) return false;
+    return true;
+}
+
+double step_flops(const Request& call) {
+    const CellInfo& cell = call.cell;
+    return 2.0 * static_cast<double>(call.batch) * static_cast<double>(call.hidden) *
+           (static_cast<double>(cell.x_gates) * static_cast<double>(call.tokens ? 0 : call.input) +
+            static_cast<double>(cell.gates - cell.h_first) * static_cast<double>(call.hidden));
+}
+
+double total_flops(const Request& call) {
+    return step_flops(call) * static_cast<double>(call.steps) * call.directions;
+}
+
+Plan plan_threads(const Request& call, int most) {
+    // A region costs about a microsecond to open, a barrier a few tenths.
+    constexpr double kRegionFlops = 1e6, kBarrierFlops = 3e5;
+    constexpr Index kRowsPerThread = 6;
+    const bool recurrent = call.cell.h_first < call.cell.gates;
+    const Index rows = call.batch / kRowsPerThread;
+    const double share = total_flops(call) / kRegionFlops;
+    int threads = std::max(1, std::min(most, share < most ? static_cast<int>(share) : most));
+    if (threads == 1) return {1, Split::kRows};
+    if (rows >= threads || !recurrent)
+        return {static_cast<int>(std::min<Index>(threads, std::max<Index>(1, rows))), Split::kRows};
+    const double per_step = step_flops(call) / kBarrierFlops;
+    const Index block = kBlockBytes / call.item;
+    const Index panels = (call.hidden + block - 1) / block;
+    threads = static_cast<int>(std::min<Index>(threads, panels));
+    if (per_step < threads) threads = std::max(1, static_cast<int>(per_step));
+    return {threads, Split::kUnits};
+}
+
+}  // namespace fusedrnn

@@ -1,0 +1,33 @@
+// Sizes and offsets of one call, and how many threads it is worth.
+#pragma once
+
+#include "kernels.hpp"
+
+namespace fusedrnn {
+
+struct Request {
+    CellInfo cell;
+    Index steps, batch, input, hidden;
+    int directions;
+    int threads;
+    bool save;        // gates go to `saved`, not to scratch
+    bool tokens;      // integer input: W x is a gather, done inside the step
+    Index item;       // bytes of a number
+};
+
+// Fills `out`; false where a size does not fit 63 bits (or is negative).
+bool make_layout(const Request& call, Layout& out);
+
+// Floating-point operations of one walk step of the recurrence and of the whole forward pass.
+double step_flops(const Request& call);
+double total_flops(const Request& call);
+
+struct Plan {
+    int threads;
+    Split split;
+};
+
+// Threads that pay for this call, at most `most`, and what they divide.
+Plan plan_threads(const Request& call, int most);
+
+}  // namespace fusedrnn

@@ -1,0 +1,331 @@
+// Walks time: per step and phase a product from packed panels, then the cell as a row-wise epilogue
+// on the sums while they are in L1.
+#pragma once
+
+#include "../cells/cell.hpp"
+#include "rows.hpp"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+template <Cell C, class T>
+class ForwardScan {
+    using V = vec<T>;
+    static constexpr CellInfo kCell = C::kInfo;
+    static constexpr int G = kCell.gates, XG = kCell.x_gates, HF = kCell.h_first;
+    static constexpr int kEarly = G - kCell.late, kStates = kCell.states;
+    static constexpr int kUnits = panel_units(kCell);
+    static constexpr Index L = kLanes<T>;
+    static constexpr bool kLate = kCell.late > 0;
+
+  public:
+    ForwardScan(const Forward<T>& call, int direction, int thread, int threads)
+        : call_(call),
+          at_(call.layout),
+          dir_(call.direction[direction]),
+          rows_(call, direction),
+          by_units_(call.split == Split::kUnits),
+          row_(at_.batch, by_units_ ? 0 : thread, by_units_ ? 1 : threads),
+          panel_((vectors_of<T>(at_.hidden) + kUnits - 1) / kUnits, by_units_ ? thread : 0,
+                 by_units_ ? threads : 1),
+          first_unit_(panel_.begin * kUnits * L),
+          last_unit_(least(panel_.end * kUnits * L, vectors_of<T>(at_.hidden) * L)),
+          y_(call.y + direction * at_.hidden),
+          gather_(dir_.scratch + at_.fwd_gather + thread * at_.fwd_gather_thread),
+          slots_(dir_.saved != nullptr ? G + kStates - 1 : G) {}
+
+    void run() {
+        if (call_.begin == 0) enter();
+        const Index block = at_.block_steps > 0 ? at_.block_steps : 1;
+        for (Index s = call_.begin; s < call_.end; s += block) {
+            block_ = s;
+            const Index end = least(s + block, call_.end);
+            if (at_.block_steps > 0) project(s, end);
+            for (Index i = s; i < end; ++i) step(i);
+        }
+        if (call_.end == at_.steps) leave();
+    }
+
+  private:
+    static Index least(Index a, Index b) { return a < b ? a : b; }
+
+    T* h(Index s, Index r) const {
+        return dir_.scratch + at_.fwd_h + ((s & 1) * at_.batch + r) * at_.state_row;
+    }
+    T* u(Index r) const { return dir_.scratch + at_.fwd_u + r * at_.state_row; }
+    T* c(Index r) const { return dir_.scratch + at_.fwd_c + r * at_.state_row; }
+    T* gates(Index s, Index r) const {
+        if (dir_.saved != nullptr) return dir_.saved + rows_.saved(s, r);
+        return dir_.scratch + at_.fwd_gates + ((s - block_) * at_.batch + r) * at_.gate_row;
+    }
+
+    void wait() const {
+        if (by_units_ && call_.barrier.wait != nullptr) call_.barrier.wait(call_.barrier.self);
+    }
+
+    // Loads this thread's part of the state that enters walk step 0.
+    void enter() {
+        for (Index r = row_.begin; r < row_.end; ++r) {
+            const bool cut = rows_.live(0) > r && rows_.cut(0, r);
+            for (int k = 0; k < kStates; ++k) {
+                const T* from = cut ? dir_.initial[k] : dir_.state_in[k];
+                T* to = k == 0 ? h(0, r) : c(r);
+                for (Index unit = first_unit_; unit < last_unit_; ++unit)
+                    to[unit] = from != nullptr && unit < at_.hidden
+                                   ? from[rows_.batch(r) * at_.hidden + unit]
+                                   : T(0);
+            }
+        }
+        wait();
+    }
+
+    void leave() {
+        const Index end = least(last_unit_, at_.hidden);
+        for (Index r = row_.begin; r < row_.end; ++r)
+            for (int k = 0; k < kStates; ++k) {
+                const T* from = k == 0 ? h(rows_.length(r), r) : c(r);
+                T* to = dir_.state_out[k] + rows_.batch(r) * at_.hidden;
+                for (Index unit = first_unit_; unit < end; ++unit) to[unit] = from[unit];
+            }
+    }
+
+    // x of consecutive (step, rank) pairs as one operand: in place where its rows are evenly
+    // spaced, else gathered.
+    Operand<T> inputs(Cursor<T> from, Index n) const {
+        const bool whole = row_.begin == 0 && row_.end == at_.batch;
+        const Index last = from.r + n;
+        if (rows_.dense() && (last <= row_.end || at_.batch == 1 ||
+                              (whole && call_.x_step == at_.batch * call_.x_row &&
+                               rows_.time(1, 0) > rows_.time(0, 0)))) {
+            const Index by = rows_.time(1, 0) - rows_.time(0, 0);
+            const Index row = at_.batch == 1 ? by * call_.x_step : call_.x_row;
+            return {rows_.x(from.s, from.r), row, 1, at_.input};
+        }
+        for (Index q = 0; q < n; ++q, from.next())
+            copy(rows_.x(from.s, from.r), gather_ + q * at_.input, at_.input);
+        return {gather_, at_.input, 1, at_.input};
+    }
+
+    // Panel `p` of the buffer: units, row stride and vectors of its slots.
+    Index units_of(Index p) const {
+        return least(kUnits, vectors_of<T>(at_.hidden) - p * kUnits);
+    }
+
+    void start_from_bias(T* acc, Index p, Index n) const {
+        const Index width = units_of(p) * G * L;
+        const T* bias = dir_.pack + at_.pack_bias + p * kUnits * G * L;
+        for (Index i = 0; i < n; ++i)
+            for (Index v = 0; v < width; v += L) store(acc + i * width + v, load(bias + v));
+    }
+
+    // One token's row of W^T stands for the product with a one-hot vector.
+    void add_token(T* acc, Index p, Index token) const {
+        const Index n = units_of(p);
+        const T* w = dir_.pack + at_.pack_x + (p * kUnits * at_.input + token * n) * XG * L;
+        for (Index u = 0; u < n; ++u)
+            for (Index v = 0; v < XG; ++v) {
+                T* a = acc + (u * G + v) * L;
+                store(a, load(a) + load(w + (u * XG + v) * L));
+            }
+    }
+
+    void start_from_gates(T* acc, Index p, const Cursor<T>& from, Index n) const {
+        const Index units = units_of(p);
+        for (Index i = 0; i < n; ++i) {
+            const T* g = gates(from.s, from.r + i);
+            for (Index u = 0; u < units; ++u)
+                for (int s = 0; s < G; ++s)
+                    store(acc + ((i * units + u) * G + s) * L,
+                          load(g + slot_at<T>((p * kUnits + u) * L, s, slots_)));
+        }
+    }
+
+    // acc += operand times the slots [s0, s1) of `few` panels from p on.
+    void multiply(T* acc, Index p, Index few, Index n, const Operand<T>& a, Index pack, int s0,
+                  int s1, Index depth) const {
+        const Index units = units_of(p), width = units * G * L, wide = units * (s1 - s0);
+        const Panels<T> w{dir_.pack + pack + p * kUnits * (s1 - s0) * L * depth, wide * L,
+                          kUnits * (s1 - s0) * L * depth};
+        product(n, static_cast<int>(wide), static_cast<int>(few), {acc + s0 * L, width, n * width},
+                a, w);
+    }
+
+    // Calls body(acc, p, n_panels, cursor, rows) over this thread's panels for rows [ra, ra + n).
+    template <class Body>
+    void each_panel(Index n, Body body) const {
+        alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
+        const Index all = vectors_of<T>(at_.hidden);
+        for (Index p = panel_.begin; p < panel_.end;) {
+            Index few = n <= kFewRows ? least(kFewPanels, panel_.end - p) : 1;
+            if (few > 1 && (p + few) * kUnits > all) --few;  // a narrower last panel goes alone
+            body(acc, p, few);
+            p += few;
+        }
+    }
+
+    // Chain starts and W x of the steps [s, end), left in the gates of each row.
+    void project(Index s, Index end) {
+        Index left = 0;
+        for (Index i = s; i < end; ++i) left += most(rows_.live(i));
+        for (Cursor<T> from(rows_, s, row_.begin, row_.end, 1); left > 0;) {
+            const Index groups = (left + kGroupRows - 1) / kGroupRows;
+            const Index n = (left + groups - 1) / groups;
+            const Operand<T> a = inputs(from, n);
+            each_panel(n, [&](T* acc, Index p, Index few) {
+                const Index width = units_of(p) * G * L;
+                for (Index j = 0; j < few; ++j) start_from_bias(acc + j * n * width, p + j, n);
+                multiply(acc, p, few, n, a, at_.pack_x, 0, XG, at_.input);
+                for (Index j = 0; j < few; ++j) {
+                    Cursor<T> to(from);
+                    for (Index i = 0; i < n; ++i, to.next())
+                        keep(acc + (j * n + i) * width, p + j, gates(to.s, to.r));
+                }
+            });
+            for (Index i = 0; i < n; ++i) from.next();
+            left -= n;
+        }
+    }
+
+    Index most(Index live) const {
+        const Index end = least(row_.end, live);
+        return end > row_.begin ? end - row_.begin : 0;
+    }
+
+    void keep(const T* acc, Index p, T* to) const {
+        for (Index u = 0; u < units_of(p); ++u)
+            for (int s = 0; s < G; ++s)
+                store(to + slot_at<T>((p * kUnits + u) * L, s, slots_), load(acc + (u * G + s) * L));
+    }
+
+    // Splits this thread's live rows of step s evenly into groups: body(first rank, rows).
+    template <class Body>
+    void each_group(Index s, Body body) const {
+        Index left = most(rows_.live(s)), r = row_.begin;
+        for (Index groups = (left + kGroupRows - 1) / kGroupRows; groups > 0; --groups) {
+            const Index n = (left + groups - 1) / groups;
+            body(r, n);
+            r += n;
+            left -= n;
+        }
+    }
+
+    void step(Index s) {
+        each_group(s, [&](Index r, Index n) { first_phase(s, r, n); });
+        if constexpr (kLate) {
+            wait();
+            each_group(s, [&](Index r, Index n) { late_phase(s, r, n); });
+        }
+        if constexpr (recurrent(kCell)) wait();
+    }
+
+    void first_phase(Index s, Index r, Index n) {
+        const Cursor<T> from(rows_, s, r, row_.end, 1);
+        const bool projected = at_.block_steps > 0, dense = call_.tokens == nullptr;
+        const Operand<T> x = projected || !dense ? Operand<T>{} : inputs(from, n);
+        const Operand<T> a{h(s, r), at_.state_row, 1, at_.hidden};
+        each_panel(n, [&](T* acc, Index p, Index few) {
+            const Index width = units_of(p) * G * L;
+            for (Index j = 0; j < few; ++j) {
+                T* to = acc + j * n * width;
+                if (projected) {
+                    start_from_gates(to, p + j, from, n);
+                    continue;
+                }
+                start_from_bias(to, p + j, n);
+                for (Index i = 0; !dense && i < n; ++i)
+                    add_token(to + i * width, p + j, rows_.token(s, r + i));
+            }
+            if (!projected && dense) multiply(acc, p, few, n, x, at_.pack_x, 0, XG, at_.input);
+            if constexpr (recurrent(kCell))
+                multiply(acc, p, few, n, a, at_.pack_h, HF, kEarly, at_.hidden);
+            for (Index j = 0; j < few; ++j)
+                for (Index i = 0; i < n; ++i) {
+                    const T* row = acc + (j * n + i) * width;
+                    if constexpr (kLate)
+                        gate(s, r + i, p + j, row);
+                    else
+                        finish(s, r + i, p + j, row);
+                }
+        });
+    }
+
+    // Slots from kEarly on see R u, u = gate(h) of the first phase.
+    void late_phase(Index s, Index r, Index n) {
+        if constexpr (kLate) {
+            const Cursor<T> from(rows_, s, r, row_.end, 1);
+            const Operand<T> a{u(r), at_.state_row, 1, at_.hidden};
+            each_panel(n, [&](T* acc, Index p, Index few) {
+                const Index width = units_of(p) * G * L;
+                for (Index j = 0; j < few; ++j) start_from_gates(acc + j * n * width, p + j, from, n);
+                multiply(acc, p, few, n, a, at_.pack_late, kEarly, G, at_.hidden);
+                for (Index j = 0; j < few; ++j)
+                    for (Index i = 0; i < n; ++i)
+                        finish(s, r + i, p + j, acc + (j * n + i) * width);
+            });
+        }
+    }
+
+    void gate(Index s, Index r, Index p, const T* acc) const {
+        T* to = gates(s, r);
+        for (Index i = 0; i < units_of(p); ++i) {
+            const Index unit = (p * kUnits + i) * L;
+            V a[G];
+            for (int k = 0; k < G; ++k) a[k] = load(acc + (i * G + k) * L);
+            store(u(r) + unit, C::gate(a, load(h(s, r) + unit)));
+            for (int k = 0; k < G; ++k) store(to + slot_at<T>(unit, k, slots_), a[k]);
+        }
+    }
+
+    // The epilogue: activations, state update, and everything this step leaves behind.
+    void finish(Index s, Index r, Index p, const T* acc) const {
+        const bool last = s + 1 >= rows_.length(r);
+        const bool cut = !last && rows_.cut(s + 1, r);
+        const Index batch = rows_.batch(r) * at_.hidden;
+        const T *now = h(s, r);
+        T *next = h(s + 1, r), *cell = c(r), *y = y_ + rows_.y(s, r);
+        T* saved = dir_.saved != nullptr ? gates(s, r) : nullptr;
+        for (Index i = 0; i < units_of(p); ++i) {
+            const Index unit = (p * kUnits + i) * L;
+            const int real = static_cast<int>(least(L, at_.hidden - unit));
+            V a[G], state[kStates], par[kCell.vectors > 0 ? kCell.vectors : 1];
+            for (int k = 0; k < G; ++k) a[k] = load(acc + (i * G + k) * L);
+            for (int k = 0; k < kCell.vectors; ++k)
+                par[k] = load(dir_.pack + at_.pack_vectors + k * at_.padded + unit);
+            state[0] = load(now + unit);
+            if constexpr (kStates > 1) state[1] = load(cell + unit);
+            C::forward(a, state, par);
+            if (saved != nullptr) {
+                for (int k = 0; k < G; ++k) store(saved + slot_at<T>(unit, k, slots_), a[k]);
+                if constexpr (kStates > 1) store(saved + slot_at<T>(unit, G, slots_), state[1]);
+            }
+            put(y + unit, state[0], real);
+            if (cut)
+                for (int k = 0; k < kStates; ++k)
+                    state[k] = dir_.initial[k] == nullptr
+                                   ? V{}
+                                   : load_n(dir_.initial[k] + batch + unit, real);
+            store(next + unit, state[0]);
+            if constexpr (kStates > 1) store(cell + unit, state[1]);
+        }
+    }
+
+    const Forward<T>& call_;
+    const Layout& at_;
+    const ForwardDirection<T>& dir_;
+    const Rows<T> rows_;
+    const bool by_units_;
+    const Share row_, panel_;
+    const Index first_unit_, last_unit_;
+    T* const y_;
+    T* const gather_;
+    const int slots_;
+    Index block_ = 0;
+};
+
+template <Cell C, class T>
+void forward(void* call, int thread, int threads) {
+    const auto& forward = *static_cast<const Forward<T>*>(call);
+    for (int d = 0; d < forward.layout.directions; ++d)
+        ForwardScan<C, T>(forward, d, thread, threads).run();
+}
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

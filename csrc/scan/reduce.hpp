@@ -1,0 +1,269 @@
+// Weight gradients and dx of a block of steps, while its da is in cache. Each partial sum covers
+// partial_steps steps (or 512 rows of a step) in walk order; partials are added in walk order.
+#pragma once
+
+#include "../pack.hpp"
+#include "backward.hpp"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+template <Cell C, class T>
+class Reduce : BackwardView<C, T> {
+    using Base = BackwardView<C, T>;
+    using typename Base::V;
+    using Base::at_, Base::block_end_, Base::call_, Base::da, Base::dir_, Base::G, Base::HF;
+    using Base::kCell, Base::kEarly, Base::kLate, Base::kSlots, Base::kStates, Base::L, Base::least;
+    using Base::multiply, Base::offset_, Base::previous, Base::rows_, Base::XG;
+    static constexpr int kUnits = panel_units(kCell);
+
+  public:
+    Reduce(const Backward<T>& call, int thread, int threads)
+        : Base(call),
+          thread_(thread),
+          threads_(threads),
+          all_(rows_.before(block_end_) - rows_.before(call.block)),
+          panel_((vectors_of<T>(at_.hidden) + kUnits - 1) / kUnits, thread, threads),
+          da_panel_(dir_.scratch + at_.bwd_panel + thread * at_.bwd_panel_thread) {}
+
+    void products() {
+        if (all_ == 0) return;
+        gather();
+        if (call_.barrier.wait != nullptr) call_.barrier.wait(call_.barrier.self);
+        for (Index q = 0; q < all_; q += kPartialRows)
+            for (Index p = panel_.begin; p < panel_.end; ++p)
+                weight_gradients(q, least(kPartialRows, all_ - q), p);
+        if (call_.dx != nullptr) input_gradients();
+        hand_over();
+    }
+
+    // Totals out of their panels.
+    void finish() {
+        T* base = dir_.scratch;
+        const Index hidden = at_.hidden;
+        if (thread_ == 0) {
+            unpack_rows(kCell, hidden, 0, XG, base + at_.bwd_dw, at_.input, dir_.dw);
+            for (Index unit = 0; unit < hidden; ++unit)
+                for (int s = 0; s < G; ++s) {
+                    const Index row = api_rows(kCell, s) * hidden + unit;
+                    const T sum = base[at_.bwd_db + (unit / L * G + s) * L + unit % L];
+                    if (s < XG) dir_.db_x[row] = sum;
+                    if (recurrent(kCell) && s >= HF) dir_.db_h[row] = sum;
+                }
+            for (Index v = 0; v < kCell.vectors; ++v)
+                copy(base + at_.bwd_dp + v * at_.padded, dir_.dp + v * hidden, hidden);
+        }
+        if (recurrent(kCell) && thread_ == threads_ - 1) {
+            const Index early = at_.padded * (kEarly - HF) * hidden;
+            unpack_rows(kCell, hidden, HF, kEarly, base + at_.bwd_dr, hidden, dir_.dr);
+            if (kLate)
+                unpack_rows(kCell, hidden, kEarly, G, base + at_.bwd_dr + early, hidden, dir_.dr);
+        }
+    }
+
+  private:
+    Cursor<T> first(Index r0, Index r1) const {
+        return Cursor<T>(rows_, block_end_ - 1, r0, r1, -1);
+    }
+    Cursor<T> at(Index q) const {
+        Cursor<T> c = first(0, at_.batch);
+        for (; q > 0 && q >= rows_.live(c.s); --c.s) q -= rows_.live(c.s);
+        c.r = q;
+        return c;
+    }
+
+    // x, h and gate(h) of the block as rows in walk order, the operands of dW and dR.
+    void gather() const {
+        const Share share(all_, thread_, threads_);
+        if (share.begin == share.end) return;
+        Cursor<T> c = at(share.begin);
+        for (Index q = share.begin; q < share.end; ++q, c.next()) {
+            if (call_.tokens == nullptr)
+                copy(rows_.x(c.s, c.r), dir_.scratch + at_.bwd_x + q * at_.bwd_x_row, at_.input);
+            if constexpr (recurrent(kCell)) {
+                T* u = dir_.scratch + at_.bwd_u + q * at_.bwd_u_row;
+                T* late = dir_.scratch + at_.bwd_late + q * at_.bwd_u_row;
+                const T* saved = dir_.saved + rows_.saved(c.s, c.r);
+                for (Index unit = 0; unit < at_.hidden; unit += L) {
+                    const int real = static_cast<int>(least(L, at_.hidden - unit));
+                    const V h = previous(0, c.s, c.r, unit, real);
+                    store(u + unit, h);
+                    if constexpr (kLate)  // slot 0 is the gate on h
+                        store(late + unit, load(saved + slot_at<T>(unit, 0, kSlots)) * h);
+                }
+            }
+        }
+    }
+
+    Index units_of(Index p) const { return least(kUnits, vectors_of<T>(at_.hidden) - p * kUnits); }
+
+    // da of panel p, rows [q0, q0 + n) of the block, as a contiguous panel; bias sums on the way.
+    void pack_da(Index q0, Index n, Index p) const {
+        const Index units = units_of(p), width = units * G * L;
+        const T* from = dir_.scratch + at_.bwd_da + (at_.batch + q0) * at_.gate_row;
+        T* total = dir_.scratch + at_.bwd_db + p * kUnits * G * L;
+        for (Index u = 0; u < units; ++u)
+            for (int s = 0; s < G; ++s) {
+                const T* row = from + slot_at<T>((p * kUnits + u) * L, s, G);
+                T* to = da_panel_ + (u * G + s) * L;
+                V sum{};
+                for (Index q = 0; q < n; ++q) {
+                    const V v = load(row + q * at_.gate_row);
+                    store(to + q * width, v);
+                    sum = sum + v;
+                }
+                T* t = total + (u * G + s) * L;
+                store(t, load(t) + sum);
+            }
+    }
+
+    void weight_gradients(Index q0, Index n, Index p) const {
+        pack_da(q0, n, p);
+        T* base = dir_.scratch;
+        if (call_.tokens != nullptr)
+            token_gradients(q0, n, p);
+        else
+            outer(base + at_.bwd_x + q0 * at_.bwd_x_row, at_.bwd_x_row, n, p, 0, XG, at_.input,
+                  base + at_.bwd_dw);
+        if constexpr (recurrent(kCell)) {
+            const Index early = at_.padded * (kEarly - HF) * at_.hidden;
+            outer(base + at_.bwd_u + q0 * at_.bwd_u_row, at_.bwd_u_row, n, p, HF, kEarly, at_.hidden,
+                  base + at_.bwd_dr);
+            if constexpr (kLate)
+                outer(base + at_.bwd_late + q0 * at_.bwd_u_row, at_.bwd_u_row, n, p, kEarly, G,
+                      at_.hidden, base + at_.bwd_dr + early);
+        }
+        if constexpr (kCell.vectors > 0) vector_gradients(q0, n, p);
+    }
+
+    // totals[k] += sum over rows of u[row][k] * da[row], slots [s0, s1) of panel p.
+    void outer(const T* u, Index u_row, Index n, Index p, int s0, int s1, Index columns,
+               T* totals) const {
+        alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
+        const Index units = units_of(p), slots = s1 - s0, wide = units * slots * L;
+        T* total = totals + p * kUnits * slots * L * columns;
+        const Panels<T> w{da_panel_ + s0 * L, units * G * L};
+        Index left = columns, k = 0;
+        for (Index groups = (left + kGroupRows - 1) / kGroupRows; groups > 0; --groups) {
+            const Index rows = (left + groups - 1) / groups;
+            for (Index v = 0; v < rows * wide; v += L) store(acc + v, V{});
+            product<T>(rows, static_cast<int>(units * slots), 1, {acc, wide},
+                       {u + k, 1, u_row, n}, w);
+            for (Index v = 0; v < rows * wide; v += L)
+                store(total + k * wide + v, load(total + k * wide + v) + load(acc + v));
+            k += rows;
+            left -= rows;
+        }
+    }
+
+    // A token's column of dW takes the rows that read it: the same sums as with one-hot input.
+    void token_gradients(Index q0, Index n, Index p) const {
+        const Index units = units_of(p), width = units * G * L, wide = units * XG * L;
+        T* total = dir_.scratch + at_.bwd_dw + p * kUnits * XG * L * at_.input;
+        Index token[kPartialRows], next[kPartialRows];
+        bool follows[kPartialRows];
+        Cursor<T> c = at(q0);
+        for (Index q = 0; q < n; ++q, c.next()) {
+            token[q] = rows_.token(c.s, c.r);
+            next[q] = n;
+            Index i = q - 1;
+            while (i >= 0 && token[i] != token[q]) --i;
+            follows[q] = i >= 0;
+            if (i >= 0) next[i] = q;
+        }
+        for (Index q = 0; q < n; ++q)
+            for (Index v = 0; !follows[q] && v < units * XG; ++v) {
+                const Index from = (v / XG * G + v % XG) * L;
+                V sum{};
+                for (Index i = q; i < n; i = next[i]) sum = sum + load(da_panel_ + i * width + from);
+                T* t = total + token[q] * wide + v * L;
+                store(t, load(t) + sum);
+            }
+    }
+
+    void vector_gradients(Index q0, Index n, Index p) const {
+        constexpr int kVectors = kCell.vectors > 0 ? kCell.vectors : 1;
+        if constexpr (kCell.vectors > 0) {
+            const Index units = units_of(p), width = units * G * L;
+            for (Index u = 0; u < units; ++u) {
+                const Index unit = (p * kUnits + u) * L;
+                const int real = static_cast<int>(least(L, at_.hidden - unit));
+                V sum[kVectors] = {};
+                Cursor<T> c = at(q0);
+                for (Index q = 0; q < n; ++q, c.next()) {
+                    V gate[G], prev[kStates], next[kStates];
+                    for (int s = 0; s < G; ++s)
+                        gate[s] = load(da_panel_ + q * width + (u * G + s) * L);
+                    prev[0] = next[0] = V{};
+                    prev[1] = previous(1, c.s, c.r, unit, real);
+                    next[1] = load(dir_.saved + rows_.saved(c.s, c.r) + slot_at<T>(unit, G, kSlots));
+                    C::vector_terms(gate, prev, next, sum);
+                }
+                for (int k = 0; k < kVectors; ++k) {
+                    T* t = dir_.scratch + at_.bwd_dp + k * at_.padded + unit;
+                    store(t, load(t) + sum[k]);
+                }
+            }
+        }
+    }
+
+    void input_gradients() const {
+        alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
+        const Share share(all_, thread_, threads_);
+        const Index vectors = vectors_of<T>(at_.input);
+        Index left = share.end - share.begin, q = share.begin;
+        for (Index groups = (left + kGroupRows - 1) / kGroupRows; groups > 0; --groups) {
+            const Index n = (left + groups - 1) / groups;
+            const Cursor<T> from = at(q);
+            for (Index v0 = 0; v0 < vectors; v0 += 4) {
+                const Index nv = least(4, vectors - v0), width = nv * L;
+                for (Index v = 0; v < n * width; v += L) store(acc + v, V{});
+                multiply(acc, dir_.scratch + at_.bwd_da + (at_.batch + q) * at_.gate_row, n, 0, XG,
+                         dir_.pack + at_.back_x + v0 * L * at_.hidden * XG, nv);
+                Cursor<T> to(from);
+                for (Index i = 0; i < n; ++i, to.next()) put_dx(to, acc + i * width, v0 * L, nv);
+            }
+            q += n;
+            left -= n;
+        }
+    }
+
+    void put_dx(const Cursor<T>& to, const T* acc, Index first, Index vectors) const {
+        const Index row = rows_.time(to.s, to.r) * at_.batch + rows_.batch(to.r);
+        T* dx = call_.dx + row * at_.input + first;
+        for (Index v = 0; v < vectors * L; v += L) {
+            const int real = static_cast<int>(least(L, at_.input - first - v));
+            V sum = load(acc + v);
+            if (dir_.add_dx) sum = take(dx + v, real) + sum;
+            put(dx + v, sum, real);
+        }
+    }
+
+    // The block's first step goes to the front of the buffer, where the next block looks for it.
+    void hand_over() const {
+        const Index n = rows_.live(call_.block);
+        const Share share(n, thread_, threads_);
+        T* front = dir_.scratch + at_.bwd_da;
+        for (Index r = share.begin; r < share.end; ++r)
+            copy(da(call_.block, r), front + r * at_.gate_row, at_.gate_row);
+    }
+
+    const int thread_, threads_;
+    const Index all_;
+    const Share panel_;
+    T* const da_panel_;
+};
+
+template <Cell C, class T>
+void backward(void* call, int thread, int threads) {
+    const auto& backward = *static_cast<const Backward<T>*>(call);
+    switch (backward.stage) {
+        case Stage::kSteps: BackwardSteps<C, T>(backward, thread, threads).run(); break;
+        case Stage::kProducts: Reduce<C, T>(backward, thread, threads).products(); break;
+        case Stage::kFinish:
+            BackwardSteps<C, T>(backward, thread, threads).finish();
+            Reduce<C, T>(backward, thread, threads).finish();
+            break;
+    }
+}
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

@@ -1,0 +1,104 @@
+// Which rows live at a walk step, where they lie in the call's arrays, and where their past was cut.
+// A direction walks its steps s = 0, 1, ...: times rise forwards, and fall in the reverse direction
+// from each row's own last valid step.
+#pragma once
+
+#include "../cells/slots.hpp"
+#include "../tile.hpp"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+// The part [begin, end) of n items that one of `threads` takes.
+struct Share {
+    Index begin, end;
+    Share(Index n, int thread, int threads)
+        : begin(n * thread / threads), end(n * (thread + 1) / threads) {}
+};
+
+template <class T>
+class Rows {
+  public:
+    Rows(const Call<T>& call, int direction) : call_(call), reverse_(direction == 1) {}
+
+    bool dense() const { return call_.schedule.row == nullptr; }
+    Index live(Index s) const {
+        if (s >= call_.layout.steps) return 0;
+        return dense() ? call_.layout.batch : call_.schedule.live[s];
+    }
+    Index before(Index s) const {  // rows of all walk steps before s
+        return dense() ? s * call_.layout.batch : call_.schedule.start[s];
+    }
+    Index batch(Index r) const { return dense() ? r : call_.schedule.row[r]; }
+    Index length(Index r) const { return dense() ? call_.layout.steps : call_.schedule.length[r]; }
+    Index time(Index s, Index r) const { return reverse_ ? length(r) - 1 - s : s; }
+
+    // True where the state that enters walk step s is `initial`, not what step s - 1 left.
+    bool cut(Index s, Index r) const {
+        const Schedule& plan = call_.schedule;
+        if (plan.reset == nullptr || (reverse_ && s == 0)) return false;
+        const Index t = time(s, r) + (reverse_ ? 1 : 0);
+        return plan.reset[t * plan.reset_step + batch(r) * plan.reset_row] != 0;
+    }
+
+    const T* x(Index s, Index r) const {
+        return call_.x + time(s, r) * call_.x_step + batch(r) * call_.x_row;
+    }
+    Index token(Index s, Index r) const {
+        return call_.tokens[time(s, r) * call_.layout.batch + batch(r)];
+    }
+    Index y(Index s, Index r) const { return time(s, r) * call_.y_step + batch(r) * call_.y_row; }
+    Index saved(Index s, Index r) const {
+        return (time(s, r) * call_.layout.batch + batch(r)) * call_.layout.saved_row;
+    }
+
+  private:
+    const Call<T>& call_;
+    bool reverse_;
+};
+
+// Walks (step, rank) pairs: ranks [first, last) that live at each step, steps rising (by = 1) or
+// falling (by = -1). Stops being meaningful after the last pair.
+template <class T>
+struct Cursor {
+    const Rows<T>& rows;
+    Index s, r, first, last, by;
+
+    Cursor(const Rows<T>& rows_, Index step, Index first_, Index last_, Index by_)
+        : rows(rows_), s(step), r(first_), first(first_), last(last_), by(by_) {
+        while (by < 0 && s > 0 && first >= rows.live(s)) --s;
+    }
+
+    void next() {
+        ++r;
+        if (r < last && r < rows.live(s)) return;
+        r = first;
+        s += by;
+    }
+};
+
+// The first n lanes, a plain store where that is all of them (masked ones are slow on AVX2).
+template <class T>
+FUSEDRNN_INLINE void put(T* to, vec<std::type_identity_t<T>> v, int n) {
+    if (n >= kLanes<T>)
+        store(to, v);
+    else
+        store_n(to, v, n);
+}
+
+template <class T>
+FUSEDRNN_INLINE vec<T> take(const T* from, int n) {
+    return n >= kLanes<T> ? load(from) : load_n(from, n);
+}
+
+template <class T>
+void copy(const T* from, T* to, Index n) {
+    for (Index i = 0; i < n; ++i) to[i] = from[i];
+}
+
+// A row of [B][n] or zeros where the array is absent, into n elements.
+template <class T>
+void copy_or_zero(const T* from, Index row, T* to, Index n) {
+    for (Index i = 0; i < n; ++i) to[i] = from == nullptr ? T(0) : from[row * n + i];
+}
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

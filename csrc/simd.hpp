@@ -1,0 +1,265 @@
+// The SIMD vocabulary: vectors of one native width, and the few operations that GNU vector
+// operators do not give. The only file with intrinsics. + - * / and comparisons are the GNU ones.
+//
+// Same results on every ISA with fma (avx2, avx512, neon): each operation here is either exact or
+// correctly rounded once, and treats NaN and signed zeros alike everywhere.
+#pragma once
+
+#include <bit>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#if !defined(FUSEDRNN_ISA) || !defined(FUSEDRNN_VECTOR_BYTES)
+#error "csrc/isa/<isa>.cpp defines FUSEDRNN_ISA and FUSEDRNN_VECTOR_BYTES before it includes this"
+#endif
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0)
+#error "fusedrnn promises bits: build without -ffast-math and -ffinite-math-only"
+#endif
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#if FUSEDRNN_VECTOR_BYTES == 64
+#if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512DQ__) || \
+    !defined(__AVX512VL__) || !defined(__FMA__)
+#error "64-byte vectors need -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma"
+#endif
+#define FUSEDRNN_MM(op) _mm512_##op
+#elif FUSEDRNN_VECTOR_BYTES == 32
+#if !defined(__AVX2__) || !defined(__FMA__)
+#error "32-byte vectors need -mavx2 -mfma"
+#endif
+#define FUSEDRNN_MM(op) _mm256_##op
+#elif FUSEDRNN_VECTOR_BYTES == 16
+#define FUSEDRNN_MM(op) _mm_##op
+#endif
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+#if FUSEDRNN_VECTOR_BYTES != 16 && !defined(FUSEDRNN_MM)
+#error "FUSEDRNN_VECTOR_BYTES does not fit this machine"
+#endif
+
+// Whether fma() rounds once. SSE2 has no fma, and stays without even under -march=native.
+#if (defined(__x86_64__) && FUSEDRNN_VECTOR_BYTES > 16) || defined(__aarch64__)
+#define FUSEDRNN_HAS_FMA 1
+#else
+#define FUSEDRNN_HAS_FMA 0
+#endif
+
+#define FUSEDRNN_INLINE [[gnu::always_inline]] inline
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+inline constexpr int kVectorBytes = FUSEDRNN_VECTOR_BYTES;
+inline constexpr bool kHasFma = FUSEDRNN_HAS_FMA != 0;
+
+template <class T>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(FUSEDRNN_VECTOR_BYTES)));
+};
+
+template <class T>
+using vec = typename VectorOf<T>::type;
+
+template <class T>
+inline constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+template <class V>
+concept Vector = std::same_as<V, vec<float>> || std::same_as<V, vec<double>>;
+
+template <class V>
+using scalar_t = std::conditional_t<std::same_as<V, vec<float>>, float, double>;
+
+// What a comparison of two V gives: per lane all ones (true) or zero.
+template <Vector V>
+using mask_t = decltype(V{} < V{});
+
+// Unsigned lanes of V's width, for work on the bits of floating-point numbers.
+template <Vector V>
+using bits_t = vec<std::conditional_t<sizeof(scalar_t<V>) == 4, std::uint32_t, std::uint64_t>>;
+
+template <Vector V>
+FUSEDRNN_INLINE bits_t<V> to_bits(V v) {
+  return reinterpret_cast<bits_t<V>>(v);
+}
+
+template <Vector V>
+FUSEDRNN_INLINE V from_bits(bits_t<V> b) {
+  return reinterpret_cast<V>(b);
+}
+
+template <class T>
+FUSEDRNN_INLINE vec<T> splat(T x) {
+#if defined(FUSEDRNN_MM)
+  if constexpr (std::same_as<T, float>) return FUSEDRNN_MM(set1_ps)(x);
+  else return FUSEDRNN_MM(set1_pd)(x);
+#else
+  vec<T> v;
+  for (int i = 0; i < kLanes<T>; ++i) v[i] = x;
+  return v;
+#endif
+}
+
+template <Vector V>
+FUSEDRNN_INLINE V select(mask_t<V> mask, V if_true, V if_false) {
+  return mask ? if_true : if_false;
+}
+
+// True in lanes [0, n); n may be below 0 or above the number of lanes.
+template <Vector V>
+FUSEDRNN_INLINE mask_t<V> lane_mask(int n) {
+  mask_t<V> index{};
+  for (int i = 0; i < kLanes<scalar_t<V>>; ++i) index[i] = i;
+  return index < index - index + n;
+}
+
+template <Vector V>
+FUSEDRNN_INLINE V first_lanes(V v, int n) {
+  return select(lane_mask<V>(n), v, V{});
+}
+
+// Loads and stores need no alignment beyond T's.
+template <class T>
+FUSEDRNN_INLINE vec<T> load(const T* from) {
+  vec<T> v;
+  __builtin_memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <class T>
+FUSEDRNN_INLINE void store(T* to, vec<std::type_identity_t<T>> v) {
+  __builtin_memcpy(to, &v, sizeof v);
+}
+
+// Lanes [0, n) from memory, the others 0; memory from n on is not touched, so it may be unmapped.
+template <class T>
+FUSEDRNN_INLINE vec<T> load_n(const T* from, int n) {
+#if FUSEDRNN_VECTOR_BYTES == 64
+  const unsigned lanes = n < 0 ? 0 : n < kLanes<T> ? (1U << n) - 1 : (1U << kLanes<T>) - 1;
+  if constexpr (std::same_as<T, float>)
+    return _mm512_maskz_loadu_ps(static_cast<__mmask16>(lanes), from);
+  else return _mm512_maskz_loadu_pd(static_cast<__mmask8>(lanes), from);
+#elif FUSEDRNN_VECTOR_BYTES == 32
+  const auto lanes = reinterpret_cast<__m256i>(lane_mask<vec<T>>(n));
+  if constexpr (std::same_as<T, float>) return _mm256_maskload_ps(from, lanes);
+  else return _mm256_maskload_pd(from, lanes);
+#else
+  vec<T> v{};
+#pragma GCC unroll 4
+  for (int i = 0; i < kLanes<T>; ++i)
+    if (i < n) v[i] = from[i];
+  return v;
+#endif
+}
+
+template <class T>
+FUSEDRNN_INLINE void store_n(T* to, vec<std::type_identity_t<T>> v, int n) {
+#if FUSEDRNN_VECTOR_BYTES == 64
+  const unsigned lanes = n < 0 ? 0 : n < kLanes<T> ? (1U << n) - 1 : (1U << kLanes<T>) - 1;
+  if constexpr (std::same_as<T, float>)
+    _mm512_mask_storeu_ps(to, static_cast<__mmask16>(lanes), v);
+  else _mm512_mask_storeu_pd(to, static_cast<__mmask8>(lanes), v);
+#elif FUSEDRNN_VECTOR_BYTES == 32
+  const auto lanes = reinterpret_cast<__m256i>(lane_mask<vec<T>>(n));
+  if constexpr (std::same_as<T, float>) _mm256_maskstore_ps(to, lanes, v);
+  else _mm256_maskstore_pd(to, lanes, v);
+#else
+#pragma GCC unroll 4
+  for (int i = 0; i < kLanes<T>; ++i)
+    if (i < n) to[i] = v[i];
+#endif
+}
+
+// a * b + c, rounded once where the ISA has fma. An intrinsic, because a loop of __builtin_fma over
+// the lanes costs a quarter of the speed under GCC 12.
+template <Vector V>
+FUSEDRNN_INLINE V fma(V a, V b, V c) {
+#if defined(FUSEDRNN_MM) && FUSEDRNN_HAS_FMA
+  if constexpr (std::same_as<V, vec<float>>) return FUSEDRNN_MM(fmadd_ps)(a, b, c);
+  else return FUSEDRNN_MM(fmadd_pd)(a, b, c);
+#elif defined(__aarch64__)
+  if constexpr (std::same_as<V, vec<float>>) return vfmaq_f32(c, a, b);
+  else return vfmaq_f64(c, a, b);
+#else
+  return a * b + c;
+#endif
+}
+
+// The smaller (larger) of x and a bound that is not NaN. A NaN in x stays, and so does x where
+// both are equal (x = -0 with bound +0 gives -0): x86's operand order, kept on every ISA.
+// The masked intrinsics of AVX-512 become the plain instructions, whose own intrinsics GCC 12
+// greets with -Wuninitialized.
+template <Vector V>
+FUSEDRNN_INLINE V min(V x, V bound) {
+#if FUSEDRNN_VECTOR_BYTES == 64
+  if constexpr (std::same_as<V, vec<float>>) return _mm512_maskz_min_ps(0xffff, bound, x);
+  else return _mm512_maskz_min_pd(0xff, bound, x);
+#elif defined(FUSEDRNN_MM)
+  if constexpr (std::same_as<V, vec<float>>) return FUSEDRNN_MM(min_ps)(bound, x);
+  else return FUSEDRNN_MM(min_pd)(bound, x);
+#else
+  return select<V>(bound < x, bound, x);
+#endif
+}
+
+template <Vector V>
+FUSEDRNN_INLINE V max(V x, V bound) {
+#if FUSEDRNN_VECTOR_BYTES == 64
+  if constexpr (std::same_as<V, vec<float>>) return _mm512_maskz_max_ps(0xffff, bound, x);
+  else return _mm512_maskz_max_pd(0xff, bound, x);
+#elif defined(FUSEDRNN_MM)
+  if constexpr (std::same_as<V, vec<float>>) return FUSEDRNN_MM(max_ps)(bound, x);
+  else return FUSEDRNN_MM(max_pd)(bound, x);
+#else
+  return select<V>(bound > x, bound, x);
+#endif
+}
+
+template <Vector V>
+FUSEDRNN_INLINE V clamp(V x, V low, V high) {
+  return min(max(x, low), high);
+}
+
+template <Vector V>
+FUSEDRNN_INLINE V relu(V x) {
+  return max(x, V{});
+}
+
+template <Vector V>
+FUSEDRNN_INLINE V abs(V x) {
+  return from_bits<V>(to_bits(x) & ~to_bits(splat(scalar_t<V>(-0.0))));
+}
+
+template <Vector V>
+FUSEDRNN_INLINE V minus_abs(V x) {
+  return from_bits<V>(to_bits(x) | to_bits(splat(scalar_t<V>(-0.0))));
+}
+
+// magnitude, which has no sign of its own (>= +0), with the sign of x.
+template <Vector V>
+FUSEDRNN_INLINE V with_sign_of(V x, V magnitude) {
+  return from_bits<V>(to_bits(magnitude) | (to_bits(x) & to_bits(splat(scalar_t<V>(-0.0)))));
+}
+
+template <Vector V>
+FUSEDRNN_INLINE V sqrt(V x) {
+#if FUSEDRNN_VECTOR_BYTES == 64
+  if constexpr (std::same_as<V, vec<float>>) return _mm512_maskz_sqrt_ps(0xffff, x);
+  else return _mm512_maskz_sqrt_pd(0xff, x);
+#elif defined(FUSEDRNN_MM)
+  if constexpr (std::same_as<V, vec<float>>) return FUSEDRNN_MM(sqrt_ps)(x);
+  else return FUSEDRNN_MM(sqrt_pd)(x);
+#elif defined(__aarch64__)
+  if constexpr (std::same_as<V, vec<float>>) return vsqrtq_f32(x);
+  else return vsqrtq_f64(x);
+#else
+  for (int i = 0; i < kLanes<scalar_t<V>>; ++i) x[i] = scalar_t<V>(__builtin_sqrt(x[i]));
+  return x;
+#endif
+}
+
+}  // namespace fusedrnn::FUSEDRNN_ISA
+
+#undef FUSEDRNN_MM

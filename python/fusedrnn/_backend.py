@@ -1,0 +1,330 @@
+"""The one fork in the road: what a backend is given and gives back, and which one runs.
+
+A backend is two functions, forward and backward, on plain data. Its inputs were checked in
+`_check`; it trusts them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path as FilePath
+from types import TracebackType
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from . import _check
+from ._spec import Array, CellSpec
+
+Value = TypeVar("Value")
+
+
+class ReferenceBackendWarning(UserWarning):
+    """The slow NumPy reference runs because this installation has no compiled kernels."""
+
+
+class Path(NamedTuple):
+    """What a call ran on."""
+
+    backend: str
+    isa: str
+    kernel: str
+    threads: int
+
+
+@dataclass(eq=False)
+class Weights:
+    """The weights of one layer and direction, C-contiguous arrays of one dtype.
+
+    Shapes: `w_ih` (n*H, I), `w_hh` (n*H, H), `b_ih` and `b_hh` (n*H,), `p` (vectors, H), with
+    rows gate-major and n = ``spec.x_gates``. What a cell or layer does not have is None.
+    """
+
+    spec: CellSpec
+    w_ih: Array
+    w_hh: Array | None = None
+    b_ih: Array | None = None
+    b_hh: Array | None = None
+    p: Array | None = None
+    # What a backend derived from the arrays. Fetch the dict once, before reading the arrays: an
+    # entry made from old values then lands in a dict that nobody looks at any more.
+    cache: dict[object, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def hidden_size(self) -> int:
+        """H."""
+        return int(self.w_ih.shape[0]) // self.spec.x_gates
+
+    @property
+    def input_size(self) -> int:
+        """I."""
+        return int(self.w_ih.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.w_ih.dtype
+
+    def invalidate(self) -> None:
+        """Forget everything derived: the arrays have changed."""
+        self.cache = {}
+
+
+class Inputs(NamedTuple):
+    """One call's sequences, C-contiguous; exactly one of `x` and `tokens` is given."""
+
+    x: Array | None  # (T, B, I)
+    tokens: Array | None = None  # (T, B) int64 in [0, I): x is one-hot
+    states: tuple[Array, ...] | None = None  # (D, B, H) each; None: zeros
+    lengths: Array | None = None  # (B,) int64 in [0, T]; None: T everywhere
+    reset: Array | None = None  # (T, B) bool: cuts the link between steps t-1 and t
+    initial: tuple[Array, ...] | None = None  # (D, B, H) each: the state after a cut; None: zeros
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """What backpropagation through time needs of a forward call."""
+
+    weights: tuple[Weights, ...]
+    inputs: Inputs
+    y: Array  # read-only
+    data: tuple[Array, ...] = field(repr=False)  # private to the backend
+    backend: str
+    isa: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept beyond x and y."""
+        return sum(array.nbytes for array in self.data)
+
+
+class Forward(NamedTuple):
+    """Outcome of a forward call."""
+
+    y: Array  # (T, B, D*H)
+    states: tuple[Array, ...]  # (D, B, H) each
+    saved: Saved | None
+
+
+class DirectionGradients(NamedTuple):
+    """Weight gradients of one direction, those of absent biases included."""
+
+    dw_ih: Array
+    dw_hh: Array | None
+    db_ih: Array
+    db_hh: Array | None
+    dp: Array | None
+
+
+class Gradients(NamedTuple):
+    """Outcome of a backward call."""
+
+    dx: Array | None  # (T, B, I); None for token input
+    directions: tuple[DirectionGradients, ...]
+    states: tuple[Array, ...]  # (D, B, H) each
+
+
+class Backend(Protocol):
+    """Two functions on plain data. The number of directions is ``len(weights)``: 1 or 2.
+
+    Direction 1 walks time backwards, each row from its own last valid step.
+    """
+
+    name: str
+
+    def forward(
+        self,
+        weights: tuple[Weights, ...],
+        inputs: Inputs,
+        *,
+        save: bool,
+        num_threads: int | None,
+    ) -> Forward:
+        """Run the sequences; with `save`, keep what `backward` needs."""
+
+    def backward(
+        self,
+        saved: Saved,
+        dy: Array | None,
+        dstates: tuple[Array, ...] | None,
+        *,
+        num_threads: int | None,
+    ) -> Gradients:
+        """Gradients from those of y, (T, B, D*H), and of the final states, (D, B, H)."""
+
+
+class Setting(Generic[Value]):
+    """One choice per context (thread or task): made by a call, undone at the end of a `with`."""
+
+    def __init__(self, name: str, default: Value) -> None:
+        self._variable: ContextVar[Value] = ContextVar(f"fusedrnn_{name}", default=default)
+        self.get = self._variable.get
+
+    def set(self, value: Value) -> Scope[Value]:
+        """Choose `value` from here on, or for the body of a `with`."""
+        return Scope(self._variable, self._variable.set(value))
+
+
+class Scope(Generic[Value]):
+    """Returned by a setter; as a context manager it restores the previous choice on exit."""
+
+    def __init__(self, variable: ContextVar[Value], token: Token[Value]) -> None:
+        self._variable = variable
+        self._token = token
+
+    def __enter__(self) -> None:
+        """The choice is already in force."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._variable.reset(self._token)
+
+
+# The choices of runtime.py, for the compiled backend. None: what FUSEDRNN_ISA or the machine says.
+chosen_isa: Setting[str | None] = Setting("isa", None)
+# 0: as many as the machine, its quota and OpenMP grant.
+chosen_threads: Setting[int] = Setting(
+    "num_threads", _check.environment_threads(os.environ.get("FUSEDRNN_NUM_THREADS", ""))
+)
+
+_last = threading.local()
+
+
+def record(path: Path) -> None:
+    """Note what this thread's call runs on."""
+    _last.path = path
+
+
+def last_path() -> Path:
+    """What this thread's last call ran on.
+
+    Returns
+    -------
+    Path
+        Named tuple (backend, isa, kernel, threads): for example
+        ``("native", "avx2", "lstm float32", 2)``, or for the reference
+        ``("reference", "numpy", "lstm float32", 1)``. Before the first call: empty strings, 0.
+    """
+    path: Path = getattr(_last, "path", Path("", "", "", 0))
+    return path
+
+
+def not_built() -> str | None:
+    """Why this installation has no compiled kernels; None where it has them, even broken ones."""
+    folder = FilePath(__file__).parent
+    if any(folder.glob("_core*.so")) or any(folder.glob("_core*.pyd")):
+        return None
+    try:
+        from . import _build
+    except ImportError:  # a source tree that nobody built
+        return "there is no compiled module in its folder"
+    return None if _build.NATIVE else _build.REASON
+
+
+@cache
+def native() -> Backend | None:
+    """The compiled backend; None where it was not built.
+
+    Raises
+    ------
+    ImportError
+        It was built but cannot be loaded.
+    """
+    try:
+        from . import _core  # noqa: F401
+    except ImportError as error:
+        if not_built() is not None:
+            return None
+        raise ImportError(
+            f"fusedrnn: the compiled kernels were built but cannot be loaded: {error}. Install "
+            "fusedrnn again for this Python, or set FUSEDRNN_BACKEND=reference to run the slow "
+            "NumPy reference instead"
+        ) from error
+    from ._native import NativeBackend
+
+    return NativeBackend()
+
+
+@cache
+def reference() -> Backend:
+    """The NumPy backend."""
+    from ._reference import ReferenceBackend
+
+    return ReferenceBackend()
+
+
+def by_name(name: str) -> Backend:
+    """The backend called `name`; ValueError with the choices otherwise."""
+    if name == "reference":
+        return reference()
+    if name != "native":
+        raise ValueError(f"backend: expected 'native' or 'reference', got {name!r}")
+    backend = native()
+    if backend is None:
+        raise ValueError(
+            f"backend: 'native' is not in this installation ({not_built()}); "
+            "only 'reference' can be chosen"
+        )
+    return backend
+
+
+@cache
+def _by_default() -> Backend:
+    """The backend where nobody chose one; says so, once, where that is the slow one."""
+    backend = native()
+    if backend is not None:
+        return backend
+    warnings.warn(
+        "fusedrnn runs on its NumPy reference, which is slow: this installation has no compiled "
+        f"kernels ({not_built()}). Install g++ 11 or clang++ 14 or newer (Debian, Ubuntu: "
+        "apt-get install g++) and install fusedrnn again; or set FUSEDRNN_BACKEND=reference to "
+        "choose the reference and silence this warning",
+        ReferenceBackendWarning,
+        stacklevel=4,
+    )
+    return reference()
+
+
+def _chosen_by_environment() -> Backend | None:
+    name = os.environ.get("FUSEDRNN_BACKEND", "")
+    return by_name(name) if name else native()
+
+
+def current() -> Backend:
+    """The backend of the next call."""
+    return _backend.get() or _by_default()
+
+
+def use_backend(name: str) -> Scope[Backend | None]:
+    """Choose what computes: the compiled kernels or the NumPy reference.
+
+    In force at once for this context (thread or task); ``with use_backend(name):`` restores the
+    previous choice at its end. FUSEDRNN_BACKEND chooses for every thread from the start.
+
+    Parameters
+    ----------
+    name : str
+        "native" or "reference".
+
+    Raises
+    ------
+    ValueError
+        Another name, or "native" in an installation without compiled kernels.
+    ImportError
+        The compiled kernels cannot be loaded.
+    """
+    return _backend.set(by_name(name))
+
+
+# Last, because loading the compiled backend imports this module. None: nobody chose, and there are
+# no compiled kernels.
+_backend: Setting[Backend | None] = Setting("backend", _chosen_by_environment())

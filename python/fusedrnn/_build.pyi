@@ -1,0 +1,3 @@
+# Written by the build (CMakeLists.txt): whether the extension was built, and if not, why.
+NATIVE: bool
+REASON: str

@@ -1,0 +1,450 @@
+"""Input to arrays: every TypeError, ValueError and RuntimeError text about arguments is here.
+
+Long because each text has one home. Layers convert what they get to their dtype; the plain-array
+functions of `ops` accept NumPy arrays of one float dtype alone. Both hand on arrays that are
+native-endian, aligned and C-contiguous, copied only where they were not. A text names the
+argument, what was expected and what came.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ._spec import Array, CellSpec
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+# No array of one call may pass this, so that byte offsets fit 64 bits with room for padding.
+MAX_BYTES = 2**59
+MAX_THREADS = 1024
+NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
+
+
+def describe(value: object) -> str:
+    """A value in an error text: arrays by dtype and shape, others by type."""
+    if isinstance(value, np.ndarray):
+        return f"{type(value).__name__} {value.dtype} {value.shape}"
+    return type(value).__name__
+
+
+# --- arrays -----------------------------------------------------------------------------------
+
+
+def _plain(a: Array) -> bool:
+    flags = a.flags
+    return flags.c_contiguous and flags.aligned and a.dtype.isnative
+
+
+def contiguous(a: Array, dtype: np.dtype[Any], *, copy: bool = False) -> Array:
+    """`a` as an aligned, native-endian, C-contiguous array of `dtype`; itself if it is that."""
+    if a.dtype == dtype and _plain(a) and not copy:
+        return a
+    return np.array(a, dtype, order="C", copy=True, subok=False)
+
+
+def as_float(value: object, dtype: np.dtype[Any], name: str) -> Array:
+    """Whatever NumPy reads as floating point, in the layer's dtype."""
+    if type(value) is np.ndarray and value.dtype == dtype and _plain(value):
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array of floating point, got a masked array")
+    a = np.asarray(value)
+    if a.dtype.kind in "iub" and name == "x":
+        raise TypeError(
+            f"x: expected floating point, got {a.dtype}. Pass integer ids as layer(tokens=ids), "
+            "or numbers as x.astype(np.float32)"
+        )
+    if a.dtype.kind != "f":
+        raise TypeError(f"{name}: expected an array of floating point, got {describe(a)}")
+    return contiguous(a, dtype)
+
+
+def plain_x(function: str, x: object, axes: str) -> Array:
+    """The x of a plain-array call; its dtype is that of the call."""
+    _plain_array(function, "x", x)
+    assert isinstance(x, np.ndarray)
+    dtype = x.dtype.newbyteorder("=")
+    if dtype not in FLOATS:
+        raise TypeError(f"{function}: x: expected float32 or float64, got {describe(x)}")
+    if x.ndim != axes.count(",") + 1:
+        raise ValueError(f"{function}: x: expected shape ({axes}), got {x.shape}")
+    return contiguous(x, dtype)
+
+
+def _plain_array(function: str, name: str, value: object) -> None:
+    if type(value) is not np.ndarray and not isinstance(value, np.memmap):
+        raise TypeError(
+            f"{function}: {name}: expected a NumPy array of float32 or float64, "
+            f"got {describe(value)}"
+        )
+
+
+def plain(
+    function: str,
+    name: str,
+    value: object,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    *,
+    copy: bool = False,
+) -> Array:
+    """One array argument of a plain-array function: that dtype, that shape."""
+    _plain_array(function, name, value)
+    assert isinstance(value, np.ndarray)
+    if value.dtype.newbyteorder("=") != dtype:
+        raise TypeError(
+            f"{function}: {name}: expected {dtype}, as x is, got {describe(value)}; "
+            "all arrays of a call have one dtype"
+        )
+    if value.shape != shape:
+        raise ValueError(f"{function}: {name}: expected shape {shape}, got {value.shape}")
+    return contiguous(value, dtype, copy=copy)
+
+
+def plain_sizes(
+    function: str, spec: CellSpec, x: Array, arrays: Mapping[str, object]
+) -> tuple[int, int]:
+    """Input and hidden size of a plain-array call, from its last matrix."""
+    name, weight = [*arrays.items()][1 if spec.h_gates else 0]
+    _plain_array(function, name, weight)
+    assert isinstance(weight, np.ndarray)
+    columns = "H" if spec.h_gates else "I"
+    rows, width = weight.shape if weight.ndim == 2 else (0, 0)
+    hidden = width if spec.h_gates else rows // spec.x_gates
+    if hidden == 0 or rows != spec.x_gates * hidden:
+        gates = "" if spec.x_gates == 1 else f"{spec.x_gates}*"
+        raise ValueError(
+            f"{function}: {name}: expected shape ({gates}H, {columns}) with H >= 1, "
+            f"got {weight.shape}"
+        )
+    if (x.shape[0] or 1) * (x.shape[1] or 1) > max_rows(spec, hidden, x.dtype):
+        too_large(f"{function}: x", x.shape)
+    return x.shape[2], hidden
+
+
+def shaped(a: Array, name: str, shape: tuple[int, ...]) -> Array:
+    """`a`, whose shape must be `shape`."""
+    if a.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {a.shape}")
+    return a
+
+
+def sequence(
+    value: object, dtype: np.dtype[Any], input_size: int, max_rows: int
+) -> tuple[Array, bool]:
+    """A layer's x as (T, B, I), and whether it came with a batch axis."""
+    x = as_float(value, dtype, "x")
+    batched = x.ndim == 3
+    if not (batched or x.ndim == 2) or x.shape[-1] != input_size:
+        raise ValueError(
+            f"x: expected shape (T, B, {input_size}) or (T, {input_size}), got {x.shape}"
+        )
+    if not batched:
+        x = x[:, None]
+    if (x.shape[0] or 1) * (x.shape[1] or 1) > max_rows:
+        too_large("x", x.shape)
+    return x, batched
+
+
+def token_sequence(value: object, input_size: int, max_rows: int) -> tuple[Array, bool]:
+    """A layer's tokens as (T, B) int64, and whether they came with a batch axis."""
+    ids = token_ids(value, input_size)
+    if ids.ndim not in (1, 2):
+        raise ValueError(f"tokens: expected shape (T, B) or (T,), got {ids.shape}")
+    batched = ids.ndim == 2
+    if ids.size > max_rows:
+        too_large("tokens", ids.shape)
+    return ids if batched else ids[:, None], batched
+
+
+def token_ids(value: object, input_size: int) -> Array:
+    """Integers in [0, input_size), as int64."""
+    ids = np.asarray(value)
+    if ids.dtype.kind not in "iu" or isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"tokens: expected an array of integers, got {describe(value)}, {ids.dtype}"
+        )
+    if ids.size and (ids.min() < 0 or ids.max() >= input_size):
+        at = tuple(np.argwhere((ids < 0) | (ids >= input_size))[0].tolist())
+        raise ValueError(f"tokens: expected ids in [0, {input_size}), got {ids[at]} at {at}")
+    return contiguous(ids, np.dtype(np.int64))
+
+
+def step_input(value: object, dtype: np.dtype[Any], batch: int, input_size: int) -> Array:
+    """A stream's x of one step: (B, I), or (I,) where B is 1."""
+    x = as_float(value, dtype, "x")
+    if x.shape != (batch, input_size) and not (batch == 1 and x.shape == (input_size,)):
+        short = f" or ({input_size},)" if batch == 1 else ""
+        raise ValueError(f"x: expected shape {(batch, input_size)}{short}, got {x.shape}")
+    return x
+
+
+def step_tokens(value: object, batch: int, input_size: int) -> Array:
+    """A stream's tokens of one step: (B,), or () where B is 1."""
+    ids = token_ids(value, input_size)
+    if ids.shape != (batch,) and not (batch == 1 and ids.shape == ()):
+        short = " or ()" if batch == 1 else ""
+        raise ValueError(f"tokens: expected shape {(batch,)}{short}, got {ids.shape}")
+    return ids
+
+
+def stream_batch(sequence: Array, batch: int) -> None:
+    """A stream's chunk has its batch size."""
+    if sequence.shape[1] != batch:
+        raise ValueError(
+            f"stream: expected chunks of {batch} sequences, got {sequence.shape[1]} "
+            f"in shape {sequence.shape}"
+        )
+
+
+def one_of(x: object, tokens: object) -> None:
+    """Exactly one of x and tokens."""
+    if (x is None) == (tokens is None):
+        raise TypeError(f"expected either x or tokens, got {'neither' if x is None else 'both'}")
+
+
+def states(
+    value: object,
+    names: tuple[str, ...],
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    *,
+    copy: bool = False,
+    optional: bool = False,
+) -> tuple[Array, ...] | None:
+    """A layer's state: an array, or a tuple of one for each name (`optional`: or None)."""
+    if value is None:
+        return None
+    parts: tuple[Any, ...]
+    if len(names) == 1:
+        parts = (value,)
+    elif isinstance(value, (tuple, list)) and len(value) == len(names):
+        parts = tuple(value)
+    else:
+        came = f"{len(value)} parts" if isinstance(value, (tuple, list)) else describe(value)
+        raise TypeError(f"state: expected a tuple ({', '.join(names)}), got {came}")
+    if optional and all(part is None for part in parts):
+        return None
+    found = []
+    for part, name in zip(parts, names, strict=True):
+        if part is None and optional:
+            a = np.zeros(shape, dtype)
+        else:
+            a = shaped(as_float(part, dtype, name), name, shape)
+        found.append(a.copy() if copy else a)
+    return tuple(found)
+
+
+def out(value: object, like: tuple[int, ...], dtype: np.dtype[Any], x: Array) -> Array:
+    """An output array, written as it is: exact shape and dtype, writable, contiguous."""
+    if type(value) is not np.ndarray or value.dtype != dtype:
+        raise TypeError(f"out: expected a NumPy array of {dtype}, got {describe(value)}")
+    if value.shape != like:
+        raise ValueError(f"out: expected shape {like}, got {value.shape}")
+    flags = value.flags
+    if not (flags.writeable and flags.c_contiguous and flags.aligned):
+        wrong = [
+            text
+            for ok, text in (
+                (flags.writeable, "read-only"),
+                (flags.c_contiguous, "not C-contiguous"),
+                (flags.aligned, "not aligned"),
+            )
+            if not ok
+        ]
+        raise ValueError(
+            f"out: expected a writable, C-contiguous, aligned array, got one that is "
+            f"{' and '.join(wrong)}"
+        )
+    if np.may_share_memory(value, x):
+        raise ValueError("out: expected memory of its own, got memory that x uses too")
+    return value
+
+
+# --- numbers and names ------------------------------------------------------------------------
+
+
+def integer(value: object, name: str, low: int) -> int:
+    """A whole number of at least `low`."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected a whole number, got {describe(value)}")
+    number = operator.index(value)
+    if number < low:
+        raise ValueError(f"{name}: expected at least {low}, got {number}")
+    return number
+
+
+def too_large(name: str, value: object) -> NoReturn:
+    """Sizes whose arrays no machine can address."""
+    raise ValueError(
+        f"{name}: {value} is too large: an array of the call would pass {MAX_BYTES} bytes"
+    )
+
+
+def max_rows(spec: CellSpec, hidden_size: int, dtype: np.dtype[Any]) -> int:
+    """Largest T * B, both directions included."""
+    slots = spec.gates + spec.states
+    return MAX_BYTES // (2 * slots * (hidden_size + 64) * dtype.itemsize)
+
+
+def sizes(
+    spec: CellSpec, input_size: object, hidden_size: object, dtype: np.dtype[Any]
+) -> tuple[int, int]:
+    """Sizes of a layer."""
+    inputs, hidden = integer(input_size, "input_size", 0), integer(hidden_size, "hidden_size", 1)
+    widest = 2 * spec.gates * (hidden + 64) * (max(inputs, hidden) + 64) * dtype.itemsize
+    if widest > MAX_BYTES:
+        too_large("sizes", f"(input_size, hidden_size) = {(inputs, hidden)}")
+    return inputs, hidden
+
+
+def float_dtype(value: object) -> np.dtype[Any]:
+    """float32 or float64."""
+    try:
+        dtype = np.dtype(value)  # type: ignore[call-overload]
+    except TypeError:
+        dtype = None
+    if value is None or dtype is None or dtype.newbyteorder("=") not in FLOATS:
+        raise TypeError(f"dtype: expected float32 or float64, got {value!r}")
+    native: np.dtype[Any] = dtype.newbyteorder("=")
+    return native
+
+
+def generator(seed: object) -> np.random.Generator:
+    """The generator that a seed stands for."""
+    try:
+        return np.random.default_rng(seed)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"seed: expected what numpy.random.default_rng takes (None, a non-negative integer or "
+            f"several, a SeedSequence, BitGenerator or Generator), got {seed!r}"
+        ) from None
+
+
+def flag(value: object, name: str) -> bool:
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {describe(value)}")
+    return bool(value)
+
+
+def nonlinearity(value: object) -> str:
+    """A name of NONLINEARITIES."""
+    return choice(value, "nonlinearity", NONLINEARITIES)
+
+
+def choice(value: object, name: str, choices: tuple[str, ...], why: str = "") -> str:
+    """One of some names."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a name, got {describe(value)}")
+    if value not in choices:
+        expected = f"one of {', '.join(map(repr, choices))}" if choices else "nothing to choose"
+        raise ValueError(f"{name}: expected {expected}, got {value!r}{why}")
+    return value
+
+
+def num_threads(value: object) -> int:
+    """A number of threads."""
+    number = integer(value, "num_threads", 1)
+    if number > MAX_THREADS:
+        raise ValueError(f"num_threads: expected at most {MAX_THREADS}, got {number}")
+    return number
+
+
+def environment_threads(text: str) -> int:
+    """FUSEDRNN_NUM_THREADS as a number; 0 where it is empty."""
+    if text and not (text.isdecimal() and 1 <= int(text) <= MAX_THREADS):
+        raise ValueError(
+            f"FUSEDRNN_NUM_THREADS: expected a whole number from 1 to {MAX_THREADS}, got {text!r}"
+        )
+    return int(text or 0)
+
+
+def rows(value: object, batch_size: int) -> Array:
+    """Rows of a stream to reset, as a bool array (batch_size,)."""
+    a = np.asarray(value)
+    if a.dtype.kind == "b":
+        if a.shape != (batch_size,):
+            raise ValueError(f"rows: expected {batch_size} flags, got shape {a.shape}")
+        return a
+    if a.size and a.dtype.kind not in "iu":
+        raise TypeError(f"rows: expected indices or flags, got {describe(a)}")
+    if a.size and (a.min() < 0 or a.max() >= batch_size):
+        raise ValueError(f"rows: expected indices in [0, {batch_size}), got {value!r}")
+    chosen = np.zeros(batch_size, bool)
+    chosen[a.astype(np.intp)] = True
+    return chosen
+
+
+# --- parameters and saved calls ---------------------------------------------------------------
+
+
+def parameter(value: object, name: str, like: Array) -> Array:
+    """A new value of a parameter."""
+    return shaped(as_float(value, like.dtype, name), name, like.shape)
+
+
+def parameter_name(name: object, names: Iterable[str]) -> NoReturn:
+    """No such parameter."""
+    raise KeyError(f"no parameter {name!r}; this layer has {', '.join(names)}")
+
+
+def loaded(
+    mapping: Mapping[str, Any], prefix: str, parameters: Mapping[str, Array]
+) -> dict[str, Array]:
+    """A state_dict as new values of all parameters; one ValueError lists all that is wrong."""
+    given = {key[len(prefix) :]: mapping[key] for key in mapping if key.startswith(prefix)}
+    wrong = [f"missing {prefix + name!r}" for name in parameters if name not in given]
+    wrong += [f"unexpected {prefix + name!r}" for name in given if name not in parameters]
+    values: dict[str, Array] = {}
+    for name, old in parameters.items():
+        if name in given:
+            try:
+                values[name] = parameter(given[name], prefix + name, old)
+            except (TypeError, ValueError, RuntimeError) as error:  # torch raises RuntimeError
+                text = str(error)
+                wrong.append(text if text.startswith(prefix + name) else f"{prefix + name}: {text}")
+    if wrong:
+        raise ValueError("load_state_dict changed nothing: " + "; ".join(wrong))
+    return values
+
+
+def parameters_open() -> NoReturn:
+    """A call inside `with layer.writable()`."""
+    raise RuntimeError(
+        "the layer's parameters are open for writing; leave `with layer.writable()` first"
+    )
+
+
+def same_layer(same: bool) -> None:
+    """A layer's backward takes what its own forward saved."""
+    if not same:
+        raise ValueError(
+            "saved: expected what this layer's forward() returned, got another layer's"
+        )
+
+
+def unchanged(same: bool) -> None:
+    """Gradients belong to the parameters of the forward call."""
+    if not same:
+        raise RuntimeError(
+            "saved: the layer's parameters have changed since this forward(); run it again"
+        )
+
+
+def saved_type(saved: object, kind: type, source: str) -> None:
+    """`saved` is what a forward call returned."""
+    if not isinstance(saved, kind):
+        raise TypeError(f"saved: expected what {source} returned, got {describe(saved)}")
+
+
+def saved_cell(function: str, cell: str, cells: Iterable[str]) -> None:
+    """`saved` is from a forward call of the same kind of layer."""
+    if cell not in cells:
+        raise ValueError(
+            f"{function}: saved: expected what {function.replace('backward', 'forward')}(..., "
+            f"save=True) returned, got that of a {cell} call"
+        )

@@ -1,0 +1,61 @@
+# The compiled module (csrc/bind.cpp). forward, backward and the packs are for _native.py alone.
+from collections.abc import Sequence
+from typing import Any
+
+from ._spec import Array
+
+def version() -> str: ...
+def build() -> dict[str, Any]: ...
+def cells() -> dict[str, dict[str, int]]: ...
+def isas() -> list[tuple[str, bool, int]]: ...
+def default_isa() -> str: ...
+def default_threads() -> int: ...
+def pack(
+    isa: str,
+    cell: str,
+    w_ih: Array,
+    w_hh: Array | None,
+    b_ih: Array | None,
+    b_hh: Array | None,
+    p: Array | None,
+) -> Array: ...
+def pack_backward(
+    isa: str, cell: str, w_ih: Array, w_hh: Array | None, p: Array | None
+) -> Array: ...
+def forward(
+    isa: str,
+    cell: str,
+    packs: Sequence[Array],
+    input_size: int,
+    hidden_size: int,
+    x: Array | None,
+    tokens: Array | None,
+    states: tuple[Array, ...] | None,
+    lengths: Array | None,
+    reset: Array | None,
+    initial: tuple[Array, ...] | None,
+    save: bool,
+    num_threads: int,
+) -> Any: ...
+def backward(
+    isa: str,
+    cell: str,
+    packs: Sequence[Array],
+    input_size: int,
+    hidden_size: int,
+    x: Array | None,
+    tokens: Array | None,
+    y: Array,
+    states: tuple[Array, ...] | None,
+    saved: Array,
+    dy: Array | None,
+    dstates: tuple[Array, ...] | None,
+    lengths: Array | None,
+    reset: Array | None,
+    initial: tuple[Array, ...] | None,
+    want_dx: bool,
+    num_threads: int,
+) -> Any: ...
+def sigmoid(isa: str, x: Array) -> Array: ...
+def tanh(isa: str, x: Array) -> Array: ...
+def exp(isa: str, x: Array) -> Array: ...

@@ -1,0 +1,223 @@
+"""Deterministic cases for hashes of outputs and gradients, and for the self-test.
+
+Every input comes from integers (FNV-1a, splitmix64) scaled by powers of two, so that any language
+makes the same bits: no library's random numbers, no rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._backend import Backend, Inputs, Weights
+from ._spec import CELLS, Array
+
+__all__ = ["CASES", "Case", "digests", "load_hashes", "results", "values"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call, forward and backward: a cell, a dtype, sizes, options."""
+
+    name: str
+    cell: str
+    dtype: str
+    steps: int
+    batch: int
+    input_size: int
+    hidden_size: int
+    directions: int = 1
+    bias: bool = True
+    tokens: bool = False
+    lengths: bool = False
+    reset: bool = False
+
+
+def _cases() -> Iterator[Case]:
+    # few: below one vector, no bias, zero states.  tails: K past a chunk of 128, tails of every
+    # block.  sums: three partial sums of the weight gradients.
+    shapes = {"few": (3, 2, 5, 7), "tails": (4, 7, 150, 133), "sums": (30, 40, 8, 16)}
+    for cell in CELLS:
+        for dtype in ("float32", "float64"):
+            for shape, (steps, batch, inputs, hidden) in shapes.items():
+                if cell == "dense":  # one step of many rows
+                    steps, batch = 1, steps * batch
+                name = f"{cell}-{dtype}-{shape}"
+                yield Case(name, cell, dtype, steps, batch, inputs, hidden, bias=shape != "few")
+    yield Case("lstm-float32-wide", "lstm", "float32", 2, 520, 2, 5)
+    yield Case("gru-float64-wide", "gru", "float64", 2, 520, 2, 5)
+    yield Case("lstm-float32-tokens", "lstm", "float32", 5, 6, 11, 20, tokens=True)
+    yield Case("lstm-float32-both", "lstm", "float32", 7, 5, 9, 20, directions=2)
+    yield Case("lstm-float32-lengths", "lstm", "float32", 9, 6, 9, 20, directions=2, lengths=True)
+    yield Case("lstm-float64-reset", "lstm", "float64", 9, 6, 9, 20, directions=2, reset=True)
+
+
+def integers(label: str, count: int) -> NDArray[np.uint64]:
+    """Return 64-bit integers of a label: splitmix64 from the FNV-1a hash of its UTF-8 bytes.
+
+    Parameters
+    ----------
+    label : str
+        Names the sequence.
+    count : int
+        How many.
+
+    Returns
+    -------
+    ndarray of uint64, shape (count,)
+    """
+    seed = 0xCBF29CE484222325
+    for byte in label.encode():
+        seed = (seed ^ byte) * 0x100000001B3 % 2**64
+    step = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = step + np.full(count, seed, dtype=np.uint64)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(z ^ (z >> np.uint64(31)), dtype=np.uint64)
+
+
+def values(label: str, shape: tuple[int, ...], dtype: str, exponent: int = 0) -> Array:
+    """Return multiples of 2^-15 in [-1, 1) times 2^-exponent, from the label's high 16 bits.
+
+    Parameters
+    ----------
+    label : str
+        Names the array.
+    shape : tuple of int
+        Its shape, filled in C order.
+    dtype : str
+        "float32" or "float64"; both hold every value exactly.
+    exponent : int
+        The power of two to divide by.
+
+    Returns
+    -------
+    ndarray
+    """
+    high = (integers(label, int(np.prod(shape))) >> np.uint64(48)).astype(np.int64)
+    scaled: Array = ((high - 32768) * 2.0 ** -(15 + exponent)).astype(dtype)
+    return scaled.reshape(shape)
+
+
+def results(case: Case, backend: Backend, *, dtype: str | None = None) -> dict[str, Array]:
+    """Run a case, forward and backward.
+
+    Parameters
+    ----------
+    case : Case
+        What to run.
+    backend : Backend
+        Where.
+    dtype : str, optional
+        Another dtype for the same numbers: "float64" makes the reference an oracle.
+
+    Returns
+    -------
+    dict of str to ndarray
+        First the outputs ``y``, ``state0``, ..., then the gradients, whose names begin with "d".
+    """
+    spec = CELLS[case.cell]
+    kind = dtype or case.dtype
+    size = (case.directions, case.batch, case.hidden_size)
+
+    def make(part: str, shape: tuple[int, ...], exponent: int = 0) -> Array:
+        return values(f"{case.name}/{part}", shape, kind, exponent)
+
+    def weight(part: str, shape: tuple[int, ...]) -> Array:
+        # Divided by about the root of the columns: sums stay near 1, states neither die nor grow.
+        halvings = (shape[-1] - 1).bit_length() // 2 if part.startswith("w") else 0
+        return make(part, shape, 1 if part.startswith("p") else halvings)
+
+    shapes = spec.shapes(case.input_size, case.hidden_size)
+    if not case.bias:
+        shapes = {part: shape for part, shape in shapes.items() if not part.startswith("b")}
+
+    def direction(d: int) -> Weights:
+        arrays = {part: weight(f"{part}{d}", shape) for part, shape in shapes.items()}
+        get = arrays.get
+        return Weights(spec, arrays["w_ih"], get("w_hh"), get("b_ih"), get("b_hh"), get("p"))
+
+    weights = tuple(direction(d) for d in range(case.directions))
+    x: Array | None = None
+    tokens: Array | None = None
+    if case.tokens:
+        drawn = integers(f"{case.name}/tokens", case.steps * case.batch)
+        tokens = (drawn % np.uint64(case.input_size)).astype(np.int64)
+        tokens = tokens.reshape(case.steps, case.batch)
+    else:
+        x = make("x", (case.steps, case.batch, case.input_size))
+    lengths = np.arange(case.batch, dtype=np.int64) * case.steps // max(case.batch - 1, 1)
+    cut = integers(f"{case.name}/reset", case.steps * case.batch) >> np.uint64(62) == 0
+    stateful = case.bias and spec.h_gates > 0
+    inputs = Inputs(
+        x=x,
+        tokens=tokens,
+        states=tuple(make(f"state{k}", size) for k in range(spec.states)) if stateful else None,
+        lengths=lengths if case.lengths else None,
+        reset=cut.reshape(case.steps, case.batch) if case.reset else None,
+        initial=tuple(make(f"initial{k}", size) for k in range(spec.states))
+        if case.reset
+        else None,
+    )
+
+    y, states, saved = backend.forward(weights, inputs, save=True, num_threads=None)
+    if saved is None:
+        raise RuntimeError(f"{case.name}: nothing was saved for the backward pass")
+    found: dict[str, Array | None] = {"y": y}
+    found.update({f"state{k}": state for k, state in enumerate(states)})
+    dy = make("dy", (case.steps, case.batch, case.directions * case.hidden_size))
+    dstates = tuple(make(f"dstate{k}", size) for k in range(spec.states)) if stateful else None
+    gradients = backend.backward(saved, dy, dstates, num_threads=None)
+    found["dx"] = gradients.dx
+    for d, of in enumerate(gradients.directions):
+        parts = of._asdict()
+        found.update({f"d{part}{d}": parts[f"d{part}"] for part in spec.shapes(1, 1)})
+    found.update({f"dstate{k}": array for k, array in enumerate(gradients.states)})
+    return {name: array for name, array in found.items() if array is not None}
+
+
+def digests(found: Mapping[str, Array]) -> dict[str, str]:
+    """Hash outputs and gradients.
+
+    Parameters
+    ----------
+    found : mapping of str to ndarray
+        From `results`.
+
+    Returns
+    -------
+    dict
+        "outputs" and "gradients": SHA-256 of the little-endian bytes of the arrays, in the order
+        of `found`, every NaN written as the positive quiet NaN without payload.
+    """
+
+    def digest(arrays: Iterable[Array]) -> str:
+        total = hashlib.sha256()
+        for array in arrays:
+            plain = array.astype(array.dtype.newbyteorder("<"))
+            plain[np.isnan(plain)] = np.nan
+            total.update(plain.tobytes())
+        return total.hexdigest()
+
+    return {
+        "outputs": digest(a for name, a in found.items() if not name.startswith("d")),
+        "gradients": digest(a for name, a in found.items() if name.startswith("d")),
+    }
+
+
+def load_hashes() -> dict[str, dict[str, str]]:
+    """Read the packaged golden.json: digests by case name; empty where there is none."""
+    file = resources.files("fusedrnn") / "golden.json"
+    if not file.is_file():
+        return {}
+    loaded: dict[str, dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))
+    return loaded
+
+
+CASES = tuple(_cases())

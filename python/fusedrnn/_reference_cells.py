@@ -1,0 +1,188 @@
+"""The cells as NumPy, each a pair of functions: the equations and their derivatives.
+
+Arrays are slot-major: `a` is (gates, N, H) for the N rows of one time step, `s` and `s_next` are
+the previous and next states, each (N, H), `p` the per-unit vectors (vectors, H).
+
+forward(a, s, p, late) takes pre-activations and gives (activated slots, next states).
+backward(a, s, s_next, ds_next, p, late) takes activated slots and the gradients of the next
+states, and gives (gradients of the pre-activations, pointwise part of the gradients of the
+previous states).
+
+vector_terms(da, s, s_next) gives what each row adds to the gradient of `p`, (vectors, N, H).
+
+`late` multiplies by the late slots' recurrent weights: R u in forward, R^T da in backward. Only
+the GRU with the reset gate before the product calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from ._spec import Array
+
+States: TypeAlias = tuple[Array, ...]
+Product: TypeAlias = Callable[[Array], Array]
+
+
+class Cell(NamedTuple):
+    """The functions of a cell."""
+
+    forward: Callable[[Array, States, Array | None, Product], tuple[Array, States]]
+    backward: Callable[[Array, States, States, States, Array | None, Product], tuple[Array, States]]
+    vector_terms: Callable[[Array, States, States], Array] | None = None
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), without overflow for any x."""
+    e = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1 / (1 + e), e / (1 + e)))
+
+
+def relu(x: Array) -> Array:
+    """max(x, 0); NaN stays NaN."""
+    return np.asarray(np.maximum(x, 0))
+
+
+def identity(x: Array) -> Array:
+    """x."""
+    return x
+
+
+# Derivatives, from the activated value y.
+
+
+def d_sigmoid(y: Array) -> Array:
+    """sigmoid' where sigmoid(x) = y."""
+    slope: Array = y * (1 - y)
+    return slope
+
+
+def d_tanh(y: Array) -> Array:
+    """tanh' where tanh(x) = y."""
+    slope: Array = 1 - y * y
+    return slope
+
+
+def d_relu(y: Array) -> Array:
+    """relu' where relu(x) = y; 0 at 0."""
+    return (y > 0).astype(y.dtype)
+
+
+def d_identity(y: Array) -> Array:
+    """1."""
+    return np.ones_like(y)
+
+
+def elman(f: Callable[[Array], Array], d_f: Callable[[Array], Array]) -> Cell:
+    """h' = f(a)."""
+
+    def forward(a: Array, s: States, p: Array | None, late: Product) -> tuple[Array, States]:
+        h = f(a[0])
+        return h[None], (h,)
+
+    def backward(
+        a: Array, s: States, s_next: States, ds_next: States, p: Array | None, late: Product
+    ) -> tuple[Array, States]:
+        da = ds_next[0] * d_f(a[0])
+        return da[None], (np.zeros_like(da),)
+
+    return Cell(forward, backward)
+
+
+def lstm_forward(a: Array, s: States, p: Array | None, late: Product) -> tuple[Array, States]:
+    """Gates i f g o: c' = f c + i g;  h' = o tanh(c'). Peepholes: i, f see c and o sees c'."""
+    _, c = s
+    a_i, a_f, a_g, a_o = a
+    if p is not None:
+        a_i = a_i + p[0] * c
+        a_f = a_f + p[1] * c
+    i, f, g = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g)
+    c = f * c + i * g
+    if p is not None:
+        a_o = a_o + p[2] * c
+    o = sigmoid(a_o)
+    return np.stack((i, f, g, o)), (o * np.tanh(c), c)
+
+
+def lstm_backward(
+    a: Array, s: States, s_next: States, ds_next: States, p: Array | None, late: Product
+) -> tuple[Array, States]:
+    """From dh' and dc' to the four gates and dc; dh comes through R alone."""
+    i, f, g, o = a
+    (_, c), (_, c_next), (dh, dc) = s, s_next, ds_next
+    t = np.tanh(c_next)
+    da_o = dh * t * d_sigmoid(o)
+    dc = dc + dh * o * d_tanh(t)
+    if p is not None:
+        dc = dc + da_o * p[2]
+    da_i = dc * g * d_sigmoid(i)
+    da_f = dc * c * d_sigmoid(f)
+    da_g = dc * i * d_tanh(g)
+    dc = dc * f
+    if p is not None:
+        dc = dc + da_i * p[0] + da_f * p[1]
+    return np.stack((da_i, da_f, da_g, da_o)), (np.zeros_like(dh), dc)
+
+
+def peephole_terms(da: Array, s: States, s_next: States) -> Array:
+    """p_i and p_f saw c, p_o saw c'."""
+    c, c_next = s[1], s_next[1]
+    return np.stack((da[0] * c, da[1] * c, da[3] * c_next))
+
+
+def gru_forward(a: Array, s: States, p: Array | None, late: Product) -> tuple[Array, States]:
+    """Slots nx r z nh: n = tanh(nx + r nh);  h' = (1 - z) n + z h = z (h - n) + n."""
+    (h,) = s
+    nx, a_r, a_z, nh = a
+    r, z = sigmoid(a_r), sigmoid(a_z)
+    n = np.tanh(nx + r * nh)
+    return np.stack((n, r, z, nh)), (z * (h - n) + n,)
+
+
+def gru_backward(
+    a: Array, s: States, s_next: States, ds_next: States, p: Array | None, late: Product
+) -> tuple[Array, States]:
+    """From dh' to nx r z nh, and to h along z."""
+    n, r, z, nh = a
+    (h,), (dh,) = s, ds_next
+    dn = dh * (1 - z) * d_tanh(n)
+    dr = dn * nh * d_sigmoid(r)
+    dz = dh * (h - n) * d_sigmoid(z)
+    return np.stack((dn, dr, dz, dn * r)), (dh * z,)
+
+
+def gru_before_forward(a: Array, s: States, p: Array | None, late: Product) -> tuple[Array, States]:
+    """Slots r z n: n = tanh(W x + b + R (r h));  h' = z (h - n) + n."""
+    (h,) = s
+    r, z = sigmoid(a[0]), sigmoid(a[1])
+    n = np.tanh(a[2] + late(r * h))
+    return np.stack((r, z, n)), (z * (h - n) + n,)
+
+
+def gru_before_backward(
+    a: Array, s: States, s_next: States, ds_next: States, p: Array | None, late: Product
+) -> tuple[Array, States]:
+    """From dh' to r z n, and to h along z and, through u = r h, along r."""
+    r, z, n = a
+    (h,), (dh,) = s, ds_next
+    dn = dh * (1 - z) * d_tanh(n)
+    dz = dh * (h - n) * d_sigmoid(z)
+    du = late(dn)
+    dr = du * h * d_sigmoid(r)
+    return np.stack((dr, dz, dn)), (dh * z + du * r,)
+
+
+CELLS: dict[str, Cell] = {
+    "rnn_tanh": elman(np.tanh, d_tanh),
+    "rnn_relu": elman(relu, d_relu),
+    "rnn_sigmoid": elman(sigmoid, d_sigmoid),
+    "rnn_identity": elman(identity, d_identity),
+    "lstm": Cell(lstm_forward, lstm_backward),
+    "lstm_peephole": Cell(lstm_forward, lstm_backward, peephole_terms),
+    "gru": Cell(gru_forward, gru_backward),
+    "gru_reset_before": Cell(gru_before_forward, gru_before_backward),
+    "dense": elman(identity, d_identity),
+}

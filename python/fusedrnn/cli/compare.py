@@ -1,0 +1,56 @@
+"""fusedrnn train --compare: the same updates on compiled kernels and on the NumPy reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .._backend import native, not_built
+from ..runtime import use_backend
+
+if TYPE_CHECKING:
+    from ..nn import Trainer
+
+__all__ = ["measure"]
+
+# A backend is measured for so many seconds, and for so many updates at least and at most.
+SECONDS = 3.0
+UPDATES = (2, 50)
+
+
+def measure(build: Callable[[], Trainer]) -> str:
+    """Run a few updates of the same run on both backends, from the same beginning.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the trainer anew.
+
+    Returns
+    -------
+    str
+        Characters a second of both, their ratio, and how far the losses lie apart.
+    """
+    names = ["reference"] if native() is None else ["native", "reference"]
+    speeds: dict[str, float] = {}
+    losses: dict[str, list[float]] = {}
+    for name in names:
+        with use_backend(name):
+            trainer = build()
+            trainer.update(0.0)  # packs weights, fills caches
+            first, characters, seconds = trainer.updates, trainer.characters, trainer.seconds
+            for made in range(UPDATES[1]):
+                if made >= UPDATES[0] and trainer.seconds - seconds > SECONDS:
+                    break
+                trainer.update(0.0)
+        speeds[name] = (trainer.characters - characters) / (trainer.seconds - seconds)
+        losses[name] = trainer.losses[first - 1 :]
+    text = "Speed: " + ", ".join(f"{name} {speeds[name]:,.0f} characters/s" for name in names)
+    if len(names) < 2:
+        return f"{text} (no compiled kernels: {not_built()})"
+    pairs = list(zip(losses["native"], losses["reference"], strict=False))
+    apart = max(abs(a - b) / abs(b) for a, b in pairs)
+    return (
+        f"{text}: {speeds['native'] / speeds['reference']:.1f} times; "
+        f"the first {len(pairs)} losses agree within {apart:.1e}"
+    )

@@ -1,0 +1,191 @@
+"""A dense layer on the kernels' own product."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .. import _check
+from .._backend import Inputs, Saved, by_name, current
+from .._params import Parameterised
+from .._spec import CELLS
+
+__all__ = ["Dense"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class SavedDense:
+    """What ``Dense.forward`` kept for ``Dense.backward``, which may use it more than once."""
+
+    _saved: Saved
+    _layer: Dense
+    _version: int
+    _shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept beyond x and y."""
+        return self._saved.nbytes
+
+
+class Dense(Parameterised):
+    """Affine map of the last axis: ``y = x W^T + b``, torch's Linear; parameters weight, bias.
+
+    The rows of x are the batch of one step of a cell without recurrence, so that y and dx of a
+    row have the same bits whatever the other rows and the number of threads.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        I, at least 0, and O, at least 1.
+    bias : bool
+        Whether there is b.
+    dtype : dtype
+        float32 or float64.
+    seed : optional
+        What ``numpy.random.default_rng`` takes; weight, then bias, are drawn uniformly from
+        +-1/sqrt(in_features).
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as above.
+    """
+
+    _NAMES = {"w_ih": "weight", "b_ih": "bias"}  # noqa: RUF012 (read only, as the base declares)
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = True,
+        dtype: DTypeLike = np.float32,
+        seed: object = None,
+    ) -> None:
+        self.cell = "dense"
+        self.dtype = _check.float_dtype(dtype)
+        self.in_features = _check.integer(in_features, "in_features", 0)
+        self.out_features = _check.integer(out_features, "out_features", 1)
+        self.bias = _check.flag(bias, "bias")
+        _check.sizes(CELLS["dense"], self.in_features, self.out_features, self.dtype)
+        bound = 1.0 / math.sqrt(max(self.in_features, 1))
+        self._draw(self.in_features, self.out_features, bound, self.bias, seed)
+
+    def __repr__(self) -> str:
+        sizes = f"{self.in_features}, {self.out_features}"
+        return f"Dense({sizes}, bias={self.bias}, dtype={self.dtype})"
+
+    def __call__(self, x: ArrayLike, *, num_threads: int | None = None) -> Array:
+        """Apply the layer, for inference: nothing is saved.
+
+        Parameters
+        ----------
+        x : array_like, shape (..., I)
+            Floating point; converted to the layer's dtype.
+        num_threads : int, optional
+            Threads of this call; no result depends on it.
+
+        Returns
+        -------
+        ndarray, shape (..., O)
+
+        Raises
+        ------
+        TypeError
+            x is not floating point.
+        ValueError
+            The last axis is not I long.
+        RuntimeError
+            Called inside ``with layer.writable()``.
+        """
+        return self._run(x, False, num_threads)[0]
+
+    def forward(self, x: ArrayLike, *, num_threads: int | None = None) -> tuple[Array, SavedDense]:
+        """Apply the layer and save what `backward` needs.
+
+        Parameters and errors are those of calling the layer. x must not be written before the
+        backward call.
+
+        Returns
+        -------
+        y : ndarray, shape (..., O)
+            Read-only.
+        saved : SavedDense
+            For `backward`.
+        """
+        y, saved = self._run(x, True, num_threads)
+        return y, SavedDense(cast("Saved", saved), self, self._version, y.shape)
+
+    def backward(
+        self, saved: SavedDense, dy: ArrayLike, *, num_threads: int | None = None
+    ) -> tuple[Array, dict[str, Array]]:
+        """Backpropagate through a `forward` call.
+
+        Parameters
+        ----------
+        saved : SavedDense
+            From this layer's `forward`; may be used again.
+        dy : array_like, shape (..., O)
+            Gradient of y.
+        num_threads : int, optional
+            Threads of this call; no result depends on it.
+
+        Returns
+        -------
+        dx : ndarray, shape (..., I)
+            Gradient of x.
+        dparams : dict of str to ndarray
+            Gradients of the parameters, by their names.
+
+        Raises
+        ------
+        TypeError
+            `saved` is something else, or dy is not floating point.
+        ValueError
+            The shape of dy does not fit, or `saved` is another layer's.
+        RuntimeError
+            Parameters have changed since the forward call, or are open for writing.
+        """
+        _check.saved_type(saved, SavedDense, "forward()")
+        _check.same_layer(saved._layer is self)
+        if not self._weights:
+            _check.parameters_open()
+        _check.unchanged(saved._version == self._version)
+        if num_threads is not None:
+            num_threads = _check.num_threads(num_threads)
+        call = saved._saved
+        d = _check.shaped(_check.as_float(dy, self.dtype, "dy"), "dy", saved._shape)
+        dx, (of,), _ = by_name(call.backend).backward(
+            call, d.reshape(call.y.shape), None, num_threads=num_threads
+        )
+        gradients = {"weight": of.dw_ih, "bias": of.db_ih}
+        return (
+            cast("Array", dx).reshape(*saved._shape[:-1], self.in_features),
+            {name: gradients[name] for name in self._arrays},
+        )
+
+    def _run(self, x: ArrayLike, save: bool, num_threads: int | None) -> tuple[Array, Saved | None]:
+        weights = self._weights or _check.parameters_open()
+        a = _check.as_float(x, self.dtype, "x")
+        if a.ndim == 0 or a.shape[-1] != self.in_features:
+            raise ValueError(f"x: expected shape (..., {self.in_features}), got {a.shape}")
+        outer = a.shape[:-1]
+        count = math.prod(outer)
+        if count > _check.max_rows(CELLS["dense"], self.out_features, self.dtype):
+            _check.too_large("x", a.shape)
+        if num_threads is not None:
+            num_threads = _check.num_threads(num_threads)
+        y, _, saved = current().forward(
+            weights,
+            Inputs(a.reshape(1, count, self.in_features)),
+            save=save,
+            num_threads=num_threads,
+        )
+        return y.reshape(*outer, self.out_features), saved

@@ -1,0 +1,530 @@
+"""One layer, one call: the recurrent layers as functions of plain NumPy arrays.
+
+Every array of a call is a NumPy array of one dtype, float32 or float64; anything else is refused
+by name. Strided, unaligned, read-only and big-endian arrays work, by copy. Weights are PyTorch's:
+rows gate-major, gates i f g o (LSTM) and r z n (GRU). Sizes: T steps, B sequences, I inputs,
+H units.
+
+With ``save=True`` a forward call also returns what backpropagation through time needs; it holds
+copies of the weights and a reference to x, so x must not be written before the backward call. The
+y of such a call is read-only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _backend, _check
+from ._backend import Inputs, Saved, Weights
+from ._spec import CELLS, Array, CellSpec
+
+__all__ = [
+    "dense_backward",
+    "dense_forward",
+    "gru_backward",
+    "gru_forward",
+    "lstm_backward",
+    "lstm_forward",
+    "rnn_backward",
+    "rnn_forward",
+]
+
+
+class DenseGradients(NamedTuple):
+    """Gradients of the arguments of `dense_forward`."""
+
+    dx: Array
+    dw: Array
+    db: Array
+
+
+class RNNGradients(NamedTuple):
+    """Gradients of the arguments of `rnn_forward`."""
+
+    dx: Array
+    dw_ih: Array
+    dw_hh: Array
+    db_ih: Array
+    db_hh: Array
+    dh0: Array
+
+
+class GRUGradients(NamedTuple):
+    """Gradients of the arguments of `gru_forward`."""
+
+    dx: Array
+    dw_ih: Array
+    dw_hh: Array
+    db_ih: Array
+    db_hh: Array
+    dh0: Array
+
+
+class LSTMGradients(NamedTuple):
+    """Gradients of the arguments of `lstm_forward`; `dpeepholes` is None where there were none."""
+
+    dx: Array
+    dw_ih: Array
+    dw_hh: Array
+    db_ih: Array
+    db_hh: Array
+    dh0: Array
+    dc0: Array
+    dpeepholes: Array | None
+
+
+def _forward(
+    function: str,
+    spec: CellSpec,
+    x: Array,
+    arrays: dict[str, Array | None],
+    states: tuple[Array | None, ...],
+    save: bool,
+    num_threads: int | None,
+) -> tuple[Array, tuple[Array, ...], Saved | None]:
+    """Check, call, drop the axis of directions. `arrays` has the arguments as Weights has them."""
+    weights: dict[str, Any] = {}
+    input_size, hidden_size = _check.plain_sizes(function, spec, x, arrays)
+    shapes = spec.shapes(input_size, hidden_size).items()
+    for (name, shape), (argument, a) in zip(shapes, arrays.items(), strict=True):
+        if a is not None or name in ("w_ih", "w_hh"):
+            weights[name] = _check.plain(function, argument, a, x.dtype, shape, copy=save)
+    first: list[Array] = []
+    shape = (x.shape[1], hidden_size)
+    for name, state in zip(spec.state_names, states, strict=True):
+        if state is None:
+            first.append(np.zeros((1, *shape), x.dtype))
+        else:
+            checked = _check.plain(function, f"{name}0", state, x.dtype, shape, copy=save)
+            first.append(checked[None])
+    given = any(state is not None for state in states)
+    y, final, saved = _backend.current().forward(
+        (Weights(spec, **weights),),
+        Inputs(x, states=tuple(first) if given else None),
+        save=_check.flag(save, "save"),
+        num_threads=None if num_threads is None else _check.num_threads(num_threads),
+    )
+    return y, tuple(state[0] for state in final), saved
+
+
+def _saved_by(function: str, cells: tuple[str, ...], saved: Saved | None) -> Saved:
+    """`saved`, checked."""
+    forward = function.replace("backward", "forward")
+    _check.saved_type(saved, Saved, f"{forward}(..., save=True)")
+    assert saved is not None
+    _check.saved_cell(function, saved.weights[0].spec.name, cells)
+    return saved
+
+
+def _backward(
+    function: str,
+    saved: Saved,
+    dy: Array | None,
+    dstates: tuple[Array | None, ...],
+    num_threads: int | None,
+) -> tuple[Any, tuple[Any, ...], tuple[Array, ...]]:
+    """Check, call: dx, the weight gradients of the one direction, the state gradients."""
+    dtype, shape = saved.y.dtype, saved.y.shape
+    if dy is not None:
+        dy = _check.plain(function, "dy", dy, dtype, shape)
+    last: list[Array] = []
+    for name, dstate in zip(saved.weights[0].spec.state_names, dstates, strict=True):
+        if dstate is None:
+            last.append(np.zeros((1, *shape[1:]), dtype))
+        else:
+            last.append(_check.plain(function, f"d{name}_n", dstate, dtype, shape[1:])[None])
+    given = any(dstate is not None for dstate in dstates)
+    gradients = _backend.by_name(saved.backend).backward(
+        saved,
+        dy,
+        tuple(last) if given else None,
+        num_threads=None if num_threads is None else _check.num_threads(num_threads),
+    )
+    return gradients.dx, gradients.directions[0], tuple(state[0] for state in gradients.states)
+
+
+def rnn_forward(
+    x: Array,
+    w_ih: Array,
+    w_hh: Array,
+    b_ih: Array | None = None,
+    b_hh: Array | None = None,
+    h0: Array | None = None,
+    *,
+    nonlinearity: str = "tanh",
+    save: bool = False,
+    num_threads: int | None = None,
+) -> tuple[Array, Array, Saved | None]:
+    """Run an Elman network: ``h' = f(W x + b_ih + R h + b_hh)``.
+
+    Parameters
+    ----------
+    x : ndarray, shape (T, B, I)
+        Input, float32 or float64; every other array has its dtype.
+    w_ih : ndarray, shape (H, I)
+        W.
+    w_hh : ndarray, shape (H, H)
+        R.
+    b_ih, b_hh : ndarray, shape (H,), optional
+        Biases; zeros where not given.
+    h0 : ndarray, shape (B, H), optional
+        First state; zeros where not given.
+    nonlinearity : {"tanh", "relu", "sigmoid", "identity"}
+        f. "identity" is the linear state-space model.
+    save : bool
+        Keep what `rnn_backward` needs.
+    num_threads : int, optional
+        Threads of this call; no result depends on it.
+
+    Returns
+    -------
+    y : ndarray, shape (T, B, H)
+        h after each step.
+    h_n : ndarray, shape (B, H)
+        h after the last step.
+    saved : Saved or None
+        For `rnn_backward`.
+
+    Raises
+    ------
+    TypeError
+        An array is not a NumPy array of the dtype of x, float32 or float64.
+    ValueError
+        A shape does not fit, or the nonlinearity has another name.
+
+    References
+    ----------
+    J. L. Elman, Finding structure in time, Cognitive Science 14, 1990.
+    """
+    spec = CELLS["rnn_" + _check.nonlinearity(nonlinearity)]
+    x = _check.plain_x("rnn_forward", x, "T, B, I")
+    arrays: dict[str, Array | None] = {"w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh}
+    y, (h_n,), saved = _forward("rnn_forward", spec, x, arrays, (h0,), save, num_threads)
+    return y, h_n, saved
+
+
+def rnn_backward(
+    saved: Saved | None,
+    dy: Array | None = None,
+    dh_n: Array | None = None,
+    *,
+    num_threads: int | None = None,
+) -> RNNGradients:
+    """Backpropagate through an `rnn_forward` call.
+
+    Parameters
+    ----------
+    saved : Saved
+        From ``rnn_forward(..., save=True)``; may be used again.
+    dy : ndarray, shape (T, B, H), optional
+        Gradient of y; zeros where not given.
+    dh_n : ndarray, shape (B, H), optional
+        Gradient of h_n; zeros where not given.
+    num_threads : int, optional
+        Threads of this call; no result depends on it.
+
+    Returns
+    -------
+    RNNGradients
+        Named tuple (dx, dw_ih, dw_hh, db_ih, db_hh, dh0), each shaped as what it is the gradient
+        of; the bias gradients also where there was no bias.
+
+    Raises
+    ------
+    TypeError
+        `saved` is something else, or an array is not a NumPy array of the dtype of x.
+    ValueError
+        A shape does not fit, or `saved` is that of another cell.
+    """
+    cells = tuple(f"rnn_{name}" for name in _check.NONLINEARITIES)
+    saved = _saved_by("rnn_backward", cells, saved)
+    dx, g, (dh0,) = _backward("rnn_backward", saved, dy, (dh_n,), num_threads)
+    return RNNGradients(dx, g[0], g[1], g[2], g[3], dh0)
+
+
+def gru_forward(
+    x: Array,
+    w_ih: Array,
+    w_hh: Array,
+    b_ih: Array | None = None,
+    b_hh: Array | None = None,
+    h0: Array | None = None,
+    *,
+    reset_after: bool = True,
+    save: bool = False,
+    num_threads: int | None = None,
+) -> tuple[Array, Array, Saved | None]:
+    """Run a GRU: ``h' = (1 - z) * n + z * h``.
+
+    ``r`` and ``z`` are sigmoids of ``W x + b_ih + R h + b_hh``. With the reset gate after the
+    product, ``n = tanh(W_n x + b_in + r * (R_n h + b_hn))``; before it,
+    ``n = tanh(W_n x + b_in + R_n (r * h) + b_hn)``.
+
+    Parameters
+    ----------
+    x : ndarray, shape (T, B, I)
+        Input, float32 or float64; every other array has its dtype.
+    w_ih : ndarray, shape (3*H, I)
+        W, row blocks r z n.
+    w_hh : ndarray, shape (3*H, H)
+        R, row blocks r z n.
+    b_ih, b_hh : ndarray, shape (3*H,), optional
+        Biases; zeros where not given.
+    h0 : ndarray, shape (B, H), optional
+        First state; zeros where not given.
+    reset_after : bool
+        True: PyTorch, cuDNN and Keras's default. False: ONNX's default and the paper.
+    save : bool
+        Keep what `gru_backward` needs.
+    num_threads : int, optional
+        Threads of this call; no result depends on it.
+
+    Returns
+    -------
+    y : ndarray, shape (T, B, H)
+        h after each step.
+    h_n : ndarray, shape (B, H)
+        h after the last step.
+    saved : Saved or None
+        For `gru_backward`.
+
+    Raises
+    ------
+    TypeError
+        An array is not a NumPy array of the dtype of x, float32 or float64.
+    ValueError
+        A shape does not fit.
+
+    References
+    ----------
+    K. Cho et al., Learning phrase representations using RNN encoder-decoder for statistical
+    machine translation, EMNLP 2014.
+    """
+    spec = CELLS["gru" if _check.flag(reset_after, "reset_after") else "gru_reset_before"]
+    x = _check.plain_x("gru_forward", x, "T, B, I")
+    arrays: dict[str, Array | None] = {"w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh}
+    y, (h_n,), saved = _forward("gru_forward", spec, x, arrays, (h0,), save, num_threads)
+    return y, h_n, saved
+
+
+def gru_backward(
+    saved: Saved | None,
+    dy: Array | None = None,
+    dh_n: Array | None = None,
+    *,
+    num_threads: int | None = None,
+) -> GRUGradients:
+    """Backpropagate through a `gru_forward` call.
+
+    Parameters
+    ----------
+    saved : Saved
+        From ``gru_forward(..., save=True)``; may be used again.
+    dy : ndarray, shape (T, B, H), optional
+        Gradient of y; zeros where not given.
+    dh_n : ndarray, shape (B, H), optional
+        Gradient of h_n; zeros where not given.
+    num_threads : int, optional
+        Threads of this call; no result depends on it.
+
+    Returns
+    -------
+    GRUGradients
+        Named tuple (dx, dw_ih, dw_hh, db_ih, db_hh, dh0), each shaped as what it is the gradient
+        of; the bias gradients also where there was no bias.
+
+    Raises
+    ------
+    TypeError
+        `saved` is something else, or an array is not a NumPy array of the dtype of x.
+    ValueError
+        A shape does not fit, or `saved` is that of another cell.
+    """
+    saved = _saved_by("gru_backward", ("gru", "gru_reset_before"), saved)
+    dx, g, (dh0,) = _backward("gru_backward", saved, dy, (dh_n,), num_threads)
+    return GRUGradients(dx, g[0], g[1], g[2], g[3], dh0)
+
+
+def lstm_forward(
+    x: Array,
+    w_ih: Array,
+    w_hh: Array,
+    b_ih: Array | None = None,
+    b_hh: Array | None = None,
+    h0: Array | None = None,
+    c0: Array | None = None,
+    *,
+    peepholes: Array | None = None,
+    save: bool = False,
+    num_threads: int | None = None,
+) -> tuple[Array, Array, Array, Saved | None]:
+    """Run an LSTM: ``c' = f * c + i * g``, ``h' = o * tanh(c')``.
+
+    ``i``, ``f``, ``o`` are sigmoids and ``g`` the tanh of ``W x + b_ih + R h + b_hh``. With
+    peepholes, ``i`` and ``f`` also see ``p_i * c`` and ``p_f * c``, and ``o`` sees ``p_o * c'``.
+
+    Parameters
+    ----------
+    x : ndarray, shape (T, B, I)
+        Input, float32 or float64; every other array has its dtype.
+    w_ih : ndarray, shape (4*H, I)
+        W, row blocks i f g o.
+    w_hh : ndarray, shape (4*H, H)
+        R, row blocks i f g o.
+    b_ih, b_hh : ndarray, shape (4*H,), optional
+        Biases; zeros where not given.
+    h0, c0 : ndarray, shape (B, H), optional
+        First states; zeros where not given.
+    peepholes : ndarray, shape (3, H), optional
+        p_i, p_f, p_o.
+    save : bool
+        Keep what `lstm_backward` needs.
+    num_threads : int, optional
+        Threads of this call; no result depends on it.
+
+    Returns
+    -------
+    y : ndarray, shape (T, B, H)
+        h after each step.
+    h_n, c_n : ndarray, shape (B, H)
+        h and c after the last step.
+    saved : Saved or None
+        For `lstm_backward`.
+
+    Raises
+    ------
+    TypeError
+        An array is not a NumPy array of the dtype of x, float32 or float64.
+    ValueError
+        A shape does not fit.
+
+    References
+    ----------
+    S. Hochreiter and J. Schmidhuber, Long short-term memory, Neural Computation 9, 1997;
+    F. A. Gers, J. Schmidhuber and F. Cummins, Learning to forget, Neural Computation 12, 2000;
+    peepholes: F. A. Gers and J. Schmidhuber, Recurrent nets that time and count, IJCNN 2000.
+    """
+    spec = CELLS["lstm" if peepholes is None else "lstm_peephole"]
+    x = _check.plain_x("lstm_forward", x, "T, B, I")
+    arrays: dict[str, Array | None] = {"w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh}
+    if peepholes is not None:
+        arrays["peepholes"] = peepholes
+    y, (h, c), saved = _forward("lstm_forward", spec, x, arrays, (h0, c0), save, num_threads)
+    return y, h, c, saved
+
+
+def lstm_backward(
+    saved: Saved | None,
+    dy: Array | None = None,
+    dh_n: Array | None = None,
+    dc_n: Array | None = None,
+    *,
+    num_threads: int | None = None,
+) -> LSTMGradients:
+    """Backpropagate through an `lstm_forward` call.
+
+    Parameters
+    ----------
+    saved : Saved
+        From ``lstm_forward(..., save=True)``; may be used again.
+    dy : ndarray, shape (T, B, H), optional
+        Gradient of y; zeros where not given.
+    dh_n, dc_n : ndarray, shape (B, H), optional
+        Gradients of h_n and c_n; zeros where not given.
+    num_threads : int, optional
+        Threads of this call; no result depends on it.
+
+    Returns
+    -------
+    LSTMGradients
+        Named tuple (dx, dw_ih, dw_hh, db_ih, db_hh, dh0, dc0, dpeepholes), each shaped as what it
+        is the gradient of; the bias gradients also where there was no bias, dpeepholes None where
+        there were no peepholes.
+
+    Raises
+    ------
+    TypeError
+        `saved` is something else, or an array is not a NumPy array of the dtype of x.
+    ValueError
+        A shape does not fit, or `saved` is that of another cell.
+    """
+    saved = _saved_by("lstm_backward", ("lstm", "lstm_peephole"), saved)
+    dx, g, (dh0, dc0) = _backward("lstm_backward", saved, dy, (dh_n, dc_n), num_threads)
+    return LSTMGradients(dx, g[0], g[1], g[2], g[3], dh0, dc0, g[4])
+
+
+def dense_forward(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    save: bool = False,
+    num_threads: int | None = None,
+) -> tuple[Array, Saved | None]:
+    """Multiply by a matrix: ``y = W x + b`` for each row of x.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, I)
+        Input, float32 or float64; every other array has its dtype.
+    w : ndarray, shape (O, I)
+        W.
+    b : ndarray, shape (O,), optional
+        Bias; zeros where not given.
+    save : bool
+        Keep what `dense_backward` needs.
+    num_threads : int, optional
+        Threads of this call; no result depends on it.
+
+    Returns
+    -------
+    y : ndarray, shape (N, O)
+        The products.
+    saved : Saved or None
+        For `dense_backward`.
+
+    Raises
+    ------
+    TypeError
+        An array is not a NumPy array of the dtype of x, float32 or float64.
+    ValueError
+        A shape does not fit.
+    """
+    x = _check.plain_x("dense_forward", x, "N, I")[None]
+    arrays: dict[str, Array | None] = {"w": w, "b": b}
+    y, _, saved = _forward("dense_forward", CELLS["dense"], x, arrays, (None,), save, num_threads)
+    return y[0], saved
+
+
+def dense_backward(
+    saved: Saved | None, dy: Array, *, num_threads: int | None = None
+) -> DenseGradients:
+    """Backpropagate through a `dense_forward` call.
+
+    Parameters
+    ----------
+    saved : Saved
+        From ``dense_forward(..., save=True)``; may be used again.
+    dy : ndarray, shape (N, O)
+        Gradient of y.
+    num_threads : int, optional
+        Threads of this call; no result depends on it.
+
+    Returns
+    -------
+    DenseGradients
+        Named tuple (dx, dw, db).
+
+    Raises
+    ------
+    TypeError
+        `saved` is something else, or dy is not a NumPy array of the dtype of x.
+    ValueError
+        The shape does not fit, or `saved` is that of another cell.
+    """
+    saved = _saved_by("dense_backward", ("dense",), saved)
+    dy = _check.plain("dense_backward", "dy", dy, saved.y.dtype, saved.y.shape[1:])
+    dx, g, _ = _backward("dense_backward", saved, dy[None], (None,), num_threads)
+    return DenseGradients(dx[0], g[0], g[2])

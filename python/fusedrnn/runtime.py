@@ -1,0 +1,152 @@
+"""Which instruction set and how many threads the kernels use, and what was built.
+
+Choices made here hold for the current context (thread or asyncio task) from the call on; as
+context managers they hold for the body of the `with`. Threads started later begin with what the
+environment says: FUSEDRNN_ISA, FUSEDRNN_NUM_THREADS, FUSEDRNN_BACKEND.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+
+from . import _backend, _check
+from ._backend import Scope, last_path, use_backend
+from ._version import __version__
+
+__all__ = [
+    "build_config",
+    "isa",
+    "last_path",
+    "num_threads",
+    "set_num_threads",
+    "supported_isas",
+    "use_backend",
+    "use_isa",
+]
+
+
+def supported_isas() -> tuple[str, ...]:
+    """Instruction sets that this machine can run and this installation has kernels for.
+
+    Returns
+    -------
+    tuple of str
+        Best first, for example ``("avx512", "avx2", "baseline")``; empty in an installation
+        without compiled kernels.
+    """
+    if _backend.native() is None:
+        return ()
+    from . import _core
+
+    return tuple(name for name, supported, _ in _core.isas() if supported)
+
+
+def isa() -> str:
+    """Instruction set of the compiled kernels' next call.
+
+    Returns
+    -------
+    str
+        What `use_isa` chose, else what FUSEDRNN_ISA says, else the best of `supported_isas`;
+        "numpy" in an installation without compiled kernels.
+    """
+    if _backend.native() is None:
+        return "numpy"
+    from . import _core
+
+    return _backend.chosen_isa.get() or _core.default_isa()
+
+
+def use_isa(name: str) -> Scope[str | None]:
+    """Choose the instruction set of the compiled kernels.
+
+    In force at once for this context (thread or task); ``with use_isa(name):`` restores the
+    previous choice at its end.
+
+    Parameters
+    ----------
+    name : str
+        One of `supported_isas`.
+
+    Raises
+    ------
+    ValueError
+        This machine or this installation lacks it.
+    """
+    _check.choice(name, "isa", supported_isas(), _why_not(name))
+    return _backend.chosen_isa.set(name)
+
+
+def _why_not(name: str) -> str:
+    reason = _backend.not_built()
+    if reason is not None:
+        return f"; this installation has no compiled kernels ({reason})"
+    from . import _core
+
+    built = [known for known, _, _ in _core.isas()]
+    return ", which this machine does not support" if name in built else ""
+
+
+def num_threads() -> int:
+    """Most threads that a call uses.
+
+    Returns
+    -------
+    int
+        What `set_num_threads` chose, else FUSEDRNN_NUM_THREADS, else the smallest of OpenMP's
+        own maximum, the affinity mask and the cgroup quota. 1 without compiled kernels.
+    """
+    if _backend.native() is None:
+        return 1
+    from . import _core
+
+    return _backend.chosen_threads.get() or _core.default_threads()
+
+
+def set_num_threads(n: int | None) -> Scope[int]:
+    """Choose the number of threads of a call; no result depends on it.
+
+    In force at once for this context (thread or task); ``with set_num_threads(n):`` restores the
+    previous choice at its end.
+
+    Parameters
+    ----------
+    n : int or None
+        Obeyed even above the number of cores; None returns to the default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not a whole number from 1 to 1024.
+    """
+    return _backend.chosen_threads.set(0 if n is None else _check.num_threads(n))
+
+
+def build_config() -> dict[str, Any]:
+    """What this installation is.
+
+    Returns
+    -------
+    dict
+        "version", "python", "numpy", "machine", "native" (whether there are compiled kernels)
+        and, where there are, "isas" (all that were built, best first) and what the build noted:
+        "compiler", "compiler_version", "openmp", ...; where not, "reason".
+    """
+    config: dict[str, Any] = {
+        "version": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "native": _backend.native() is not None,
+    }
+    if config["native"]:
+        from . import _core
+
+        config["isas"] = [name for name, _, _ in _core.isas()]
+        config.update(_core.build())
+    else:
+        config["reason"] = _backend.not_built()
+    return config

@@ -1,0 +1,116 @@
+"""Native kernels against the reference, and against hashes of what they gave elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import _backend, runtime
+from ._golden import CASES, digests, load_hashes, results
+from ._spec import Array
+
+__all__ = ["BOUNDS", "EXEMPT", "Report", "selftest"]
+
+# Largest error beside the reference in float64, as a share of the largest absolute value of the
+# same array, or of 1 where that is smaller. Some 20 times what the cases show.
+BOUNDS = {"float32": 1e-5, "float64": 2e-14}
+
+# Without fma (CONTRACT: a tolerance, no hashes).
+EXEMPT = ("baseline",)
+
+
+@dataclass
+class Report:
+    """What one instruction set gave.
+
+    Attributes
+    ----------
+    isa : str
+        Its name.
+    cases, hashed : int
+        Cases run, and cases whose hashes were compared.
+    worst : dict of str to float
+        By dtype, the largest error in the measure of `BOUNDS`.
+    faults : list of str
+        A line for each case that failed.
+    """
+
+    isa: str
+    cases: int = 0
+    hashed: int = 0
+    worst: dict[str, float] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed."""
+        return not self.faults
+
+    def __str__(self) -> str:
+        errors = ", ".join(
+            f"{dtype} {error:.1e} (bound {BOUNDS[dtype]:.0e})"
+            for dtype, error in self.worst.items()
+        )
+        if self.hashed:
+            hashes = f"{self.hashed} of {self.cases} cases compared with golden hashes"
+        elif self.isa in EXEMPT:
+            hashes = "no golden hashes without fma"
+        else:
+            hashes = "no golden hashes in this installation"
+        first = f"{self.isa:<10}{self.cases} cases; largest error {errors}; {hashes}"
+        return "\n".join([first, *(f"  FAILED {fault}" for fault in self.faults)])
+
+
+def selftest() -> Iterator[Report]:
+    """Run every case of `fusedrnn._golden`, forward and backward, on every instruction set.
+
+    Yields
+    ------
+    Report
+        One for each of `fusedrnn.supported_isas`, best first; none without compiled kernels.
+    """
+    native = _backend.native()
+    if native is None:
+        return
+    reference = _backend.reference()
+    oracles = {case.name: results(case, reference, dtype="float64") for case in CASES}
+    hashes = load_hashes()
+    for isa in runtime.supported_isas():
+        report = Report(isa)
+        with runtime.use_isa(isa):
+            for case in CASES:
+                found = results(case, native)
+                path = _backend.last_path()
+                if (path.backend, path.isa) != ("native", isa):
+                    report.faults.append(f"{case.name}: ran on {path.backend} {path.isa}")
+                _compare(report, case.name, case.dtype, found, oracles[case.name])
+                if isa not in EXEMPT and case.name in hashes:
+                    report.hashed += 1
+                    if digests(found) != hashes[case.name]:
+                        report.faults.append(f"{case.name}: other bits than the golden hashes")
+                report.cases += 1
+        yield report
+
+
+def _compare(
+    report: Report,
+    name: str,
+    dtype: str,
+    found: Mapping[str, Array],
+    oracle: Mapping[str, Array],
+) -> None:
+    if found.keys() != oracle.keys():
+        report.faults.append(f"{name}: gave {sorted(found)}, expected {sorted(oracle)}")
+        return
+    for part, right in oracle.items():
+        if found[part].shape != right.shape:
+            report.faults.append(f"{name}: {part} has shape {found[part].shape}")
+            continue
+        scale = max(1.0, float(np.abs(right).max(initial=0.0)))
+        # NaN anywhere gives NaN here, which no bound holds.
+        error = float(np.abs(found[part].astype(np.float64) - right).max(initial=0.0)) / scale
+        report.worst[dtype] = max(report.worst.get(dtype, 0.0), error)
+        if not error <= BOUNDS[dtype]:
+            report.faults.append(f"{name}: {part} is off by {error:.1e}")
