@@ -93,6 +93,44 @@ py::array map_function(const std::string& isa, const py::object& x, Choose choos
     });
 }
 
+// Seconds of a probe, the best of several runs.
+template <class Probe>
+double best_seconds(Probe probe) {
+    double best = 1e300;
+    for (int i = 0; i < 5; ++i) {
+        const auto from = std::chrono::steady_clock::now();
+        volatile auto sink = probe();
+        static_cast<void>(sink);
+        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - from;
+        best = std::min(best, took.count());
+    }
+    return best;
+}
+
+// Peak of one thread in GFLOP/s, from registers.
+double peak_gflops(const std::string& isa, bool wide) {
+    auto measure = [](const auto& probes) {
+        constexpr Index kRounds = 2'000'000;
+        const double seconds = best_seconds([&] { return probes.fma(kRounds); });
+        return static_cast<double>(probes.fma_flops * kRounds) / seconds * 1e-9;
+    };
+    const Table& table = find_isa(isa);
+    py::gil_scoped_release free;
+    return wide ? measure(table.f64.probes) : measure(table.f32.probes);
+}
+
+// Read bandwidth of one thread over a working set of `bytes`, in GB/s.
+double read_bandwidth(const std::string& isa, Index bytes) {
+    const Index items = std::max<Index>(1024, bytes / 4 / 1024 * 1024);
+    const auto read = find_isa(isa).f32.probes.read;
+    const Scratch<float> data(items);
+    std::fill_n(data.data(), items, 1.0F);
+    const Index times = std::max<Index>(1, 50'000'000 / items);
+    py::gil_scoped_release free;
+    const double seconds = best_seconds([&] { return read(data.data(), items, times); });
+    return static_cast<double>(items * 4 * times) / seconds * 1e-9;
+}
+
 py::dict cells() {
     py::dict out;
     const Table& table = *isas().front().table;
@@ -146,6 +184,8 @@ PYBIND11_MODULE(_core, m) {
           });
     m.def("forward", forward);
     m.def("backward", backward);
+    m.def("peak_gflops", peak_gflops);
+    m.def("read_bandwidth", read_bandwidth);
     m.def("exp", [](const std::string& isa, const py::object& x) {
         return map_function(isa, x, [](const auto& f) { return f.exp; });
     });

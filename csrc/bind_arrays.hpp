@@ -6,7 +6,6 @@
 
 #include <cstring>
 #include <initializer_list>
-#include <new>
 #include <string>
 #include <vector>
 
@@ -88,21 +87,5 @@ py::array_t<T> aligned(const std::vector<Index>& shape) {
     return py::array_t<T>(std::vector<py::ssize_t>(shape.begin(), shape.end()),
                           owner.mutable_data() + skip / sizeof(T), owner);
 }
-
-// Scratch of a call: 64-byte aligned, freed at its end.
-template <class T>
-class Scratch {
-  public:
-    explicit Scratch(Index items)
-        : data_(static_cast<T*>(::operator new(static_cast<std::size_t>(items) * sizeof(T),
-                                               std::align_val_t{kBlockBytes}))) {}
-    ~Scratch() { ::operator delete(data_, std::align_val_t{kBlockBytes}); }
-    Scratch(const Scratch&) = delete;
-    Scratch& operator=(const Scratch&) = delete;
-    T* data() const { return data_; }
-
-  private:
-    T* data_;
-};
 
 }  // namespace fusedrnn

@@ -1,26 +1,16 @@
-// One forward or backward call: verify, allocate, fill the struct, drop the GIL, run in slices.
+// One forward or backward call: verify, allocate, fill the struct, drop the GIL, drive.
 #pragma once
 
 #include <algorithm>
-#include <chrono>
-#include <memory>
-#include <numeric>
 #include <optional>
 
 #include "bind_arrays.hpp"
 #include "dispatch.hpp"
+#include "drive.hpp"
 #include "layout.hpp"
 #include "team.hpp"
 
 namespace fusedrnn {
-
-template <class T>
-const Kernels<T>& kernels_of(const Table& table) {
-    if constexpr (sizeof(T) == 4)
-        return table.f32;
-    else
-        return table.f64;
-}
 
 inline int cell_index(const Table& table, const std::string& name) {
     for (int i = 0; i < table.cells; ++i)
@@ -123,66 +113,20 @@ class Job {
     void read_lengths(const py::object& given) {
         const Index steps = layout.steps, batch = layout.batch;
         const Index* length = view<Index>(given, "lengths", {batch});
-        if (length == nullptr || std::all_of(length, length + batch, [&](Index n) { return n == steps; }))
-            return;
+        if (length == nullptr) return;
         if (!std::all_of(length, length + batch, [&](Index n) { return n >= 0 && n <= steps; }))
             throw py::value_error("lengths: a length is outside [0, T]");
-        rows_.resize(static_cast<std::size_t>(batch));
-        std::iota(rows_.begin(), rows_.end(), Index{0});
-        std::stable_sort(rows_.begin(), rows_.end(),
-                         [&](Index a, Index b) { return length[a] > length[b]; });
-        live_.assign(static_cast<std::size_t>(steps) + 1, 0);
-        start_.assign(static_cast<std::size_t>(steps) + 1, 0);
-        for (const Index r : rows_) {
-            lengths_.push_back(length[r]);
-            for (Index s = 0; s < length[r]; ++s) ++live_[static_cast<std::size_t>(s)];
-        }
-        std::partial_sum(live_.begin(), live_.end() - 1, start_.begin() + 1);
-        schedule.row = rows_.data();
-        schedule.length = lengths_.data();
-        schedule.live = live_.data();
-        schedule.start = start_.data();
+        ranks_.order(length, batch, steps, schedule);
     }
 
-    std::vector<Index> rows_, lengths_, live_, start_;
+    Ranks ranks_;
 };
 
-// Walks `steps` in slices of about 50 ms, polling signals between them: run(first, last) without
-// the GIL. The first slice is a guess from the work, the next ones follow the clock.
-class Slices {
-  public:
-    explicit Slices(double flops_of_step)
-        : per_slice_(std::max(1.0, kFirstFlops / std::max(1.0, flops_of_step))) {}
-
-    template <class Run>
-    void walk(Index steps, Run run) {
-        for (Index s = 0; s < steps;) {
-            const Index n = std::min(steps - s, static_cast<Index>(std::min(per_slice_, 1e15)));
-            const auto from = std::chrono::steady_clock::now();
-            {
-                py::gil_scoped_release free;
-                run(s, s + n);
-            }
-            const std::chrono::duration<double> took = std::chrono::steady_clock::now() - from;
-            s += n;
-            if (s < steps)
-                per_slice_ = std::max(1.0, static_cast<double>(n) * kSeconds / std::max(took.count(), 1e-4));
-            poll(took.count());
-        }
-    }
-
-    void poll(double took) {
-        since_ += took;
-        if (since_ < kSeconds / 2) return;
-        since_ = 0.0;
-        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    }
-
-  private:
-    static constexpr double kSeconds = 0.05, kFirstFlops = 2e8;
-    double per_slice_;
-    double since_ = 0.0;
-};
+// Between two slices of a long call: Ctrl-C, and whatever else has a handler.
+inline void poll_signals() {
+    const py::gil_scoped_acquire hold;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
 
 template <class T>
 py::tuple run_forward(const Job<T>& job, const std::vector<py::object>& packs,
@@ -210,17 +154,12 @@ py::tuple run_forward(const Job<T>& job, const std::vector<py::object>& packs,
         dir.saved = saved ? saved->mutable_data() + d * at.steps * at.batch * at.saved_row : nullptr;
         dir.scratch = scratch.data() + d * at.fwd_total;
     }
-    const auto kernel = job.kernel().forward;
     int used = 1;
-    auto slice = [&](Index first, Index last) {
-        call.begin = first;
-        call.end = last;
-        used = run(kernel, &call, job.plan.threads, call.barrier);
-    };
-    if (at.steps == 0)
-        slice(0, 0);
-    else
-        Slices(step_flops(job.request) * at.directions).walk(at.steps, slice);
+    {
+        const py::gil_scoped_release free;
+        const Slices slices(step_flops(job.request) * at.directions, poll_signals);
+        used = drive_forward(job.kernel(), call, job.plan.threads, slices);
+    }
     return py::make_tuple(y, py::tuple(out), saved ? py::object(*saved) : py::none(), used);
 }
 
@@ -229,29 +168,6 @@ struct BackwardArrays {
     const py::object &y, &states, &saved, &dy, &dstates, &initial;
     bool want_dx;
 };
-
-// Walks one direction back: blocks of partial_steps from the last, steps in slices, then products.
-template <class T>
-int walk_back(const Job<T>& job, Backward<T>& call, Slices& slices) {
-    const Layout& at = job.layout;
-    const auto kernel = job.kernel().backward;
-    int used = 1;
-    for (Index end = at.steps; end > 0; end = call.block) {
-        call.block = std::max<Index>(0, end - at.partial_steps);
-        call.stage = Stage::kSteps;
-        slices.walk(end - call.block, [&](Index first, Index last) {
-            call.begin = end - last;
-            call.end = end - first;
-            used = run(kernel, &call, job.plan.threads, call.barrier);
-        });
-        call.stage = Stage::kProducts;
-        slices.walk(1, [&](Index, Index) { run(kernel, &call, job.plan.threads, call.barrier); });
-    }
-    call.block = 0;
-    call.stage = Stage::kFinish;
-    slices.walk(1, [&](Index, Index) { run(kernel, &call, job.plan.threads, call.barrier); });
-    return used;
-}
 
 template <class T>
 py::tuple run_backward(const Job<T>& job, const std::vector<py::object>& packs,
@@ -277,8 +193,6 @@ py::tuple run_backward(const Job<T>& job, const std::vector<py::object>& packs,
     const Scratch<T> scratch(at.bwd_total);
     const Index rows = cell.x_gates * at.hidden;
     const bool recurrent = cell.h_first < cell.gates;
-    Slices slices(step_flops(job.request) * 3);
-    int used = 1;
     for (int d = 0; d < at.directions; ++d) {
         auto& dir = call.direction[d];
         py::list out;
@@ -303,11 +217,13 @@ py::tuple run_backward(const Job<T>& job, const std::vector<py::object>& packs,
         dir.saved = saved + d * at.steps * at.batch * at.saved_row;
         dir.scratch = scratch.data();
         dir.add_dx = d > 0;
-        call.which = d;
-        std::memset(scratch.data() + at.bwd_dw, 0,
-                    static_cast<std::size_t>(at.bwd_total - at.bwd_dw) * sizeof(T));
-        used = walk_back(job, call, slices);
         directions.append(py::tuple(out));
+    }
+    int used = 1;
+    {
+        const py::gil_scoped_release free;
+        const Slices slices(step_flops(job.request) * 3, poll_signals);
+        used = drive_backward(job.kernel(), call, job.plan.threads, slices);
     }
     return py::make_tuple(dx, py::tuple(directions), py::tuple(dstates), used);
 }

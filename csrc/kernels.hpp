@@ -158,12 +158,21 @@ struct MathKernels {
     void (*tanh)(const T* x, T* y, Index n);
 };
 
+// The machine's limits (probe.hpp): a round is fma_flops operations.
+template <class T>
+struct Probes {
+    T (*fma)(Index rounds);
+    T (*read)(const T* from, Index n, Index times);
+    Index fma_flops;
+};
+
 template <class T>
 struct Kernels {
     const CellKernels<T>* cells;           // [Table::cells]
     void (*pack)(const Pack<T>& job);
     void (*pack_backward)(const Pack<T>& job);
     MathKernels<T> math;
+    Probes<T> probes;
 };
 
 struct Table {

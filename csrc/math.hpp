@@ -1,8 +1,8 @@
 // exp, sigmoid and tanh on vectors, and derivatives from activated values.
 //
 // One path per function for every ISA, and no division: a polynomial for 1 / (1 + e) starts the
-// quotient, and its residual, exact up to one fma, mends it. Errors are below 2 ULP (4 without fma),
-// and the bits are the same on every ISA with fma.
+// quotient, and its residual, exact up to one fma, mends it. Errors are below 2 ULP (4 without
+// fma), and the bits are the same on every ISA with fma.
 //
 // Right with flush-to-zero on, where kernels run: a result below the normal numbers is itself or 0,
 // and no other result rests on a number that small.
@@ -18,161 +18,170 @@ struct MathConstants;
 
 template <>
 struct MathConstants<float> {
-  static constexpr int mantissa_bits = 23;
-  static constexpr float bias = 127.0F;
-  static constexpr float underflow = -88.0F;  // e^x is below the normal numbers
-  static constexpr float overflow = 89.0F;
-  static constexpr float tanh_is_one = 9.5F;
-  static constexpr float log2_e = 0x1.7154760000000p+0F;
-  static constexpr float ln2_high = 0x1.62e4000000000p-1F;
-  static constexpr float ln2_low = 0x1.7f7d1c0000000p-20F;
-  // (e^r - 1 - r) / r^2, |r| <= ln(2)/2, relative to e^r - 1
-  // largest relative error 2^-25.7
-  static constexpr float exp_second[] = {
-      0x1.fffffe0000000p-2F, 0x1.5554b20000000p-3F, 0x1.55566e0000000p-5F,
-      0x1.12267c0000000p-7F, 0x1.6bee080000000p-10F,
-  };
-  // (1/(1+e) - 1) / e, 0 <= e <= 1, relative to 1/(1+e)
-  // largest relative error 2^-14.0
-  static constexpr float reciprocal_plus[] = {
-      -0x1.fe9f220000000p-1F, 0x1.eb160c0000000p-1F, -0x1.912b7c0000000p-1F,
-      0x1.b91c0a0000000p-2F, -0x1.beea960000000p-4F,
-  };
-  // (1/(2-m) - 1/2) / m, 0 <= m <= 1, relative to 1/(2-m)
-  // largest relative error 2^-14.2
-  static constexpr float reciprocal_minus[] = {
-      0x1.0147ce0000000p-2F, 0x1.b9f7e60000000p-4F, 0x1.158db40000000p-3F,
-      -0x1.8999a00000000p-4F, 0x1.9f2d880000000p-4F,
-  };
+    static constexpr int mantissa_bits = 23;
+    static constexpr float bias = 127.0F;
+    static constexpr float underflow = -88.0F;  // e^x is below the normal numbers
+    static constexpr float overflow = 89.0F;
+    static constexpr float tanh_is_one = 9.5F;
+    static constexpr float log2_e = 0x1.715476p+0F;
+    static constexpr float ln2_high = 0x1.62e4p-1F;
+    static constexpr float ln2_low = 0x1.7f7d1cp-20F;
+    // (e^r - 1 - r) / r^2, |r| <= ln(2)/2, relative to e^r - 1
+    // largest relative error 2^-25.7
+    static constexpr float exp_second[] = {0x1.fffffep-2F, 0x1.5554b2p-3F, 0x1.55566ep-5F,
+                                           0x1.12267cp-7F, 0x1.6bee08p-10F};
+    // 1 / (1 + e), 0 <= e <= 1; exact at 0
+    // largest relative error 2^-14.0
+    static constexpr float reciprocal_plus[] = {0x1p+0F,         -0x1.fe9f22p-1F, 0x1.eb160cp-1F,
+                                                -0x1.912b7cp-1F, 0x1.b91c0ap-2F,  -0x1.beea96p-4F};
+    // 1 / (2 - m), 0 <= m <= 1; exact at 0
+    // largest relative error 2^-14.2
+    static constexpr float reciprocal_minus[] = {0x1p-1F,        0x1.0147cep-2F, 0x1.b9f7e6p-4F,
+                                                 0x1.158db4p-3F, -0x1.8999ap-4F, 0x1.9f2d88p-4F};
 };
 
 template <>
 struct MathConstants<double> {
-  static constexpr int mantissa_bits = 52;
-  static constexpr double bias = 1023.0;
-  static constexpr double underflow = -709.0;
-  static constexpr double overflow = 710.0;
-  static constexpr double tanh_is_one = 19.5;
-  static constexpr double log2_e = 0x1.71547652b82fep+0;
-  static constexpr double ln2_high = 0x1.62e42fefa3800p-1;
-  static constexpr double ln2_low = 0x1.ef35793c76730p-45;
-  // (e^r - 1 - r) / r^2, |r| <= ln(2)/2, relative to e^r - 1
-  // largest relative error 2^-54.8
-  static constexpr double exp_second[] = {
-      0x1.0000000000004p-1, 0x1.555555555553bp-3, 0x1.55555555527b2p-5,
-      0x1.1111111118d30p-7, 0x1.6c16c17ddd433p-10, 0x1.a01a0174f541cp-13,
-      0x1.a019a9ec86115p-16, 0x1.71de8a0bac938p-19, 0x1.289fbb52bb55ap-22,
-      0x1.ae66310839085p-26,
-  };
-  // (1/(1+e) - 1) / e, 0 <= e <= 1, relative to 1/(1+e)
-  // largest relative error 2^-14.0
-  static constexpr double reciprocal_plus[] = {
-      -0x1.fe9f22b06fab4p-1, 0x1.eb160bdcc8ff6p-1, -0x1.912b7b1a9762dp-1,
-      0x1.b91c0a42b4898p-2, -0x1.beea95fd95269p-4,
-  };
-  // (1/(2-m) - 1/2) / m, 0 <= m <= 1, relative to 1/(2-m)
-  // largest relative error 2^-14.2
-  static constexpr double reciprocal_minus[] = {
-      0x1.0147ce2511fabp-2, 0x1.b9f7e5423c786p-4, 0x1.158db41e8639bp-3,
-      -0x1.8999a0bb0ea84p-4, 0x1.9f2d8887ef3cep-4,
-  };
+    static constexpr int mantissa_bits = 52;
+    static constexpr double bias = 1023.0;
+    static constexpr double underflow = -709.0;
+    static constexpr double overflow = 710.0;
+    static constexpr double tanh_is_one = 19.5;
+    static constexpr double log2_e = 0x1.71547652b82fep+0;
+    static constexpr double ln2_high = 0x1.62e42fefa38p-1;
+    static constexpr double ln2_low = 0x1.ef35793c7673p-45;
+    // (e^r - 1 - r) / r^2, |r| <= ln(2)/2, relative to e^r - 1
+    // largest relative error 2^-54.8
+    static constexpr double exp_second[] = {
+        0x1.0000000000004p-1,  0x1.555555555553bp-3,  0x1.55555555527b2p-5,  0x1.1111111118d3p-7,
+        0x1.6c16c17ddd433p-10, 0x1.a01a0174f541cp-13, 0x1.a019a9ec86115p-16, 0x1.71de8a0bac938p-19,
+        0x1.289fbb52bb55ap-22, 0x1.ae66310839085p-26};
+    // 1 / (1 + e), 0 <= e <= 1; exact at 0
+    // largest relative error 2^-14.0
+    static constexpr double reciprocal_plus[] = {0x1p+0,
+                                                 -0x1.fe9f22b06fab4p-1,
+                                                 0x1.eb160bdcc8ff6p-1,
+                                                 -0x1.912b7b1a9762dp-1,
+                                                 0x1.b91c0a42b4898p-2,
+                                                 -0x1.beea95fd95269p-4};
+    // 1 / (2 - m), 0 <= m <= 1; exact at 0
+    // largest relative error 2^-14.2
+    static constexpr double reciprocal_minus[] = {0x1p-1,
+                                                  0x1.0147ce2511fabp-2,
+                                                  0x1.b9f7e5423c786p-4,
+                                                  0x1.158db41e8639bp-3,
+                                                  -0x1.8999a0bb0ea84p-4,
+                                                  0x1.9f2d8887ef3cep-4};
 };
 
-// c[i] + c[i + 1] x + c[i + 2] x^2 + ...
+// c[i] + c[i + 1] x + c[i + 2] x^2 + ..., by pairs: a Horner chain in x2 = x x has half the
+// latency.
 template <std::size_t i = 0, Vector V, std::size_t N>
-FUSEDRNN_INLINE V polynomial(V x, const scalar_t<V> (&c)[N]) {
-  if constexpr (i + 1 == N) return splat(c[i]);
-  else return fma(polynomial<i + 1>(x, c), x, splat(c[i]));
+FUSEDRNN_INLINE V polynomial(V x, V x2, const scalar_t<V> (&c)[N]) {
+    if constexpr (i + 1 == N) {
+        return splat(c[i]);
+    } else {
+        const V pair = fma(splat(c[i + 1]), x, splat(c[i]));
+        if constexpr (i + 2 == N)
+            return pair;
+        else
+            return fma(polynomial<i + 2>(x, x2, c), x2, pair);
+    }
 }
 
 // e^x = 2^n (1 + w). The exponent field of 2^n is in the lowest bits of `field`.
 template <Vector V>
 struct Exponential {
-  bits_t<V> field;
-  V w;
+    bits_t<V> field;
+    V w;
 };
 
-template <Vector V>
+// careful: two more operations keep the rounding of r out of w but for its second order.
+template <bool careful, Vector V>
 FUSEDRNN_INLINE Exponential<V> exponential(V x) {
-  using T = scalar_t<V>;
-  using C = MathConstants<T>;
-  // Adding 1.5 * 2^mantissa_bits rounds to an integer and leaves it in the lowest bits; the bias of
-  // the exponent rides along.
-  constexpr T magic = T(3ULL << (C::mantissa_bits - 1)) + C::bias;
-  const V shifted = fma(x, splat(C::log2_e), splat(magic));
-  const V n = shifted - splat(magic);
-  // r = high + low; high is exact, and w sees no rounding of r but in its small second-order part.
-  const V high = fma(n, splat(-C::ln2_high), x);
-  const V low = n * splat(-C::ln2_low);
-  const V r = high + low;
-  return {to_bits(shifted), high + fma(polynomial(r, C::exp_second), r * r, low)};
+    using T = scalar_t<V>;
+    using C = MathConstants<T>;
+    // Adding 1.5 * 2^mantissa_bits rounds to an integer and leaves it in the lowest bits; the bias
+    // of the exponent rides along.
+    constexpr T magic = T(3ULL << (C::mantissa_bits - 1)) + C::bias;
+    const V shifted = fma(x, splat(C::log2_e), splat(magic));
+    const V n = shifted - splat(magic);
+    const V high = fma(n, splat(-C::ln2_high), x);  // exact
+    const V r = fma(n, splat(-C::ln2_low), high);
+    const V r2 = r * r;
+    const V second = polynomial(r, r2, C::exp_second);
+    if constexpr (careful)
+        return {to_bits(shifted), high + fma(second, r2, n * splat(-C::ln2_low))};
+    else
+        return {to_bits(shifted), fma(second, r2, r)};
 }
 
 template <Vector V>
 FUSEDRNN_INLINE V power_of_two(bits_t<V> field) {
-  return from_bits<V>(field << MathConstants<scalar_t<V>>::mantissa_bits);
+    return from_bits<V>(field << MathConstants<scalar_t<V>>::mantissa_bits);
 }
 
 // scale (1 + w). Without fma the product scale * w could be flushed to zero.
 template <Vector V>
 FUSEDRNN_INLINE V scaled(V w, V scale) {
-  if constexpr (kHasFma) return fma(w, scale, scale);
-  else return (w + splat(scalar_t<V>(1))) * scale;
+    if constexpr (kHasFma)
+        return fma(w, scale, scale);
+    else
+        return (w + splat(scalar_t<V>(1))) * scale;
 }
 
 // a / (1 + e) for 0 <= e <= 1 and a = 1, e or 1 - e (then a - q is exact), given r, about
-// 1 / (1 + e). Where a is tiny r must be exact: q is right as it stands then, and nothing rests on a
-// residual that would be flushed to zero.
+// 1 / (1 + e). Where a is tiny r must be exact: q is right as it stands then, and nothing rests on
+// a residual that would be flushed to zero.
 template <Vector V>
 FUSEDRNN_INLINE V quotient(V a, V e, V r) {
-  const V one = splat(scalar_t<V>(1));
-  if constexpr (sizeof(scalar_t<V>) == 8) r = fma(fma(-r, e, one - r), r, r);
-  const V q = a * r;
-  return fma(fma(-q, e, a - q), r, q);
+    const V one = splat(scalar_t<V>(1));
+    if constexpr (sizeof(scalar_t<V>) == 8) r = fma(fma(-r, e, one - r), r, r);
+    const V q = a * r;
+    return fma(fma(-q, e, a - q), r, q);
 }
 
 template <Vector V>
 FUSEDRNN_INLINE V exp(V x) {
-  using C = MathConstants<scalar_t<V>>;
-  const auto [field, w] = exponential(clamp(x, splat(C::underflow), splat(C::overflow)));
-  // Of x > 0 half the result first: the exponent of a large result has a power of two too many.
-  const mask_t<V> up = x > V{};
-  const V e = scaled(w, power_of_two<V>(field + reinterpret_cast<bits_t<V>>(up)));
-  return select(up, e + e, e);
+    using C = MathConstants<scalar_t<V>>;
+    const auto [field, w] = exponential<false>(clamp(x, splat(C::underflow), splat(C::overflow)));
+    // Of x > 0 half the result first: the exponent of a large result has a power of two too many.
+    const mask_t<V> up = x > V{};
+    const V e = scaled(w, power_of_two<V>(up ? field - 1 : field));
+    return select(up, e + e, e);
 }
 
 template <Vector V>
 FUSEDRNN_INLINE V sigmoid(V x) {
-  using C = MathConstants<scalar_t<V>>;
-  const V one = splat(scalar_t<V>(1));
-  const auto [field, w] = exponential(max(minus_abs(x), splat(C::underflow)));
-  const V e = scaled(w, power_of_two<V>(field));
-  const V r = fma(polynomial(e, C::reciprocal_plus), e, one);
-  return quotient(select(x < V{}, e, one), e, r);
+    using C = MathConstants<scalar_t<V>>;
+    const V one = splat(scalar_t<V>(1));
+    const auto [field, w] = exponential<false>(max(minus_abs(x), splat(C::underflow)));
+    const V e = scaled(w, power_of_two<V>(field));
+    return quotient(select(x < V{}, e, one), e, polynomial(e, e * e, C::reciprocal_plus));
 }
 
 // m / (1 + e) with e = exp(-2|x|) and m = 1 - e, which comes from w without cancellation.
 template <Vector V>
 FUSEDRNN_INLINE V tanh(V x) {
-  using T = scalar_t<V>;
-  using C = MathConstants<T>;
-  const V y = max(minus_abs(x), splat(-C::tanh_is_one));
-  const auto [field, w] = exponential(y + y);
-  const V scale = power_of_two<V>(field);
-  const V m = fma(-w, scale, splat(T(1)) - scale);
-  const V r = fma(polynomial(m, C::reciprocal_minus), m, splat(T(0.5)));
-  return with_sign_of(x, quotient(m, scaled(w, scale), r));
+    using T = scalar_t<V>;
+    using C = MathConstants<T>;
+    const V y = max(minus_abs(x), splat(-C::tanh_is_one));
+    const auto [field, w] = exponential<true>(y + y);
+    const V scale = power_of_two<V>(field);
+    const V m = fma(-w, scale, splat(T(1)) - scale);
+    const V r = polynomial(m, m * m, C::reciprocal_minus);
+    return with_sign_of(x, quotient(m, scaled(w, scale), r));
 }
 
 // Derivatives, from the activated values.
 template <Vector V>
 FUSEDRNN_INLINE V dsigmoid(V s) {
-  return s * (splat(scalar_t<V>(1)) - s);
+    return s * (splat(scalar_t<V>(1)) - s);
 }
 
 template <Vector V>
 FUSEDRNN_INLINE V dtanh(V t) {
-  return fma(-t, t, splat(scalar_t<V>(1)));
+    return fma(-t, t, splat(scalar_t<V>(1)));
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -14,8 +14,9 @@
 #if !defined(FUSEDRNN_ISA) || !defined(FUSEDRNN_VECTOR_BYTES)
 #error "csrc/isa/<isa>.cpp defines FUSEDRNN_ISA and FUSEDRNN_VECTOR_BYTES before it includes this"
 #endif
-#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0)
-#error "fusedrnn promises bits: build without -ffast-math and -ffinite-math-only"
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || \
+    (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0)
+#error "fusedrnn promises bits: build without -ffast-math and the options it stands for"
 #endif
 
 #if defined(__x86_64__)
@@ -41,23 +42,29 @@
 #error "FUSEDRNN_VECTOR_BYTES does not fit this machine"
 #endif
 
-// Whether fma() rounds once. SSE2 has no fma, and stays without even under -march=native.
-#if (defined(__x86_64__) && FUSEDRNN_VECTOR_BYTES > 16) || defined(__aarch64__)
-#define FUSEDRNN_HAS_FMA 1
-#else
-#define FUSEDRNN_HAS_FMA 0
-#endif
-
 #define FUSEDRNN_INLINE [[gnu::always_inline]] inline
+
+// The body of an operation whose intrinsic differs by the element type.
+#define FUSEDRNN_BY_TYPE(type, for_float, for_double) \
+    if constexpr (std::same_as<type, float>)          \
+        return for_float;                             \
+    else                                              \
+        return for_double
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
 inline constexpr int kVectorBytes = FUSEDRNN_VECTOR_BYTES;
-inline constexpr bool kHasFma = FUSEDRNN_HAS_FMA != 0;
+
+// Whether fma() rounds once. SSE2 has no fma, and stays without even under -march=native.
+#if FUSEDRNN_VECTOR_BYTES > 16 || defined(__aarch64__)
+inline constexpr bool kHasFma = true;
+#else
+inline constexpr bool kHasFma = false;
+#endif
 
 template <class T>
 struct VectorOf {
-  typedef T type __attribute__((vector_size(FUSEDRNN_VECTOR_BYTES)));
+    typedef T type __attribute__((vector_size(FUSEDRNN_VECTOR_BYTES)));
 };
 
 template <class T>
@@ -82,93 +89,84 @@ using bits_t = vec<std::conditional_t<sizeof(scalar_t<V>) == 4, std::uint32_t, s
 
 template <Vector V>
 FUSEDRNN_INLINE bits_t<V> to_bits(V v) {
-  return reinterpret_cast<bits_t<V>>(v);
+    return reinterpret_cast<bits_t<V>>(v);
 }
 
 template <Vector V>
 FUSEDRNN_INLINE V from_bits(bits_t<V> b) {
-  return reinterpret_cast<V>(b);
+    return reinterpret_cast<V>(b);
 }
 
 template <class T>
 FUSEDRNN_INLINE vec<T> splat(T x) {
-#if defined(FUSEDRNN_MM)
-  if constexpr (std::same_as<T, float>) return FUSEDRNN_MM(set1_ps)(x);
-  else return FUSEDRNN_MM(set1_pd)(x);
-#else
-  vec<T> v;
-  for (int i = 0; i < kLanes<T>; ++i) v[i] = x;
-  return v;
-#endif
+    vec<T> v;
+    for (int i = 0; i < kLanes<T>; ++i) v[i] = x;
+    return v;
 }
 
 template <Vector V>
 FUSEDRNN_INLINE V select(mask_t<V> mask, V if_true, V if_false) {
-  return mask ? if_true : if_false;
+    return mask ? if_true : if_false;
 }
 
 // True in lanes [0, n); n may be below 0 or above the number of lanes.
 template <Vector V>
 FUSEDRNN_INLINE mask_t<V> lane_mask(int n) {
-  mask_t<V> index{};
-  for (int i = 0; i < kLanes<scalar_t<V>>; ++i) index[i] = i;
-  return index < index - index + n;
+    mask_t<V> index{};
+    for (int i = 0; i < kLanes<scalar_t<V>>; ++i) index[i] = i;
+    return index < index - index + n;
 }
 
 template <Vector V>
 FUSEDRNN_INLINE V first_lanes(V v, int n) {
-  return select(lane_mask<V>(n), v, V{});
+    return select(lane_mask<V>(n), v, V{});
 }
 
 // Loads and stores need no alignment beyond T's.
 template <class T>
 FUSEDRNN_INLINE vec<T> load(const T* from) {
-  vec<T> v;
-  __builtin_memcpy(&v, from, sizeof v);
-  return v;
+    vec<T> v;
+    __builtin_memcpy(&v, from, sizeof v);
+    return v;
 }
 
 template <class T>
 FUSEDRNN_INLINE void store(T* to, vec<std::type_identity_t<T>> v) {
-  __builtin_memcpy(to, &v, sizeof v);
+    __builtin_memcpy(to, &v, sizeof v);
 }
 
 // Lanes [0, n) from memory, the others 0; memory from n on is not touched, so it may be unmapped.
 template <class T>
 FUSEDRNN_INLINE vec<T> load_n(const T* from, int n) {
 #if FUSEDRNN_VECTOR_BYTES == 64
-  const unsigned lanes = n < 0 ? 0 : n < kLanes<T> ? (1U << n) - 1 : (1U << kLanes<T>) - 1;
-  if constexpr (std::same_as<T, float>)
-    return _mm512_maskz_loadu_ps(static_cast<__mmask16>(lanes), from);
-  else return _mm512_maskz_loadu_pd(static_cast<__mmask8>(lanes), from);
+    const unsigned lanes = n < 0 ? 0 : n < kLanes<T> ? (1U << n) - 1 : (1U << kLanes<T>)-1;
+    FUSEDRNN_BY_TYPE(T, _mm512_maskz_loadu_ps(static_cast<__mmask16>(lanes), from),
+                     _mm512_maskz_loadu_pd(static_cast<__mmask8>(lanes), from));
 #elif FUSEDRNN_VECTOR_BYTES == 32
-  const auto lanes = reinterpret_cast<__m256i>(lane_mask<vec<T>>(n));
-  if constexpr (std::same_as<T, float>) return _mm256_maskload_ps(from, lanes);
-  else return _mm256_maskload_pd(from, lanes);
+    const auto lanes = reinterpret_cast<__m256i>(lane_mask<vec<T>>(n));
+    FUSEDRNN_BY_TYPE(T, _mm256_maskload_ps(from, lanes), _mm256_maskload_pd(from, lanes));
 #else
-  vec<T> v{};
+    vec<T> v{};
 #pragma GCC unroll 4
-  for (int i = 0; i < kLanes<T>; ++i)
-    if (i < n) v[i] = from[i];
-  return v;
+    for (int i = 0; i < kLanes<T>; ++i)
+        if (i < n) v[i] = from[i];
+    return v;
 #endif
 }
 
 template <class T>
 FUSEDRNN_INLINE void store_n(T* to, vec<std::type_identity_t<T>> v, int n) {
 #if FUSEDRNN_VECTOR_BYTES == 64
-  const unsigned lanes = n < 0 ? 0 : n < kLanes<T> ? (1U << n) - 1 : (1U << kLanes<T>) - 1;
-  if constexpr (std::same_as<T, float>)
-    _mm512_mask_storeu_ps(to, static_cast<__mmask16>(lanes), v);
-  else _mm512_mask_storeu_pd(to, static_cast<__mmask8>(lanes), v);
+    const unsigned lanes = n < 0 ? 0 : n < kLanes<T> ? (1U << n) - 1 : (1U << kLanes<T>)-1;
+    FUSEDRNN_BY_TYPE(T, _mm512_mask_storeu_ps(to, static_cast<__mmask16>(lanes), v),
+                     _mm512_mask_storeu_pd(to, static_cast<__mmask8>(lanes), v));
 #elif FUSEDRNN_VECTOR_BYTES == 32
-  const auto lanes = reinterpret_cast<__m256i>(lane_mask<vec<T>>(n));
-  if constexpr (std::same_as<T, float>) _mm256_maskstore_ps(to, lanes, v);
-  else _mm256_maskstore_pd(to, lanes, v);
+    const auto lanes = reinterpret_cast<__m256i>(lane_mask<vec<T>>(n));
+    FUSEDRNN_BY_TYPE(T, _mm256_maskstore_ps(to, lanes, v), _mm256_maskstore_pd(to, lanes, v));
 #else
 #pragma GCC unroll 4
-  for (int i = 0; i < kLanes<T>; ++i)
-    if (i < n) to[i] = v[i];
+    for (int i = 0; i < kLanes<T>; ++i)
+        if (i < n) to[i] = v[i];
 #endif
 }
 
@@ -176,14 +174,12 @@ FUSEDRNN_INLINE void store_n(T* to, vec<std::type_identity_t<T>> v, int n) {
 // the lanes costs a quarter of the speed under GCC 12.
 template <Vector V>
 FUSEDRNN_INLINE V fma(V a, V b, V c) {
-#if defined(FUSEDRNN_MM) && FUSEDRNN_HAS_FMA
-  if constexpr (std::same_as<V, vec<float>>) return FUSEDRNN_MM(fmadd_ps)(a, b, c);
-  else return FUSEDRNN_MM(fmadd_pd)(a, b, c);
+#if FUSEDRNN_VECTOR_BYTES > 16
+    FUSEDRNN_BY_TYPE(scalar_t<V>, FUSEDRNN_MM(fmadd_ps)(a, b, c), FUSEDRNN_MM(fmadd_pd)(a, b, c));
 #elif defined(__aarch64__)
-  if constexpr (std::same_as<V, vec<float>>) return vfmaq_f32(c, a, b);
-  else return vfmaq_f64(c, a, b);
+    FUSEDRNN_BY_TYPE(scalar_t<V>, vfmaq_f32(c, a, b), vfmaq_f64(c, a, b));
 #else
-  return a * b + c;
+    return a * b + c;
 #endif
 }
 
@@ -194,72 +190,68 @@ FUSEDRNN_INLINE V fma(V a, V b, V c) {
 template <Vector V>
 FUSEDRNN_INLINE V min(V x, V bound) {
 #if FUSEDRNN_VECTOR_BYTES == 64
-  if constexpr (std::same_as<V, vec<float>>) return _mm512_maskz_min_ps(0xffff, bound, x);
-  else return _mm512_maskz_min_pd(0xff, bound, x);
+    FUSEDRNN_BY_TYPE(scalar_t<V>, _mm512_maskz_min_ps(0xffff, bound, x),
+                     _mm512_maskz_min_pd(0xff, bound, x));
 #elif defined(FUSEDRNN_MM)
-  if constexpr (std::same_as<V, vec<float>>) return FUSEDRNN_MM(min_ps)(bound, x);
-  else return FUSEDRNN_MM(min_pd)(bound, x);
+    FUSEDRNN_BY_TYPE(scalar_t<V>, FUSEDRNN_MM(min_ps)(bound, x), FUSEDRNN_MM(min_pd)(bound, x));
 #else
-  return select<V>(bound < x, bound, x);
+    return select<V>(bound < x, bound, x);
 #endif
 }
 
 template <Vector V>
 FUSEDRNN_INLINE V max(V x, V bound) {
 #if FUSEDRNN_VECTOR_BYTES == 64
-  if constexpr (std::same_as<V, vec<float>>) return _mm512_maskz_max_ps(0xffff, bound, x);
-  else return _mm512_maskz_max_pd(0xff, bound, x);
+    FUSEDRNN_BY_TYPE(scalar_t<V>, _mm512_maskz_max_ps(0xffff, bound, x),
+                     _mm512_maskz_max_pd(0xff, bound, x));
 #elif defined(FUSEDRNN_MM)
-  if constexpr (std::same_as<V, vec<float>>) return FUSEDRNN_MM(max_ps)(bound, x);
-  else return FUSEDRNN_MM(max_pd)(bound, x);
+    FUSEDRNN_BY_TYPE(scalar_t<V>, FUSEDRNN_MM(max_ps)(bound, x), FUSEDRNN_MM(max_pd)(bound, x));
 #else
-  return select<V>(bound > x, bound, x);
+    return select<V>(bound > x, bound, x);
 #endif
 }
 
 template <Vector V>
 FUSEDRNN_INLINE V clamp(V x, V low, V high) {
-  return min(max(x, low), high);
+    return min(max(x, low), high);
 }
 
 template <Vector V>
 FUSEDRNN_INLINE V relu(V x) {
-  return max(x, V{});
+    return max(x, V{});
 }
 
 template <Vector V>
 FUSEDRNN_INLINE V abs(V x) {
-  return from_bits<V>(to_bits(x) & ~to_bits(splat(scalar_t<V>(-0.0))));
+    return from_bits<V>(to_bits(x) & ~to_bits(splat(scalar_t<V>(-0.0))));
 }
 
 template <Vector V>
 FUSEDRNN_INLINE V minus_abs(V x) {
-  return from_bits<V>(to_bits(x) | to_bits(splat(scalar_t<V>(-0.0))));
+    return from_bits<V>(to_bits(x) | to_bits(splat(scalar_t<V>(-0.0))));
 }
 
 // magnitude, which has no sign of its own (>= +0), with the sign of x.
 template <Vector V>
 FUSEDRNN_INLINE V with_sign_of(V x, V magnitude) {
-  return from_bits<V>(to_bits(magnitude) | (to_bits(x) & to_bits(splat(scalar_t<V>(-0.0)))));
+    return from_bits<V>(to_bits(magnitude) | (to_bits(x) & to_bits(splat(scalar_t<V>(-0.0)))));
 }
 
 template <Vector V>
 FUSEDRNN_INLINE V sqrt(V x) {
 #if FUSEDRNN_VECTOR_BYTES == 64
-  if constexpr (std::same_as<V, vec<float>>) return _mm512_maskz_sqrt_ps(0xffff, x);
-  else return _mm512_maskz_sqrt_pd(0xff, x);
+    FUSEDRNN_BY_TYPE(scalar_t<V>, _mm512_maskz_sqrt_ps(0xffff, x), _mm512_maskz_sqrt_pd(0xff, x));
 #elif defined(FUSEDRNN_MM)
-  if constexpr (std::same_as<V, vec<float>>) return FUSEDRNN_MM(sqrt_ps)(x);
-  else return FUSEDRNN_MM(sqrt_pd)(x);
+    FUSEDRNN_BY_TYPE(scalar_t<V>, FUSEDRNN_MM(sqrt_ps)(x), FUSEDRNN_MM(sqrt_pd)(x));
 #elif defined(__aarch64__)
-  if constexpr (std::same_as<V, vec<float>>) return vsqrtq_f32(x);
-  else return vsqrtq_f64(x);
+    FUSEDRNN_BY_TYPE(scalar_t<V>, vsqrtq_f32(x), vsqrtq_f64(x));
 #else
-  for (int i = 0; i < kLanes<scalar_t<V>>; ++i) x[i] = scalar_t<V>(__builtin_sqrt(x[i]));
-  return x;
+    for (int i = 0; i < kLanes<scalar_t<V>>; ++i) x[i] = scalar_t<V>(__builtin_sqrt(x[i]));
+    return x;
 #endif
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA
 
+#undef FUSEDRNN_BY_TYPE
 #undef FUSEDRNN_MM

@@ -5,6 +5,7 @@
 #include "../cells/gru.hpp"
 #include "../cells/lstm.hpp"
 #include "../pack.hpp"
+#include "../probe.hpp"
 #include "../scan/forward.hpp"
 #include "../scan/reduce.hpp"
 
@@ -35,7 +36,8 @@ void apply(const T* x, T* y, Index n) {
 
 template <class T>
 inline constexpr Kernels<T> kKernels = {AllCells::kKernels<T>, pack_forward<T>, pack_backward<T>,
-                                        {apply<ExpOf, T>, apply<SigmoidOf, T>, apply<TanhOf, T>}};
+                                        {apply<ExpOf, T>, apply<SigmoidOf, T>, apply<TanhOf, T>},
+                                        {probe_fma<T>, probe_read<T>, 2 * kProbeChains * kLanes<T>}};
 
 #define FUSEDRNN_QUOTE_(x) #x
 #define FUSEDRNN_QUOTE(x) FUSEDRNN_QUOTE_(x)

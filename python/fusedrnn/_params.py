@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -63,7 +63,7 @@ class Parameterised:
     object is copied or unpickled; the others travel.
     """
 
-    _NAMES: dict[str, str]
+    _NAMES: ClassVar[dict[str, str]]
     cell: str
     dtype: np.dtype[Any]
 

@@ -5,31 +5,21 @@ The three differ in their cell and their options; all else is `Layer`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _check
-from ._backend import Inputs, Saved, Weights, by_name, current
+from ._backend import Inputs, Saved, by_name, current
+from ._params import Parameterised
 from ._spec import CELLS, Array
 from .stream import Stream
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
 State = TypeVar("State")
-
-# torch's name of each array of Weights, in torch's order; peepholes are ours.
-_NAMES = {
-    "w_ih": "weight_ih_l0",
-    "w_hh": "weight_hh_l0",
-    "b_ih": "bias_ih_l0",
-    "b_hh": "bias_hh_l0",
-    "p": "weight_p_l0",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,48 +40,17 @@ class SavedCall:
         return self._saved.nbytes
 
 
-class Parameters(Mapping[str, Array]):
-    """A layer's parameters by torch's names, in torch's order: read-only arrays.
-
-    Assigning to a name copies the value in, converted to the layer's dtype. Those that
-    ``layer.writable()`` gives can also be changed in place.
-    """
-
-    def __init__(self, layer: Layer[Any], open_: bool) -> None:
-        self._layer = layer
-        self._open = open_
-
-    def __getitem__(self, name: str) -> Array:
-        array = self._layer._arrays.get(name)
-        if array is None:
-            _check.parameter_name(name, self)
-        # A view of a read-only array cannot be made writable.
-        return array if self._open else array.view()
-
-    def __setitem__(self, name: str, value: ArrayLike) -> None:
-        array = self[name]
-        if value is array:  # the end of `p[name] -= step`
-            return
-        value = _check.parameter(value, name, array)
-        if self._open:
-            array[...] = value
-        else:
-            with self._layer.writable() as opened:
-                opened[name][...] = value
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._layer._arrays)
-
-    def __len__(self) -> int:
-        return len(self._layer._arrays)
-
-    def __repr__(self) -> str:
-        return "{" + ", ".join(f"{name!r}: {a.dtype}{a.shape}" for name, a in self.items()) + "}"
-
-
-class Layer(Generic[State]):
+class Layer(Parameterised, Generic[State]):
     """What RNN, LSTM and GRU share. Sizes: T steps, B sequences, I inputs, H units."""
 
+    # torch's names, in torch's order; peepholes are ours.
+    _NAMES: ClassVar[dict[str, str]] = {
+        "w_ih": "weight_ih_l0",
+        "w_hh": "weight_hh_l0",
+        "b_ih": "bias_ih_l0",
+        "b_hh": "bias_hh_l0",
+        "p": "weight_p_l0",
+    }
     _options: tuple[str, ...] = ()
 
     def _create(
@@ -109,44 +68,13 @@ class Layer(Generic[State]):
             CELLS[cell], input_size, hidden_size, self.dtype
         )
         self.bias = _check.flag(bias, "bias")
-        rng, bound = _check.generator(seed), 1 / np.sqrt(self.hidden_size)
-        shapes = CELLS[cell].shapes(self.input_size, self.hidden_size)
-        self._adopt(
-            {
-                _NAMES[field]: rng.uniform(-bound, bound, shape).astype(self.dtype)
-                for field, shape in shapes.items()
-                if self.bias or field not in ("b_ih", "b_hh")
-            }
-        )
+        bound = 1 / np.sqrt(self.hidden_size)
+        self._draw(self.input_size, self.hidden_size, bound, self.bias, seed)
 
     def _adopt(self, arrays: dict[str, Array]) -> None:
-        """Take parameters of the right names, shapes and dtype as the layer's own."""
-        for array in arrays.values():
-            array.flags.writeable = False
-        spec = CELLS[self.cell]
-        self._spec = spec
-        self._arrays = arrays
-        get = arrays.get
-        weights = Weights(
-            spec,
-            w_ih=arrays[_NAMES["w_ih"]],
-            w_hh=get(_NAMES["w_hh"]),
-            b_ih=get(_NAMES["b_ih"]),
-            b_hh=get(_NAMES["b_hh"]),
-            p=get(_NAMES["p"]),
-        )
-        self._weights: tuple[Weights, ...] = (weights,)  # () while open for writing
-        self._version = 0
-        self._max_rows = _check.max_rows(spec, self.hidden_size, self.dtype)
-
-    def __getstate__(self) -> dict[str, Any]:
-        kept = {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
-        return {**kept, "params": self.state_dict()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        arrays = state.pop("params")
-        self.__dict__.update(state)
-        self._adopt(arrays)
+        super()._adopt(arrays)
+        self._spec = CELLS[self.cell]
+        self._max_rows = _check.max_rows(self._spec, self.hidden_size, self.dtype)
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={getattr(self, name)!r}" for name in self._options)
@@ -292,7 +220,7 @@ class Layer(Generic[State]):
         if not saved._batched:
             dx = None if dx is None else dx[:, 0]
             dfirst = tuple(part[:, 0] for part in dfirst)
-        gradients = zip(_NAMES.values(), directions[0], strict=True)
+        gradients = zip(self._NAMES.values(), directions[0], strict=True)
         dparams = {name: cast("Array", d) for name, d in gradients if name in self._arrays}
         return dx, self._public(dfirst), dparams
 
@@ -355,83 +283,6 @@ class Layer(Generic[State]):
 
     def _public(self, states: tuple[Array, ...]) -> State:
         return cast("State", states if len(states) > 1 else states[0])
-
-    # --- parameters ---------------------------------------------------------------------------
-
-    @property
-    def params(self) -> Parameters:
-        """The parameters by torch's names: read-only arrays; assigning to a name copies in.
-
-        ``weight_ih_l0`` (n*H, I), ``weight_hh_l0`` (n*H, H), ``bias_ih_l0`` and ``bias_hh_l0``
-        (n*H,), ``weight_p_l0`` (3, H) with rows i f o for peepholes; rows gate-major.
-        """
-        return Parameters(self, False)
-
-    @contextmanager
-    def writable(self) -> Iterator[Parameters]:
-        """Open the parameters for changes in place, for the body of a `with`.
-
-        Yields
-        ------
-        Mapping of str to ndarray
-            Writable arrays, read-only again at the end. Inside, the layer cannot be called; views
-            taken of the arrays must not be written after the end.
-
-        Raises
-        ------
-        RuntimeError
-            They are open already.
-
-        Examples
-        --------
-        >>> with layer.writable() as p:  # doctest: +SKIP
-        ...     p["weight_ih_l0"] -= 0.1 * gradient
-        """
-        weights = self._weights or _check.parameters_open()
-        self._weights = ()
-        try:
-            for array in self._arrays.values():
-                array.flags.writeable = True
-            yield Parameters(self, True)
-        finally:
-            for array in self._arrays.values():
-                array.flags.writeable = False
-            for part in weights:
-                part.invalidate()
-            self._version += 1
-            self._weights = weights
-
-    def state_dict(self) -> dict[str, Array]:
-        """Copies of the parameters.
-
-        Returns
-        -------
-        dict of str to ndarray
-            By torch's names, in torch's order.
-        """
-        return {name: array.copy() for name, array in self._arrays.items()}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
-        """Set all parameters; torch's state_dict of a one-layer module fits as it is.
-
-        Parameters
-        ----------
-        state_dict : Mapping
-            Names to what NumPy reads as floating point, torch tensors too.
-        prefix : str
-            Only names that begin with it are looked at, without it: "encoder.lstm.".
-
-        Raises
-        ------
-        ValueError
-            Lists what is missing, unexpected or of the wrong shape or type; nothing was changed.
-        RuntimeError
-            Called inside ``with layer.writable()``.
-        """
-        values = _check.loaded(state_dict, prefix, self._arrays)
-        with self.writable() as p:
-            for name, value in values.items():
-                p[name][...] = value
 
 
 class RNN(Layer[Array]):

@@ -70,8 +70,8 @@ def validation(corpus: Corpus, trainer: Trainer) -> str:
     speed = trainer.characters / max(trainer.seconds, 1e-9)
     share = len(kept) / len(corpus.text)
 
-    def row(name: str, *bits: float) -> str:
-        return f"  {name:<44}" + "".join(f"{value:8.3f}" for value in bits)
+    def row(name: str, bits: float) -> str:
+        return f"  {name:<34}{bits:7.3f}"
 
     orders = context_bits(trainer.tokens, tokens, len(model.alphabet))
     lines = [
@@ -79,18 +79,14 @@ def validation(corpus: Corpus, trainer: Trainer) -> str:
         f"{trainer.seconds:.1f} s: {speed:,.0f} characters a second",
         "",
         f"Bits per character of the validation text (the last {share:.0%}, never trained on):",
-        row("this LSTM", model.bits(tokens, context=trainer.tokens)),
-        *(
-            row(f"the last {_plural(k, 'character')} (order {k}), interpolated counts", bits)
-            for k, bits in enumerate(orders)
-        ),
-        f"  {'':<44}{'alone':>8}{'after':>8}",
-        *(
-            row(f"{name}", alone, after)
-            for name, (alone, after) in compressed_bits(training, kept).items()
-        ),
-        "  (after: what it adds to the compressed training text; contexts and the LSTM learned",
-        "  from the training text alone, compressors adapt to the validation text as they read)",
+        row(f"LSTM, {model.lstm.hidden_size} units", model.bits(tokens, context=trainer.tokens)),
+        *(row(f"contexts of order {k}, smoothed", bits) for k, bits in enumerate(orders)),
+    ]
+    for name, (alone, after) in compressed_bits(training, kept).items():
+        lines += [row(f"{name}, alone", alone), row(f"{name}, after the training text", after)]
+    lines += [
+        "  The network and the contexts learned from the training text alone; compressors also",
+        "  adapt to the validation text while they read it.",
     ]
     return "\n".join(lines)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -58,7 +58,7 @@ class Dense(Parameterised):
         An argument is not as above.
     """
 
-    _NAMES = {"w_ih": "weight", "b_ih": "bias"}  # noqa: RUF012 (read only, as the base declares)
+    _NAMES: ClassVar[dict[str, str]] = {"w_ih": "weight", "b_ih": "bias"}
 
     def __init__(
         self,

@@ -1,0 +1,145 @@
+// One call through its kernel, without Python: the order of ranks, slices of time, the blocks of the
+// backward walk. Whoever fills a Forward or a Backward drives it by this.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <new>
+#include <numeric>
+#include <vector>
+
+#include "kernels.hpp"
+#include "team.hpp"
+
+namespace fusedrnn {
+
+template <class T>
+const Kernels<T>& kernels_of(const Table& table) {
+    if constexpr (sizeof(T) == 4)
+        return table.f32;
+    else
+        return table.f64;
+}
+
+// Memory that starts on a 64-byte boundary, uninitialised; scratch of a call, freed at its end.
+template <class T>
+class Scratch {
+  public:
+    explicit Scratch(Index items)
+        : data_(static_cast<T*>(::operator new(static_cast<std::size_t>(items) * sizeof(T),
+                                               std::align_val_t{kBlockBytes}))) {}
+    ~Scratch() { ::operator delete(data_, std::align_val_t{kBlockBytes}); }
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+    T* data() const { return data_; }
+
+  private:
+    T* data_;
+};
+
+// The rows of a batch by falling length, and how many of them live at each walk step; owns the
+// arrays of the schedule it fills.
+class Ranks {
+  public:
+    // length: [batch], each in [0, steps]. Where all are `steps`, out is left as it is.
+    void order(const Index* length, Index batch, Index steps, Schedule& out) {
+        if (std::all_of(length, length + batch, [&](Index n) { return n == steps; })) return;
+        row_.resize(static_cast<std::size_t>(batch));
+        std::iota(row_.begin(), row_.end(), Index{0});
+        std::stable_sort(row_.begin(), row_.end(),
+                         [&](Index a, Index b) { return length[a] > length[b]; });
+        live_.assign(static_cast<std::size_t>(steps) + 1, 0);
+        start_.assign(static_cast<std::size_t>(steps) + 1, 0);
+        for (const Index r : row_) {
+            length_.push_back(length[r]);
+            for (Index s = 0; s < length[r]; ++s) ++live_[static_cast<std::size_t>(s)];
+        }
+        std::partial_sum(live_.begin(), live_.end() - 1, start_.begin() + 1);
+        out.row = row_.data();
+        out.length = length_.data();
+        out.live = live_.data();
+        out.start = start_.data();
+    }
+
+  private:
+    std::vector<Index> row_, length_, live_, start_;
+};
+
+// Walks `steps` in slices of about 50 ms, run(first, last), and calls `poll` between them, which may
+// throw. The first slice is a guess from the work, the next ones follow the clock.
+class Slices {
+  public:
+    Slices(double flops_of_step, void (*poll)())
+        : per_slice_(std::max(1.0, kFirstFlops / std::max(1.0, flops_of_step))), poll_(poll) {}
+
+    template <class Run>
+    void walk(Index steps, Run run) {
+        for (Index s = 0; s < steps;) {
+            const Index n = std::min(steps - s, static_cast<Index>(std::min(per_slice_, 1e15)));
+            const auto from = std::chrono::steady_clock::now();
+            run(s, s + n);
+            const std::chrono::duration<double> took = std::chrono::steady_clock::now() - from;
+            s += n;
+            if (s < steps)
+                per_slice_ = std::max(1.0, static_cast<double>(n) * kSeconds / std::max(took.count(), 1e-4));
+            since_ += took.count();
+            if (since_ < kSeconds / 2) continue;
+            since_ = 0.0;
+            poll_();
+        }
+    }
+
+  private:
+    static constexpr double kSeconds = 0.05, kFirstFlops = 2e8;
+    double per_slice_;
+    double since_ = 0.0;
+    void (*poll_)();
+};
+
+// The whole forward walk on at most `threads` threads; returns how many there were.
+template <class T>
+int drive_forward(const CellKernels<T>& kernel, Forward<T>& call, int threads, Slices slices) {
+    int used = 1;
+    auto slice = [&](Index first, Index last) {
+        call.begin = first;
+        call.end = last;
+        used = run(kernel.forward, &call, threads, call.barrier);
+    };
+    if (call.layout.steps == 0)
+        slice(0, 0);
+    else
+        slices.walk(call.layout.steps, slice);
+    return used;
+}
+
+// One direction after the other: blocks of partial_steps from the last, steps in slices, then the
+// products of the block; totals at the end.
+template <class T>
+int drive_backward(const CellKernels<T>& kernel, Backward<T>& call, int threads, Slices slices) {
+    const Layout& at = call.layout;
+    int used = 1;
+    auto once = [&](Index, Index) { run(kernel.backward, &call, threads, call.barrier); };
+    for (int d = 0; d < at.directions; ++d) {
+        call.which = d;
+        std::memset(call.direction[d].scratch + at.bwd_dw, 0,
+                    static_cast<std::size_t>(at.bwd_total - at.bwd_dw) * sizeof(T));
+        for (Index end = at.steps; end > 0; end = call.block) {
+            call.block = std::max<Index>(0, end - at.partial_steps);
+            call.stage = Stage::kSteps;
+            slices.walk(end - call.block, [&](Index first, Index last) {
+                call.begin = end - last;
+                call.end = end - first;
+                used = run(kernel.backward, &call, threads, call.barrier);
+            });
+            call.stage = Stage::kProducts;
+            slices.walk(1, once);
+        }
+        call.block = 0;
+        call.stage = Stage::kFinish;
+        slices.walk(1, once);
+    }
+    return used;
+}
+
+}  // namespace fusedrnn
