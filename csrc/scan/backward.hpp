@@ -149,15 +149,18 @@ class BackwardSteps : BackwardView<C, T> {
     void through(Index s, Index r, Index n, Index p) const {
         alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
         const Index vectors = vectors_in(p), width = vectors * L, first = p * 4 * L;
-        for (Index i = 0; i < n; ++i)
-            for (Index v = 0; v < width; v += L)
-                store(acc + i * width + v, load(dh(r + i) + first + v));
+        for (Index v = 0; v < n * width; v += L) store(acc + v, V{});
         const Index came = s + 1 < at_.steps ? least(n, rows_.live(s + 1) - r) : 0;
         if constexpr (recurrent(kCell))
             if (came > 0)
                 multiply(acc, da(s + 1, r), came, HF, kEarly,
                          dir_.pack + at_.back_h + first * at_.hidden * (kEarly - HF), vectors);
         for (Index i = 0; i < n; ++i) {
+            // The pointwise part is often the larger: added last, it does not coarsen the chain.
+            for (Index v = 0; v < width; v += L) {
+                T* sum = acc + i * width + v;
+                store(sum, load(sum) + load(dh(r + i) + first + v));
+            }
             const bool cut = i < came && rows_.cut(s + 1, r + i);
             if (s < 0)
                 leave(r + i, cut, acc + i * width, first, vectors);
