@@ -27,7 +27,7 @@ from cases import (
     outcome,
     same_bits,
 )
-from conftest import FMA_ISAS, Chosen
+from conftest import FMA_ISAS, ISAS, Chosen
 from fusedrnn._backend import Inputs, by_name
 from fusedrnn._spec import CELLS, Array
 
@@ -357,6 +357,7 @@ def test_two_directions(
 
 # --- instruction sets --------------------------------------------------------------------------
 
+needs_native = pytest.mark.skipif(not ISAS, reason="this installation has no compiled kernels")
 two_isas = pytest.mark.skipif(len(FMA_ISAS) < 2, reason="one instruction set with fma here")
 
 
@@ -397,6 +398,7 @@ def test_instruction_sets(data: st.DataObject) -> None:
                 assert g.dx is None or same_bits(g.dx, first["dx"])
 
 
+@needs_native
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELL_NAMES)
 def test_all_save_alike(cell: str, dtype: str) -> None:
@@ -476,6 +478,7 @@ def test_strided_x(native: Chosen, cell: str, shape: tuple[int, ...]) -> None:
     )
 
 
+@needs_native
 def test_packs_are_per_instruction_set() -> None:
     """Weights keep one packed copy for each, and `invalidate` drops them all."""
     weights, inputs = call("lstm", Case(3, 2, 4, 20), "float32")

@@ -184,6 +184,7 @@ INTERRUPTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", INTERRUPTED)
 def test_ctrl_c(name: str, threads: int) -> None:

@@ -221,6 +221,7 @@ def test_sizes_that_overflow(native: Chosen) -> None:
 
 @needs_native
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits as Linux keeps them")
+@pytest.mark.slow
 def test_out_of_memory() -> None:
     """[X5] However little there is: MemoryError or the right result, and the next call works."""
     code = """

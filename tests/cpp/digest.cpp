@@ -2,6 +2,7 @@
 // and prints SHA-256 of the results, as fusedrnn._golden does. compare_digest.py judges them.
 //
 //   digest CASES [--isa NAME] [--threads N [--split units]] [--arrays] [CASE...]
+//   digest --isas            names the instruction sets of this machine
 //
 // --threads forces a team of N, whatever the call is worth; --arrays prints a hash per array.
 #include <bit>
@@ -320,7 +321,14 @@ std::vector<Case> read_cases(const std::string& path) {
     return cases;
 }
 
+int list_isas() {
+    for (const Isa& isa : isas())
+        if (isa.supported) std::printf("%s\n", isa.table->isa);
+    return 0;
+}
+
 int run(int argc, char** argv) {
+    if (argc == 2 && std::strcmp(argv[1], "--isas") == 0) return list_isas();
     Options options;
     options.table = &default_isa();
     std::string path;

@@ -58,6 +58,5 @@ aarch64() {
 }
 
 cmake --version >/dev/null 2>&1 || packages cmake make
-for place in "${@:-host aarch64}"; do
-    for one in $place; do "$one"; done
-done
+for place in "${@:-host}"; do "$place"; done
+((${#@})) || aarch64

@@ -1,6 +1,7 @@
 // csrc/team.cpp with std::thread in place of OpenMP, whose runtime the thread sanitizer cannot see
-// into: a kernel that misses a barrier, or a barrier that does not order memory, is a race it reports.
-#define run serial_run
+// into: a kernel that misses a barrier, or a barrier that does not order memory, is a race it
+// reports.
+#define run run_on_openmp
 #include "../../../csrc/team.cpp"
 #undef run
 
