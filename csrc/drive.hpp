@@ -1,5 +1,5 @@
-// One call through its kernel, without Python: the order of ranks, slices of time, the blocks of the
-// backward walk. Whoever fills a Forward or a Backward drives it by this.
+// One call through its kernel, without Python: the order of ranks, slices of time, the blocks of
+// the backward walk. Whoever fills a Forward or a Backward drives it by this.
 #pragma once
 
 #include <algorithm>
@@ -42,9 +42,12 @@ class Scratch {
 // arrays of the schedule it fills.
 class Ranks {
   public:
-    // length: [batch], each in [0, steps]. Where all are `steps`, out is left as it is.
+    // length: [batch], each in [0, steps]. Where all are `steps` and times are not given one by one,
+    // out is left as it is.
     void order(const Index* length, Index batch, Index steps, Schedule& out) {
-        if (std::all_of(length, length + batch, [&](Index n) { return n == steps; })) return;
+        if (out.times[0] == nullptr &&
+            std::all_of(length, length + batch, [&](Index n) { return n == steps; }))
+            return;
         row_.resize(static_cast<std::size_t>(batch));
         std::iota(row_.begin(), row_.end(), Index{0});
         std::stable_sort(row_.begin(), row_.end(),
@@ -66,8 +69,8 @@ class Ranks {
     std::vector<Index> row_, length_, live_, start_;
 };
 
-// Walks `steps` in slices of about 50 ms, run(first, last), and calls `poll` between them, which may
-// throw. The first slice is a guess from the work, the next ones follow the clock.
+// Walks `steps` in slices of about 50 ms, run(first, last), and calls `poll` between them, which
+// may throw. The first slice is a guess from the work, the next ones follow the clock.
 class Slices {
   public:
     Slices(double flops_of_step, void (*poll)())
@@ -82,7 +85,8 @@ class Slices {
             const std::chrono::duration<double> took = std::chrono::steady_clock::now() - from;
             s += n;
             if (s < steps)
-                per_slice_ = std::max(1.0, static_cast<double>(n) * kSeconds / std::max(took.count(), 1e-4));
+                per_slice_ =
+                    std::max(1.0, static_cast<double>(n) * kSeconds / std::max(took.count(), 1e-4));
             since_ += took.count();
             if (since_ < kSeconds / 2) continue;
             since_ = 0.0;

@@ -14,32 +14,24 @@
 #if !defined(FUSEDRNN_ISA) || !defined(FUSEDRNN_VECTOR_BYTES)
 #error "csrc/isa/<isa>.cpp defines FUSEDRNN_ISA and FUSEDRNN_VECTOR_BYTES before it includes this"
 #endif
-#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || \
-    (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0)
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || __FINITE_MATH_ONLY__ > 0
 #error "fusedrnn promises bits: build without -ffast-math and the options it stands for"
 #endif
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#if FUSEDRNN_VECTOR_BYTES == 64
-#if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512DQ__) || \
-    !defined(__AVX512VL__) || !defined(__FMA__)
-#error "64-byte vectors need -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma"
-#endif
-#define FUSEDRNN_MM(op) _mm512_##op
-#elif FUSEDRNN_VECTOR_BYTES == 32
-#if !defined(__AVX2__) || !defined(__FMA__)
-#error "32-byte vectors need -mavx2 -mfma"
-#endif
-#define FUSEDRNN_MM(op) _mm256_##op
-#elif FUSEDRNN_VECTOR_BYTES == 16
-#define FUSEDRNN_MM(op) _mm_##op
-#endif
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
-#if FUSEDRNN_VECTOR_BYTES != 16 && !defined(FUSEDRNN_MM)
-#error "FUSEDRNN_VECTOR_BYTES does not fit this machine"
+#if FUSEDRNN_VECTOR_BYTES == 64 && defined(__AVX512F__) && defined(__AVX512BW__) && \
+    defined(__AVX512DQ__) && defined(__AVX512VL__) && defined(__FMA__)
+#define FUSEDRNN_MM(op) _mm512_##op
+#elif FUSEDRNN_VECTOR_BYTES == 32 && defined(__AVX2__) && defined(__FMA__)
+#define FUSEDRNN_MM(op) _mm256_##op
+#elif FUSEDRNN_VECTOR_BYTES == 16 && defined(__x86_64__)
+#define FUSEDRNN_MM(op) _mm_##op
+#elif FUSEDRNN_VECTOR_BYTES != 16
+#error "the compiler's flags (-mavx2 -mfma, -mavx512{f,bw,dq,vl}) do not fit FUSEDRNN_VECTOR_BYTES"
 #endif
 
 #define FUSEDRNN_INLINE [[gnu::always_inline]] inline
