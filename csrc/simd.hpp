@@ -89,11 +89,15 @@ FUSEDRNN_INLINE V from_bits(bits_t<V> b) {
     return reinterpret_cast<V>(b);
 }
 
+// An intrinsic: GCC 12 inserts lane by lane where the lanes are set in a loop (a ninth of the speed
+// of a tile on AVX-512).
 template <class T>
 FUSEDRNN_INLINE vec<T> splat(T x) {
-    vec<T> v;
-    for (int i = 0; i < kLanes<T>; ++i) v[i] = x;
-    return v;
+#if defined(FUSEDRNN_MM)
+    FUSEDRNN_BY_TYPE(T, FUSEDRNN_MM(set1_ps)(x), FUSEDRNN_MM(set1_pd)(x));
+#else
+    FUSEDRNN_BY_TYPE(T, vdupq_n_f32(x), vdupq_n_f64(x));
+#endif
 }
 
 template <Vector V>

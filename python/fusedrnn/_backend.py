@@ -1,4 +1,4 @@
-"""The one fork in the road: what a backend is given and gives back, and which one runs.
+"""The fork in the road in one file: what a backend takes and gives, and which one runs.
 
 A backend is two functions, forward and backward, on plain data. Its inputs were checked in
 `_check`; it trusts them.
@@ -262,16 +262,16 @@ def reference() -> Backend:
     return ReferenceBackend()
 
 
-def by_name(name: str) -> Backend:
+def by_name(name: str, asked_by: str = "backend") -> Backend:
     """The backend called `name`; ValueError with the choices otherwise."""
     if name == "reference":
         return reference()
     if name != "native":
-        raise ValueError(f"backend: expected 'native' or 'reference', got {name!r}")
+        raise ValueError(f"{asked_by}: expected 'native' or 'reference', got {name!r}")
     backend = native()
     if backend is None:
         raise ValueError(
-            f"backend: 'native' is not in this installation ({not_built()}); "
+            f"{asked_by}: 'native' is not in this installation ({not_built()}); "
             "only 'reference' can be chosen"
         )
     return backend
@@ -296,7 +296,7 @@ def _by_default() -> Backend:
 
 def _chosen_by_environment() -> Backend | None:
     name = os.environ.get("FUSEDRNN_BACKEND", "")
-    return by_name(name) if name else native()
+    return by_name(name, "FUSEDRNN_BACKEND") if name else native()
 
 
 def current() -> Backend:

@@ -1,6 +1,6 @@
-"""Input to arrays: every TypeError, ValueError and RuntimeError text about arguments is here.
+"""Input to arrays, long because every text about a bad argument has its one home here.
 
-Long because each text has one home. Layers convert what they get to their dtype; the plain-array
+Layers convert what they get to their dtype; the plain-array
 functions of `ops` accept NumPy arrays of one float dtype alone. Both hand on arrays that are
 native-endian, aligned and C-contiguous, copied only where they were not. A text names the
 argument, what was expected and what came.
@@ -45,9 +45,9 @@ def contiguous(a: Array, dtype: np.dtype[Any], *, copy: bool = False) -> Array:
     return np.array(a, dtype, order="C", copy=True, subok=False)
 
 
-def as_float(value: object, dtype: np.dtype[Any], name: str) -> Array:
-    """Whatever NumPy reads as floating point, in the layer's dtype."""
-    if type(value) is np.ndarray and value.dtype == dtype and _plain(value):
+def floating(value: object, name: str) -> Array:
+    """Whatever NumPy reads as floating point, as it lies in memory."""
+    if type(value) is np.ndarray and value.dtype.kind == "f":
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array of floating point, got a masked array")
@@ -59,19 +59,23 @@ def as_float(value: object, dtype: np.dtype[Any], name: str) -> Array:
         )
     if a.dtype.kind != "f":
         raise TypeError(f"{name}: expected an array of floating point, got {describe(a)}")
-    return contiguous(a, dtype)
+    return a
+
+
+def as_float(value: object, dtype: np.dtype[Any], name: str) -> Array:
+    """Whatever NumPy reads as floating point, in the layer's dtype."""
+    return contiguous(floating(value, name), dtype)
 
 
 def plain_x(function: str, x: object, axes: str) -> Array:
-    """The x of a plain-array call; its dtype is that of the call."""
+    """The x of a plain-array call, as it lies in memory; its dtype is that of the call."""
     _plain_array(function, "x", x)
     assert isinstance(x, np.ndarray)
-    dtype = x.dtype.newbyteorder("=")
-    if dtype not in FLOATS:
+    if x.dtype.newbyteorder("=") not in FLOATS:
         raise TypeError(f"{function}: x: expected float32 or float64, got {describe(x)}")
     if x.ndim != axes.count(",") + 1:
         raise ValueError(f"{function}: x: expected shape ({axes}), got {x.shape}")
-    return contiguous(x, dtype)
+    return x
 
 
 def _plain_array(function: str, name: str, value: object) -> None:
@@ -120,7 +124,7 @@ def plain_sizes(
             f"{function}: {name}: expected shape ({gates}H, {columns}) with H >= 1, "
             f"got {weight.shape}"
         )
-    if (x.shape[0] or 1) * (x.shape[1] or 1) > max_rows(spec, hidden, x.dtype):
+    if _too_many(x, max_rows(spec, hidden, x.dtype)):
         too_large(f"{function}: x", x.shape)
     return x.shape[2], hidden
 
@@ -132,11 +136,16 @@ def shaped(a: Array, name: str, shape: tuple[int, ...]) -> Array:
     return a
 
 
+def _too_many(x: Array, max_rows: int) -> bool:
+    """Whether the arrays of a call would be too large; asked before x itself is copied."""
+    return (x.shape[0] or 1) * (x.shape[1] or 1) > max_rows or x.size > MAX_BYTES // 8
+
+
 def sequence(
     value: object, dtype: np.dtype[Any], input_size: int, max_rows: int
 ) -> tuple[Array, bool]:
     """A layer's x as (T, B, I), and whether it came with a batch axis."""
-    x = as_float(value, dtype, "x")
+    x = floating(value, "x")
     batched = x.ndim == 3
     if not (batched or x.ndim == 2) or x.shape[-1] != input_size:
         raise ValueError(
@@ -144,29 +153,33 @@ def sequence(
         )
     if not batched:
         x = x[:, None]
-    if (x.shape[0] or 1) * (x.shape[1] or 1) > max_rows:
+    if _too_many(x, max_rows):
         too_large("x", x.shape)
-    return x, batched
+    return contiguous(x, dtype), batched
 
 
 def token_sequence(value: object, input_size: int, max_rows: int) -> tuple[Array, bool]:
     """A layer's tokens as (T, B) int64, and whether they came with a batch axis."""
-    ids = token_ids(value, input_size)
+    ids = _integers(value)
     if ids.ndim not in (1, 2):
         raise ValueError(f"tokens: expected shape (T, B) or (T,), got {ids.shape}")
     batched = ids.ndim == 2
     if ids.size > max_rows:
         too_large("tokens", ids.shape)
+    ids = _in_range(ids, input_size)
     return ids if batched else ids[:, None], batched
 
 
-def token_ids(value: object, input_size: int) -> Array:
-    """Integers in [0, input_size), as int64."""
+def _integers(value: object) -> Array:
     ids = np.asarray(value)
     if ids.dtype.kind not in "iu" or isinstance(value, np.ma.MaskedArray):
-        raise TypeError(
-            f"tokens: expected an array of integers, got {describe(value)}, {ids.dtype}"
-        )
+        came = "a masked array" if isinstance(value, np.ma.MaskedArray) else describe(ids)
+        raise TypeError(f"tokens: expected an array of integers, got {came}")
+    return ids
+
+
+def _in_range(ids: Array, input_size: int) -> Array:
+    """`ids`, all of [0, input_size), as int64."""
     if ids.size and (ids.min() < 0 or ids.max() >= input_size):
         at = tuple(np.argwhere((ids < 0) | (ids >= input_size))[0].tolist())
         raise ValueError(f"tokens: expected ids in [0, {input_size}), got {ids[at]} at {at}")
@@ -184,11 +197,11 @@ def step_input(value: object, dtype: np.dtype[Any], batch: int, input_size: int)
 
 def step_tokens(value: object, batch: int, input_size: int) -> Array:
     """A stream's tokens of one step: (B,), or () where B is 1."""
-    ids = token_ids(value, input_size)
+    ids = _integers(value)
     if ids.shape != (batch,) and not (batch == 1 and ids.shape == ()):
         short = " or ()" if batch == 1 else ""
         raise ValueError(f"tokens: expected shape {(batch,)}{short}, got {ids.shape}")
-    return ids
+    return _in_range(ids, input_size)
 
 
 def stream_batch(sequence: Array, batch: int) -> None:

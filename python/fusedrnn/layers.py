@@ -1,4 +1,4 @@
-"""RNN, LSTM and GRU: parameters, calls, training calls, streams.
+"""RNN, LSTM and GRU, long because each documents itself.
 
 The three differ in their cell and their options; all else is `Layer`.
 """

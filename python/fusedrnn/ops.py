@@ -1,4 +1,4 @@
-"""One layer, one call: the recurrent layers as functions of plain NumPy arrays.
+"""The recurrent layers as functions of plain NumPy arrays, long because each documents itself.
 
 Every array of a call is a NumPy array of one dtype, float32 or float64; anything else is refused
 by name. Strided, unaligned, read-only and big-endian arrays work, by copy. Weights are PyTorch's:
@@ -87,6 +87,7 @@ def _forward(
     """Check, call, drop the axis of directions. `arrays` has the arguments as Weights has them."""
     weights: dict[str, Any] = {}
     input_size, hidden_size = _check.plain_sizes(function, spec, x, arrays)
+    x = _check.contiguous(x, x.dtype.newbyteorder("="))
     shapes = spec.shapes(input_size, hidden_size).items()
     for (name, shape), (argument, a) in zip(shapes, arrays.items(), strict=True):
         if a is not None or name in ("w_ih", "w_hh"):

@@ -51,7 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError) as error:
         print(f"{arguments.prog}: error: {error}", file=sys.stderr)
         return 2
+    except FloatingPointError as error:
+        print(f"{arguments.prog}: {error}", file=sys.stderr)
+        return 1
     return code

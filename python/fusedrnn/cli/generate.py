@@ -18,7 +18,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--model", default="model.npz", metavar="FILE", help="what train saved")
-    parser.add_argument("--prompt", default="\n", metavar="TEXT", help="text to go on from")
+    parser.add_argument("--prompt", metavar="TEXT", help="text to go on from (default: a new line)")
     parser.add_argument(
         "--length", type=count, default=500, metavar="N", help="characters to write"
     )
@@ -40,17 +40,18 @@ def run(arguments: argparse.Namespace) -> int:
     from ..nn import CharLM, generate
     from ..nn.persist import load, without_prefix
 
+    prompt = arguments.prompt or ""
     config, arrays = load(arguments.model)
     model = CharLM.from_config(config["model"], without_prefix("model.", arrays))
     characters = generate(
         model,
-        arguments.prompt,
+        prompt,
         arguments.length,
         temperature=arguments.temperature,
         seed=arguments.seed,
     )
     try:
-        sys.stdout.write(arguments.prompt)
+        sys.stdout.write(prompt)
         for character in characters:
             sys.stdout.write(character)
             sys.stdout.flush()

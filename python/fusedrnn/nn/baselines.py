@@ -45,7 +45,8 @@ def context_bits(
     Counts come from the training part alone, like the weights of the network they stand beside.
     Source: Ney, Essen and Kneser, "On structuring probabilistic dependences in stochastic language
     modelling", 1994; their estimate D = n1 / (n1 + 2 n2), n1 and n2 being the numbers of (context,
-    token) pairs seen once and twice.
+    token) pairs seen once and twice, here (n1 + 1) / (n1 + 2 n2 + 2): between 0 and 1 whatever the
+    counts, so that no token is impossible.
     """
     tokens = np.concatenate([training, validation]).astype(np.int64)
     cut = len(training)
@@ -66,13 +67,12 @@ def context_bits(
         total = np.bincount(context[order:cut], minlength=contexts)[context[cut:]]
         kinds = np.bincount(context[first], minlength=contexts)[context[cut:]]
         once, twice = int(np.sum(pair_count == 1)), int(np.sum(pair_count == 2))
-        discount = once / (once + 2 * twice) if once else 0.0
+        discount = (once + 1) / (once + 2 * twice + 2)
 
         seen = np.maximum(pair_count[pair[cut:]] - discount, 0.0)
         known = np.maximum(total, 1)
         p = np.where(total > 0, seen / known + discount * kinds / known * p, p)
-        with np.errstate(divide="ignore"):
-            bits.append(float(-np.log2(p).mean()) if len(p) else float("nan"))
+        bits.append(float(-np.log2(p).mean()) if len(p) else float("nan"))
     return bits
 
 

@@ -46,12 +46,12 @@ def save(
         if array.dtype.hasobject:
             raise TypeError(f"arrays[{name!r}]: Python objects would need pickle")
     header = {"format": FORMAT, "format_version": FORMAT_VERSION, **config}
-    text = np.array(json.dumps(header))
+    named: dict[str, Any] = {CONFIG: np.array(json.dumps(header)), **arrays}
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "xb") as file:
-            np.savez(file, allow_pickle=False, **{CONFIG: text, **arrays})
+            np.savez(file, **named)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)

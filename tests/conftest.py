@@ -1,0 +1,78 @@
+"""Every backend and instruction set of this machine, one after the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import settings
+
+import fusedrnn as fr
+from fusedrnn._backend import Backend, current
+
+ISAS = fr.supported_isas()
+FMA_ISAS = tuple(isa for isa in ISAS if isa != "baseline")
+THREADS = bool(fr.build_config().get("openmp"))  # a build without OpenMP runs everything serially
+PATHS = [("reference", "numpy"), *(("native", isa) for isa in ISAS or ("none",))]
+
+# The same examples every time, so that a red run is the change's own fault; the nightly script
+# looks for new ones.
+settings.register_profile("default", max_examples=60, deadline=None, derandomize=True)
+settings.register_profile("nightly", max_examples=2000, deadline=None, derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The backend and instruction set in force."""
+
+    name: str
+    isa: str
+    run: Backend
+
+    @property
+    def fma(self) -> bool:
+        """Whether the rounding order of conventions.md holds to the bit."""
+        return self.name == "native" and self.isa != "baseline"
+
+    def ran(self, kernel: str, threads: int | None = None) -> None:
+        """Assert that the last call was this backend's `kernel`, "<cell> <dtype>"."""
+        path = fr.last_path()
+        assert (path.backend, path.isa, path.kernel) == (self.name, self.isa, kernel)
+        assert path.threads >= 1
+        if threads is not None:
+            assert path.threads == (threads if self.name == "native" and THREADS else 1)
+
+
+def choose(name: str, isa: str) -> Iterator[Chosen]:
+    if name == "native" and not ISAS:
+        reason = "this installation has no compiled kernels"
+        if os.environ.get("FUSEDRNN_REQUIRE_NATIVE") == "1":
+            pytest.fail(f"FUSEDRNN_REQUIRE_NATIVE=1, and {reason}")
+        pytest.skip(reason)
+    with fr.use_backend(name):
+        if name == "native":
+            with fr.use_isa(isa):
+                yield Chosen(name, isa, current())
+        else:
+            yield Chosen(name, isa, current())
+
+
+@pytest.fixture(params=PATHS, ids="-".join)
+def backend(request: pytest.FixtureRequest) -> Iterator[Chosen]:
+    """Run the test on the reference and on the kernels of every instruction set."""
+    yield from choose(*request.param)
+
+
+@pytest.fixture(params=PATHS[1:], ids="-".join)
+def native(request: pytest.FixtureRequest) -> Iterator[Chosen]:
+    """Run the test on the kernels of every instruction set."""
+    yield from choose(*request.param)
+
+
+@pytest.fixture
+def reference() -> Iterator[Chosen]:
+    """Run the test on the NumPy reference."""
+    yield from choose("reference", "numpy")

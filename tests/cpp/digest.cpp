@@ -1,0 +1,365 @@
+// The kernels without Python: runs the cases of tests/data/golden_cases.txt, forward and backward,
+// and prints SHA-256 of the results, as fusedrnn._golden does. compare_digest.py judges them.
+//
+//   digest CASES [--isa NAME] [--threads N [--split units]] [--arrays] [CASE...]
+//
+// --threads forces a team of N, whatever the call is worth; --arrays prints a hash per array.
+#include <bit>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <fstream>
+#include <limits>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "dispatch.hpp"
+#include "drive.hpp"
+#include "layout.hpp"
+#include "sha256.hpp"
+#include "team.hpp"
+
+namespace {
+
+using namespace fusedrnn;
+
+struct Case {
+    std::string name, cell, dtype;
+    Index steps, batch, input, hidden;
+    int directions;
+    bool bias, tokens, lengths, reset;
+};
+
+struct Options {
+    const Table* table = nullptr;
+    int threads = 0;  // 0: what layout.cpp plans for one thread
+    Split split = Split::kRows;
+    bool arrays = false;
+};
+
+std::size_t size(Index n) { return static_cast<std::size_t>(n); }
+
+// As fusedrnn._golden.integers: splitmix64 from the FNV-1a hash of the label.
+std::vector<std::uint64_t> integers(const std::string& label, Index count) {
+    std::uint64_t state = 0xcbf29ce484222325;
+    for (const char c : label) state = (state ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+    std::vector<std::uint64_t> out(size(count));
+    for (std::uint64_t& z : out) {
+        z = (state += 0x9e3779b97f4a7c15);
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+        z ^= z >> 31;
+    }
+    return out;
+}
+
+// As fusedrnn._golden.values: multiples of 2^-15 in [-1, 1), divided by 2^exponent.
+template <class T>
+std::vector<T> values(const std::string& label, Index count, int exponent = 0) {
+    std::vector<T> out;
+    for (const std::uint64_t z : integers(label, count))
+        out.push_back(
+            std::ldexp(static_cast<T>(static_cast<Index>(z >> 48) - 32768), -15 - exponent));
+    return out;
+}
+
+template <class T>
+struct Result {
+    std::string name;
+    std::vector<T> data;
+};
+
+template <class T>
+class Run {
+  public:
+    Run(const Case& given, const Options& options) : case_(given), table_(*options.table) {
+        for (int i = 0; i < table_.cells; ++i)
+            if (given.cell == table_.info[i].name) cell_number_ = i;
+        if (cell_number_ < 0) throw std::invalid_argument("no cell called " + given.cell);
+        cell_ = table_.info[cell_number_];
+        recurrent_ = cell_.h_first < cell_.gates;
+        request_ = {cell_, given.steps, given.batch,  given.input, given.hidden, given.directions,
+                    1,     true,        given.tokens, sizeof(T)};
+        plan_ =
+            options.threads > 0 ? Plan{options.threads, options.split} : plan_threads(request_, 1);
+        request_.threads = plan_.threads;
+        if (!make_layout(request_, at_)) throw std::invalid_argument(given.name + ": too large");
+        make_inputs();
+    }
+
+    std::vector<Result<T>> results() {
+        forward();
+        backward();
+        return std::move(results_);
+    }
+
+  private:
+    struct Weights {
+        std::vector<T> w_ih, w_hh, b_ih, b_hh, p;
+    };
+
+    static const T* or_null(const std::vector<T>& array) {
+        return array.empty() ? nullptr : array.data();
+    }
+    std::vector<T> make(const std::string& part, Index count, int exponent = 0) const {
+        return values<T>(case_.name + "/" + part, count, exponent);
+    }
+    // Divided by about the root of the columns.
+    std::vector<T> matrix(const std::string& part, Index columns) const {
+        const auto bits = std::bit_width(static_cast<std::uint64_t>(columns - 1));
+        return make(part, rows() * columns, static_cast<int>(bits) / 2);
+    }
+    Index rows() const { return cell_.x_gates * at_.hidden; }
+    Index state_items() const { return at_.directions * at_.batch * at_.hidden; }
+    Index y_items() const { return at_.steps * at_.batch * at_.directions * at_.hidden; }
+
+    void make_inputs() {
+        const Index n = at_.steps * at_.batch;
+        for (int d = 0; d < at_.directions; ++d) {
+            const std::string number = std::to_string(d);
+            Weights w;
+            w.w_ih = matrix("w_ih" + number, at_.input);
+            if (recurrent_) w.w_hh = matrix("w_hh" + number, at_.hidden);
+            if (case_.bias) w.b_ih = make("b_ih" + number, rows());
+            if (case_.bias && recurrent_) w.b_hh = make("b_hh" + number, rows());
+            if (cell_.vectors > 0) w.p = make("p" + number, cell_.vectors * at_.hidden, 1);
+            weights_.push_back(w);
+        }
+        if (case_.tokens) {
+            for (const std::uint64_t z : integers(case_.name + "/tokens", n))
+                tokens_.push_back(static_cast<Index>(z % static_cast<std::uint64_t>(at_.input)));
+        } else {
+            x_ = make("x", n * at_.input);
+        }
+        if (case_.lengths) {
+            std::vector<Index> length;
+            for (Index b = 0; b < at_.batch; ++b)
+                length.push_back(b * at_.steps / std::max<Index>(at_.batch - 1, 1));
+            ranks_.order(length.data(), at_.batch, at_.steps, schedule_);
+        }
+        if (case_.reset) {
+            for (const std::uint64_t z : integers(case_.name + "/reset", n))
+                reset_.push_back(z >> 62 == 0);
+            schedule_.reset = reset_.data();
+            schedule_.reset_step = at_.batch;
+            schedule_.reset_row = 1;
+        }
+        for (int k = 0; k < cell_.states; ++k) {
+            const std::string number = std::to_string(k);
+            if (case_.bias && recurrent_) {
+                states_[k] = make("state" + number, state_items());
+                dstates_[k] = make("dstate" + number, state_items());
+            }
+            if (case_.reset) initial_[k] = make("initial" + number, state_items());
+        }
+    }
+
+    void fill(Call<T>& call) const {
+        call.layout = at_;
+        call.schedule = schedule_;
+        call.split = plan_.split;
+        call.x = or_null(x_);
+        call.x_row = at_.input;
+        call.x_step = at_.batch * at_.input;
+        call.tokens = tokens_.empty() ? nullptr : tokens_.data();
+        call.y_row = at_.directions * at_.hidden;
+        call.y_step = at_.batch * call.y_row;
+    }
+
+    // The part of direction d in an array of both.
+    template <class Array>
+    auto part(Array& array, int d) const {
+        return array.empty() ? nullptr : array.data() + d * at_.batch * at_.hidden;
+    }
+
+    const T* packed(int d, bool backward) {
+        const Weights& w = weights_[size(d)];
+        const Index items = backward ? at_.back_total : at_.pack_total;
+        Scratch<T>& out = memory_.emplace_back(items);
+        std::fill_n(out.data(), items, T(0));
+        const Kernels<T>& kernels = kernels_of<T>(table_);
+        (backward ? kernels.pack_backward
+                  : kernels.pack)({cell_, at_, w.w_ih.data(), or_null(w.w_hh), or_null(w.b_ih),
+                                   or_null(w.b_hh), or_null(w.p), out.data()});
+        return out.data();
+    }
+
+    // An array that the kernels must fill: what they leave out stays NaN, which no hash forgives.
+    std::vector<T>& result(const std::string& name, Index items, T start) {
+        results_.push_back({name, std::vector<T>(size(items), start)});
+        return results_.back().data;
+    }
+
+    void forward() {
+        Forward<T> call{};
+        fill(call);
+        const bool whole = schedule_.row == nullptr;
+        call.y = result("y", y_items(), whole ? kUnwritten : T(0)).data();
+        const Index saved = at_.steps * at_.batch * at_.saved_row;
+        saved_ = memory_.emplace_back(saved * at_.directions).data();
+        for (int k = 0; k < cell_.states; ++k)
+            result("state" + std::to_string(k), state_items(), kUnwritten);
+        for (int d = 0; d < at_.directions; ++d) {
+            auto& direction = call.direction[d];
+            direction.pack = packed(d, false);
+            direction.saved = saved_ + d * saved;
+            direction.scratch = memory_.emplace_back(at_.fwd_total).data();
+            for (int k = 0; k < cell_.states; ++k) {
+                direction.state_in[k] = part(states_[k], d);
+                direction.initial[k] = part(initial_[k], d);
+                direction.state_out[k] = part(results_[size(k + 1)].data, d);
+            }
+        }
+        const Slices slices(step_flops(request_), [] {});
+        drive_forward(kernels_of<T>(table_).cells[cell_number_], call, plan_.threads, slices);
+    }
+
+    void backward() {
+        Backward<T> call{};
+        fill(call);
+        const std::vector<T> dy = make("dy", y_items());
+        call.y = results_[0].data.data();
+        call.dy = dy.data();
+        const bool whole = schedule_.row == nullptr;
+        if (!case_.tokens)
+            call.dx =
+                result("dx", at_.steps * at_.batch * at_.input, whole ? kUnwritten : T(0)).data();
+        for (int d = 0; d < at_.directions; ++d) {
+            auto& direction = call.direction[d];
+            const std::string number = std::to_string(d);
+            auto gradient = [&](bool has, const char* name, Index items) -> T* {
+                return has ? result(name + number, items, kUnwritten).data() : nullptr;
+            };
+            direction.dw = gradient(true, "dw_ih", rows() * at_.input);
+            direction.dr = gradient(recurrent_, "dw_hh", rows() * at_.hidden);
+            direction.db_x = gradient(true, "db_ih", rows());
+            direction.db_h = gradient(recurrent_, "db_hh", rows());
+            direction.dp = gradient(cell_.vectors > 0, "dp", cell_.vectors * at_.hidden);
+            direction.pack = packed(d, true);
+            direction.saved = saved_ + d * at_.steps * at_.batch * at_.saved_row;
+            direction.scratch = memory_.emplace_back(at_.bwd_total).data();
+            direction.add_dx = d > 0;
+        }
+        const std::size_t first = results_.size();
+        for (int k = 0; k < cell_.states; ++k)
+            result("dstate" + std::to_string(k), state_items(), kUnwritten);
+        for (int d = 0; d < at_.directions; ++d)
+            for (int k = 0; k < cell_.states; ++k) {
+                auto& direction = call.direction[d];
+                direction.state_in[k] = part(states_[k], d);
+                direction.initial[k] = part(initial_[k], d);
+                direction.dstate_out[k] = part(dstates_[k], d);
+                direction.dstate_in[k] = part(results_[first + size(k)].data, d);
+            }
+        const Slices slices(step_flops(request_), [] {});
+        drive_backward(kernels_of<T>(table_).cells[cell_number_], call, plan_.threads, slices);
+    }
+
+    static constexpr T kUnwritten = std::numeric_limits<T>::quiet_NaN();
+
+    const Case& case_;
+    const Table& table_;
+    int cell_number_ = -1;
+    CellInfo cell_{};
+    bool recurrent_ = false;
+    Request request_{};
+    Plan plan_{};
+    Layout at_{};
+    std::vector<Weights> weights_;
+    std::vector<T> x_, states_[kMaxStates], initial_[kMaxStates], dstates_[kMaxStates];
+    std::vector<Index> tokens_;
+    std::vector<std::uint8_t> reset_;
+    Ranks ranks_;
+    Schedule schedule_{};
+    std::deque<Scratch<T>> memory_;
+    T* saved_ = nullptr;
+    std::vector<Result<T>> results_;
+};
+
+template <class T>
+void add(Sha256& hash, const std::vector<T>& array) {
+    for (T x : array) {
+        if (std::isnan(x)) x = std::numeric_limits<T>::quiet_NaN();
+        hash.add(&x, sizeof x);
+    }
+}
+
+template <class T>
+void print(const Case& c, const Options& options) {
+    Sha256 outputs, gradients;
+    for (const Result<T>& result : Run<T>(c, options).results()) {
+        add(result.name[0] == 'd' ? gradients : outputs, result.data);
+        if (options.arrays) {
+            Sha256 hash;
+            add(hash, result.data);
+            std::printf("%s %s %s\n", c.name.c_str(), result.name.c_str(), hash.hex().c_str());
+        }
+    }
+    if (!options.arrays)
+        std::printf("%s outputs %s\n%s gradients %s\n", c.name.c_str(), outputs.hex().c_str(),
+                    c.name.c_str(), gradients.hex().c_str());
+    std::fflush(stdout);
+}
+
+std::vector<Case> read_cases(const std::string& path) {
+    std::ifstream file(path);
+    std::vector<Case> cases;
+    for (std::string line; std::getline(file, line);) {
+        if (line.empty() || line[0] == '#') continue;
+        std::istringstream words(line);
+        Case c;
+        if (!(words >> c.name >> c.cell >> c.dtype >> c.steps >> c.batch >> c.input >> c.hidden >>
+              c.directions >> c.bias >> c.tokens >> c.lengths >> c.reset))
+            throw std::invalid_argument(path + ": cannot read '" + line + "'");
+        cases.push_back(c);
+    }
+    if (cases.empty()) throw std::invalid_argument(path + ": no cases");
+    return cases;
+}
+
+int run(int argc, char** argv) {
+    Options options;
+    options.table = &default_isa();
+    std::string path;
+    std::vector<std::string> wanted;
+    for (int i = 1; i < argc; ++i) {
+        const std::string word = argv[i], next = i + 1 < argc ? argv[i + 1] : "";
+        if (word == "--isa")
+            options.table = &find_isa(next), ++i;
+        else if (word == "--threads")
+            options.threads = std::stoi(next), ++i;
+        else if (word == "--split")
+            options.split = next == "units" ? Split::kUnits : Split::kRows, ++i;
+        else if (word == "--arrays")
+            options.arrays = true;
+        else if (path.empty())
+            path = word;
+        else
+            wanted.push_back(word);
+    }
+    bool any = false;
+    for (const Case& c : read_cases(path)) {
+        if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), c.name) == wanted.end())
+            continue;
+        any = true;
+        if (c.dtype == "float32")
+            print<float>(c, options);
+        else
+            print<double>(c, options);
+    }
+    return any ? 0 : 2;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    try {
+        return run(argc, argv);
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "digest: %s\n", error.what());
+        return 2;
+    }
+}

@@ -1,0 +1,119 @@
+"""The equations once more, one sequence and one step at a time, forward only.
+
+Written from docs/conventions.md and the papers named there, without looking at the reference:
+no slots, no batch, no masks. `real` may be np.longdouble, to judge float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fusedrnn._backend import Inputs, Weights
+from fusedrnn._spec import Array
+
+
+def sigmoid(a: Array) -> Array:
+    return 1 / (1 + np.exp(-a))
+
+
+def step(cell: str, w: dict[str, Array], x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+    """(h', c') from (h, c)."""
+    n_rows = {"lstm": 4, "lstm_peephole": 4, "gru": 3, "gru_reset_before": 3}.get(cell, 1)
+    W, R, b, d = (np.split(w[name], n_rows) for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
+    if cell == "dense":
+        return W[0] @ x + b[0], c
+    if cell in ("lstm", "lstm_peephole"):
+        a_i, a_f, a_g, a_o = (W[k] @ x + b[k] + R[k] @ h + d[k] for k in range(4))
+        if cell == "lstm_peephole":
+            a_i, a_f = a_i + w["p"][0] * c, a_f + w["p"][1] * c
+        new_c = sigmoid(a_f) * c + sigmoid(a_i) * np.tanh(a_g)
+        if cell == "lstm_peephole":
+            a_o = a_o + w["p"][2] * new_c
+        return sigmoid(a_o) * np.tanh(new_c), new_c
+    if cell in ("gru", "gru_reset_before"):
+        r = sigmoid(W[0] @ x + b[0] + R[0] @ h + d[0])
+        z = sigmoid(W[1] @ x + b[1] + R[1] @ h + d[1])
+        if cell == "gru":
+            n = np.tanh(W[2] @ x + b[2] + r * (R[2] @ h + d[2]))
+        else:
+            n = np.tanh(W[2] @ x + b[2] + R[2] @ (r * h) + d[2])
+        return (1 - z) * n + z * h, c
+    f = {
+        "rnn_tanh": np.tanh,
+        "rnn_relu": lambda a: np.where(a > 0, a, 0),
+        "rnn_sigmoid": sigmoid,
+        "rnn_identity": lambda a: a,
+    }[cell]
+    return f(W[0] @ x + b[0] + R[0] @ h + d[0]), c
+
+
+def run_sequence(
+    cell: str,
+    w: dict[str, Array],
+    xs: list[Array],
+    cut: list[bool],
+    start: tuple[Array, Array],
+    after_cut: tuple[Array, Array],
+) -> tuple[list[Array], tuple[Array, Array]]:
+    """All h of one sequence in walking order, and the last (h, c)."""
+    h, c = start
+    hs = []
+    for x, is_cut in zip(xs, cut, strict=True):
+        if is_cut:
+            h, c = after_cut
+        h, c = step(cell, w, x, h, c)
+        hs.append(h)
+    return hs, (h, c)
+
+
+def forward(
+    weights: tuple[Weights, ...], inputs: Inputs, real: Any = np.float64
+) -> tuple[Array, tuple[Array, ...]]:
+    """y (T, B, D*H) and final states (D, B, H) of a call, in `real` precision."""
+    spec, size = weights[0].spec, weights[0].hidden_size
+    sequence = inputs.tokens if inputs.x is None else inputs.x
+    assert sequence is not None
+    steps, batch = sequence.shape[:2]
+    y = np.zeros((steps, batch, len(weights) * size), real)
+    finals = np.zeros((2, len(weights), batch, size), real)
+    zeros = (np.zeros(size, real), np.zeros(size, real))
+    one_hot = np.eye(weights[0].input_size, dtype=real)
+
+    def pair(states: tuple[Array, ...] | None, d: int, b: int) -> tuple[Array, Array]:
+        if states is None:
+            return zeros
+        parts = [state[d, b].astype(real) for state in states]
+        return parts[0], parts[1] if len(parts) > 1 else zeros[1]
+
+    for d, weight in enumerate(weights):
+        rows = weight.w_ih.shape[0]
+        arrays = {
+            "w_ih": weight.w_ih,
+            "w_hh": np.zeros((rows, size)) if weight.w_hh is None else weight.w_hh,
+            "b_ih": np.zeros(rows) if weight.b_ih is None else weight.b_ih,
+            "b_hh": np.zeros(rows) if weight.b_hh is None else weight.b_hh,
+        }
+        if weight.p is not None:
+            arrays["p"] = weight.p
+        arrays = {name: a.astype(real) for name, a in arrays.items()}
+        for b in range(batch):
+            length = steps if inputs.lengths is None else int(inputs.lengths[b])
+            if inputs.x is not None:
+                xs = [inputs.x[t, b].astype(real) for t in range(length)]
+            else:
+                xs = [one_hot[sequence[t, b]] for t in range(length)]
+            cut = [inputs.reset is not None and bool(inputs.reset[t, b]) for t in range(length)]
+            times = list(range(length))
+            if d == 1:  # a reset at t lies between t-1 and t, so backwards it is met entering t-1
+                xs.reverse()
+                times.reverse()
+                cut = ([False, *reversed(cut[1:])])[:length]
+            hs, last = run_sequence(
+                spec.name, arrays, xs, cut, pair(inputs.states, d, b), pair(inputs.initial, d, b)
+            )
+            for t, h in zip(times, hs, strict=True):
+                y[t, b, d * size : (d + 1) * size] = h
+            finals[0, d, b], finals[1, d, b] = last
+    return y, tuple(finals[: spec.states])

@@ -1,0 +1,514 @@
+"""The rules of docs/design.md as tests; long because every rule is data beside its test.
+
+The rules are data at the top of each section; a file that breaks one is named in the failure.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import fusedrnn
+from fusedrnn._spec import CELLS
+
+ROOT = Path(__file__).resolve().parent.parent
+CSRC = ROOT / "csrc"
+PACKAGE = ROOT / "python" / "fusedrnn"
+IN_CI = bool(os.environ.get("FUSEDRNN_CI"))
+
+CPP_FILES = sorted(p for p in CSRC.rglob("*") if p.suffix in {".hpp", ".cpp"})
+PYTHON_FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "_build.py")  # generated
+
+
+def relative(path: Path, base: Path) -> str:
+    return path.relative_to(base).as_posix()
+
+
+def first_match(name: str, rules: dict[str, set[str]]) -> set[str] | None:
+    return next((allowed for pattern, allowed in rules.items() if fnmatch(name, pattern)), None)
+
+
+def find_cycle(edges: dict[str, set[str]]) -> list[str]:
+    """A path that returns to its start, or nothing."""
+    done: set[str] = set()
+
+    def walk(node: str, path: list[str]) -> list[str]:
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node in done:
+            return []
+        for target in sorted(edges.get(node, ())):
+            if cycle := walk(target, [*path, node]):
+                return cycle
+        done.add(node)
+        return []
+
+    return next((cycle for node in sorted(edges) if (cycle := walk(node, []))), [])
+
+
+# --- arrows in C++ -----------------------------------------------------------------------------
+
+# Who may include whom: the first pattern that fits the file decides.
+CPP_ARROWS: dict[str, set[str]] = {
+    "kernels.hpp": set(),
+    # inner house
+    "simd.hpp": set(),
+    "math.hpp": {"simd.hpp"},
+    "cells/cell.hpp": {"kernels.hpp", "simd.hpp"},
+    "cells/slots.hpp": {"kernels.hpp", "simd.hpp"},
+    "cells/*.hpp": {"cells/cell.hpp", "math.hpp"},
+    "pack.hpp": {"cells/slots.hpp", "kernels.hpp", "simd.hpp"},
+    "tile.hpp": {"kernels.hpp", "simd.hpp"},
+    "gemm.hpp": {"tile.hpp"},
+    "scan/*.hpp": {
+        "cells/cell.hpp",
+        "cells/slots.hpp",
+        "gemm.hpp",
+        "kernels.hpp",
+        "pack.hpp",
+        "scan/*.hpp",
+        "tile.hpp",
+    },
+    "probe.hpp": {"tile.hpp"},
+    "isa/table.hpp": {
+        "cells/*.hpp",
+        "kernels.hpp",
+        "math.hpp",
+        "pack.hpp",
+        "probe.hpp",
+        "scan/*.hpp",
+    },
+    "isa/*.cpp": {"isa/table.hpp"},
+    # outer house
+    "layout.hpp": {"kernels.hpp"},
+    "layout.cpp": {"layout.hpp"},
+    "team.hpp": {"kernels.hpp"},
+    "team.cpp": {"team.hpp"},
+    "dispatch.hpp": {"kernels.hpp"},
+    "dispatch.cpp": {"dispatch.hpp"},
+    "drive.hpp": {"kernels.hpp", "team.hpp"},
+    "bind*.hpp": {
+        "bind*.hpp",
+        "dispatch.hpp",
+        "drive.hpp",
+        "kernels.hpp",
+        "layout.hpp",
+        "team.hpp",
+    },
+    "bind*.cpp": {"bind*.hpp", "dispatch.hpp", "kernels.hpp", "layout.hpp", "team.hpp"},
+}
+OUTER = ("layout.*", "team.*", "dispatch.*", "drive.*", "bind*.*")
+INNER_STANDARD_HEADERS = {"cstddef", "cstdint", "type_traits", "bit", "concepts"}
+INTRINSIC_HEADERS = {"immintrin.h", "arm_neon.h"}
+
+
+def is_outer(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in OUTER)
+
+
+def includes(path: Path) -> Iterator[tuple[str, bool]]:
+    """Each included name, relative to csrc/ where it is ours, and whether it is ours."""
+    for bracket, target in re.findall(r'^\s*#\s*include\s*([<"])([^>"]+)', path.read_text(), re.M):
+        if bracket == "<":
+            yield target, False
+        else:
+            beside = (path.parent / target).resolve()
+            yield relative(beside if beside.exists() else CSRC / target, CSRC), True
+
+
+@pytest.mark.parametrize("path", CPP_FILES, ids=lambda p: relative(p, CSRC))
+def test_includes_follow_the_arrows(path: Path) -> None:
+    name = relative(path, CSRC)
+    allowed = first_match(name, CPP_ARROWS)
+    assert allowed is not None, f"{name} has no place in CPP_ARROWS"
+    for target, ours in includes(path):
+        if ours:
+            assert any(fnmatch(target, pattern) for pattern in allowed), f"{name} -> {target}"
+        elif not is_outer(name):
+            intrinsics = INTRINSIC_HEADERS if name == "simd.hpp" else set()
+            assert target in INNER_STANDARD_HEADERS | intrinsics, f"{name} includes <{target}>"
+
+
+def test_includes_have_no_cycle() -> None:
+    edges = {
+        relative(path, CSRC): {target for target, ours in includes(path) if ours}
+        for path in CPP_FILES
+    }
+    assert not find_cycle(edges)
+
+
+# --- arrows in Python --------------------------------------------------------------------------
+
+PUBLIC = {"__init__"}
+PYTHON_ARROWS: dict[str, set[str]] = {
+    "_version": set(),
+    "_spec": set(),
+    "_check": {"_spec"},
+    # The fork. The two backends are imported when first wanted, and look back for the types.
+    "_backend": {"_build", "_check", "_core", "_native", "_reference", "_spec"},
+    "_native": {"_backend", "_check", "_core", "_spec"},
+    "_reference": {"_backend", "_reference_cells", "_spec"},
+    "_reference_cells": {"_spec"},
+    "_golden": {"_backend", "_spec"},
+    "ops": {"_backend", "_check", "_spec"},
+    "_params": {"_backend", "_check", "_spec"},
+    "layers": {"_backend", "_check", "_params", "_spec", "stream"},
+    "stream": {"_backend", "_check", "_spec"},
+    "runtime": {"_backend", "_check", "_core", "_version"},
+    "__init__": {"_backend", "_version", "layers", "ops", "runtime", "stream"},
+    # Dense is a layer like those of layers.py, without a recurrence.
+    "nn.dense": {"_backend", "_check", "_params", "_spec"},
+    # users of the public names
+    "nn.*": {"__init__", "layers", "nn", "nn.*", "ops", "runtime"},
+    "nn": {"nn.*"},
+    "selftest": {"_backend", "_golden", "_spec", "runtime"},
+    "cli": {"_version", "cli.*"},
+    "cli.*": {"__init__", "_backend", "cli", "cli.*", "nn", "nn.*", "runtime", "selftest"},
+    "__main__": {"cli", "cli.*"},
+}
+# Imported inside a function, when first wanted.
+LAZY_ARROWS = {("_backend", "_native"), ("_backend", "_reference")}
+
+
+def module_name(path: Path) -> str:
+    name = relative(path.with_suffix(""), PACKAGE).replace("/", ".")
+    return name.removesuffix(".__init__") if name != "__init__" else name
+
+
+MODULES = {module_name(path) for path in PYTHON_FILES} | {"_core", "_build"}
+
+
+def without_type_checking(tree: ast.Module) -> Iterator[ast.AST]:
+    """All nodes but those under `if TYPE_CHECKING:`, which no run executes."""
+    queue: list[ast.AST] = [tree]
+    while queue:
+        node = queue.pop()
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            queue.extend(node.orelse)
+        else:
+            yield node
+            queue.extend(ast.iter_child_nodes(node))
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of the package that this one imports, functions included."""
+    here = module_name(path).split(".")
+    folder = here if path.name == "__init__.py" else here[:-1]
+    if here == ["__init__"]:
+        folder = []
+    found: set[str] = set()
+
+    def add(parts: list[str]) -> None:
+        name = ".".join(parts)
+        found.add(name if name in MODULES else ".".join(parts[:-1]) or "__init__")
+
+    for node in without_type_checking(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = folder[: len(folder) - (node.level - 1)]
+            base = base + (node.module.split(".") if node.module else [])
+            for alias in node.names:
+                add([*base, alias.name])
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "fusedrnn":
+            for alias in node.names:
+                add([*(node.module or "").split(".")[1:], alias.name])
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "fusedrnn":
+                    add(alias.name.split(".")[1:])
+    return found - {module_name(path)}
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=module_name)
+def test_imports_follow_the_arrows(path: Path) -> None:
+    name = module_name(path)
+    allowed = first_match(name, PYTHON_ARROWS)
+    assert allowed is not None, f"{name} has no place in PYTHON_ARROWS"
+    for target in imports(path):
+        assert any(fnmatch(target, pattern) for pattern in allowed), f"{name} -> {target}"
+
+
+def test_imports_have_no_cycle() -> None:
+    edges = {module_name(path): imports(path) for path in PYTHON_FILES}
+    for source, target in LAZY_ARROWS:
+        edges[source].discard(target)
+    assert not find_cycle(edges)
+
+
+def test_numpy_is_the_only_dependency() -> None:
+    known = set(sys.stdlib_module_names) | {"numpy", "fusedrnn"}
+    for path in PYTHON_FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            for name in names:
+                assert name.split(".")[0] in known, f"{relative(path, PACKAGE)} imports {name}"
+
+
+# --- words with one home -----------------------------------------------------------------------
+
+# A pattern, and the files of csrc/ that may hold it.
+CPP_WORDS = {
+    r"pybind11|\bpy::": ["bind*.cpp", "bind*.hpp"],
+    r"#\s*pragma omp|\bomp_\w+\(|\bomp\.h\b|\b_OPENMP\b": ["team.cpp"],
+    r"\bgetenv\b": ["dispatch.cpp", "team.cpp"],
+    r"\b_mm\d*_\w+|\b__m\d{3}\w*|immintrin|arm_neon|\bv\w+q_[fsu]\d\d\b": ["simd.hpp"],
+    r"\bcpuid\b|__builtin_cpu_|xgetbv|getauxval": ["dispatch.cpp"],
+    # Flush-to-zero has one home; GCC moves arithmetic across it, so it is far from any kernel.
+    r"MXCSR|_mm_[gs]etcsr|ldmxcsr|stmxcsr|\bfpcr\b": ["team.cpp"],
+}
+# What a kernel must not do.
+INNER_FORBIDDEN = r"\bthrow\b|\bnew\b|\bdelete\b|\bmalloc\b|\bstd::(?!(u?int\d+_t|size_t|ptrdiff_t|"
+INNER_FORBIDDEN += r"conditional_t|same_as|convertible_to|is_\w+|remove_\w+|bit_\w+|integral|"
+INNER_FORBIDDEN += r"floating_point|type_identity_t|integral_constant)\b)\w+|\bprintf\b|\bcout\b"
+
+
+def code_of(path: Path) -> str:
+    """C++ without comments; string literals stay."""
+    return re.sub(r"//[^\n]*|/\*.*?\*/", "", path.read_text(), flags=re.S)
+
+
+@pytest.mark.parametrize("word", CPP_WORDS)
+def test_words_have_one_home(word: str) -> None:
+    for path in CPP_FILES:
+        name = relative(path, CSRC)
+        if not any(fnmatch(name, home) for home in CPP_WORDS[word]):
+            match = re.search(word, code_of(path))
+            assert match is None, f"{name} has {match and match.group()!r}"
+
+
+def test_the_inner_house_stays_plain() -> None:
+    for path in CPP_FILES:
+        name = relative(path, CSRC)
+        if not is_outer(name):
+            match = re.search(INNER_FORBIDDEN, code_of(path))
+            assert match is None, f"{name} has {match and match.group()!r}"
+            if name != "kernels.hpp" and path.suffix == ".hpp":
+                spaces = re.findall(r"^namespace ([\w:]+)", code_of(path), re.M)
+                assert spaces, f"{name} has no namespace"
+                assert set(spaces) == {"fusedrnn::FUSEDRNN_ISA"}, f"{name} opens {spaces}"
+
+
+def test_no_cell_is_named_outside_its_homes() -> None:
+    homes = {"_spec", "_reference", "_reference_cells", "_golden"}
+    names = "|".join(map(re.escape, CELLS))
+    for path in PYTHON_FILES:
+        if module_name(path) not in homes and not module_name(path).startswith(("nn", "cli")):
+            match = re.search(rf"\b(el)?if .*[=!]= ?[\"']({names})[\"']", path.read_text())
+            assert match is None, f"{relative(path, PACKAGE)}: {match and match.group()}"
+    for path in CPP_FILES:
+        name = relative(path, CSRC)
+        if not name.startswith(("cells/", "isa/table")):
+            match = re.search(rf"\"({names})\"", code_of(path))
+            assert match is None, f"{name}: {match and match.group()}"
+
+
+# An error with words is made in _check.py or _backend.py, so that both backends say the same. The
+# users of the public names (and the self-test) are programs on top and answer for themselves; a
+# bare `raise` has no words.
+RAISE_HOMES = ("_check", "_backend", "_golden", "selftest", "nn", "nn.*", "cli", "cli.*")
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=module_name)
+def test_raise_has_its_homes(path: Path) -> None:
+    if any(fnmatch(module_name(path), home) for home in RAISE_HOMES):
+        return
+    lines = [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Raise) and node.exc is not None
+    ]
+    assert not lines, f"{relative(path, PACKAGE)} raises at lines {lines}"
+
+
+def test_no_fast_math() -> None:
+    """[N2.2] Whoever compiles a kernel by hand with -ffast-math gets an error."""
+    text = (CSRC / "simd.hpp").read_text()
+    assert re.search(r"#if[^\n]*__FAST_MATH__(.*\\\n)*.*\n\s*#error", text)
+    guarded = [p for p in CPP_FILES if relative(p, CSRC).startswith("isa/") and p.suffix == ".cpp"]
+    assert guarded
+    for path in guarded:
+        assert "#error" in path.read_text(), f"{path.name} does not guard its flags"
+
+
+# --- size and names ----------------------------------------------------------------------------
+
+LONG = 250
+
+
+def first_sentence(path: Path) -> str:
+    if path.suffix == ".py":
+        text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    else:
+        head = re.match(r"(?://[^\n]*\n)*", path.read_text())
+        text = re.sub(r"^// ?", "", head.group() if head else "", flags=re.M)
+    return re.split(r"(?<=[.:])\s", text.strip(), maxsplit=1)[0]
+
+
+def test_long_files_owe_a_reason() -> None:
+    files = [*CPP_FILES, *PYTHON_FILES, *(ROOT / "tests").rglob("*.[ch]pp")]
+    files += (ROOT / "tests").rglob("*.py")
+    owing = {
+        relative(path, ROOT): path.read_text().count("\n")
+        for path in files
+        if path.read_text().count("\n") > LONG
+        and not re.search(r"\blong\b|because|one file|at once", first_sentence(path), re.I)
+    }
+    assert not owing, f"files past {LONG} lines whose first sentence gives no reason: {owing}"
+
+
+def test_no_drawer_for_everything() -> None:
+    for path in [*CPP_FILES, *PYTHON_FILES]:
+        assert not re.search(r"util|common|helper|misc", path.stem), relative(path, ROOT)
+
+
+# --- object files ------------------------------------------------------------------------------
+
+# The symbols that GCC and Clang may call by themselves, and the one the dynamic linker needs.
+MAY_BE_CALLED = {"memcpy", "memset", "memmove", "_GLOBAL_OFFSET_TABLE_"}
+WIDE = r"%[yz]mm|\bvfn?m(add|sub)|%k[0-7]"
+
+
+def built_object(pattern: str) -> Path:
+    """The newest object file of the last build, plain CMake's or pip's."""
+    if shutil.which("nm") is None or shutil.which("objdump") is None:
+        pytest.skip("codebase: no binutils here")
+    found = sorted((ROOT / "build").glob(f"**/{pattern}"), key=lambda p: p.stat().st_mtime)
+    if not found:
+        assert not IN_CI, "CI builds in build/, and there are no object files"
+        pytest.skip("codebase: no object files under build/; `pip install .` makes them")
+    return found[-1]
+
+
+def run(*command: str | Path) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+ON_ARM = platform.machine() in {"aarch64", "arm64"}
+ISAS = sorted(p.stem for p in (CSRC / "isa").glob("*.cpp") if (p.stem == "neon") == ON_ARM)
+
+
+def isa_object(isa: str) -> Path:
+    return built_object(f"isa_{isa}.dir/csrc/isa/{isa}.cpp.o")
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_symbol_is_in_its_namespace(isa: str) -> None:
+    inside = re.compile(rf"^_Z\w*?8fusedrnn{len(isa)}{isa}")
+    for line in run("nm", "--defined-only", isa_object(isa)).splitlines():
+        kind, symbol = line.split()[-2:]
+        if kind.isupper() or kind == "u":
+            assert inside.match(symbol), run("c++filt", symbol)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_kernels_call_nobody(isa: str) -> None:
+    for line in run("nm", "--undefined-only", isa_object(isa)).splitlines():
+        assert line.split()[-1] in MAY_BE_CALLED, line
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_kernels_run_nothing_at_load_time(isa: str) -> None:
+    headers = run("objdump", "--section-headers", isa_object(isa))
+    assert not re.search(r"\.(init_array|ctors|preinit_array)\b", headers)
+
+
+@pytest.mark.parametrize("source", ["layout", "team", "dispatch"])
+def test_the_outer_house_runs_anywhere(source: str) -> None:
+    code = run("objdump", "--disassemble", built_object(f"outer.dir/csrc/{source}.cpp.o"))
+    assert not re.search(WIDE, code)
+
+
+@pytest.mark.skipif(ON_ARM, reason="x86-64 only: the floor of aarch64 is neon")
+def test_the_floor_runs_anywhere() -> None:
+    assert not re.search(WIDE, run("objdump", "--disassemble", isa_object("baseline")))
+
+
+# --- sameness ----------------------------------------------------------------------------------
+
+
+def core() -> object:
+    return pytest.importorskip("fusedrnn._core", reason="codebase: the NumPy-only package")
+
+
+def test_cells_are_the_same_in_both_languages() -> None:
+    fields = ("gates", "x_gates", "h_first", "late", "states", "vectors")
+    here = {name: {f: getattr(spec, f) for f in fields} for name, spec in CELLS.items()}
+    there = core().cells()  # type: ignore[attr-defined]
+    assert there == here
+    assert all(name == spec.name for name, spec in CELLS.items())
+
+
+def test_version_is_the_same_everywhere() -> None:
+    assert core().version() == fusedrnn.__version__  # type: ignore[attr-defined]
+    try:
+        assert metadata.version("fusedrnn") == fusedrnn.__version__
+    except metadata.PackageNotFoundError:  # a plain CMake build, nothing installed
+        assert not IN_CI
+
+
+def stub_names(path: Path) -> dict[str, ast.stmt]:
+    names: dict[str, ast.stmt] = {}
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names[node.name] = node
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names[node.target.id] = node
+    return {name: node for name, node in names.items() if not name.startswith("_")}
+
+
+def test_the_stub_is_complete() -> None:
+    module = core()
+    stubs = stub_names(PACKAGE / "_core.pyi")
+    real = {name for name in dir(module) if not name.startswith("_")}
+    assert set(stubs) == real
+    for name, node in stubs.items():
+        # pybind11's docstring starts with the signature; arguments without a name are arg0, arg1.
+        signature = (getattr(module, name).__doc__ or "").split("\n")[0]
+        if isinstance(node, ast.FunctionDef) and "Overloaded" not in signature:
+            listed = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            found = re.findall(r"[(,] ?(?:\*, )?(\w+): ", signature)
+            assert len(found) == len(listed), signature
+            for real_name, stub in zip(found, listed, strict=True):
+                assert real_name in {stub.arg, f"arg{listed.index(stub)}"}, signature
+
+
+def test_public_names_are_listed() -> None:
+    assert sorted(fusedrnn.__all__) == sorted(set(fusedrnn.__all__))
+    for name in fusedrnn.__all__:
+        assert hasattr(fusedrnn, name), name
+        if name != "__version__":
+            assert getattr(fusedrnn, name).__doc__, f"{name} has no docstring"
+
+
+# --- the law and the tests ---------------------------------------------------------------------
+
+
+def sentence_ids() -> list[str]:
+    return re.findall(
+        r"\*\*\[([A-Z]\d+(?:\.\d+)?)\]\*\*", (ROOT / "docs/conventions.md").read_text()
+    )
+
+
+def test_sentence_ids_are_unique() -> None:
+    ids = sentence_ids()
+    assert len(ids) > 40
+    assert len(set(ids)) == len(ids)
+
+
+def test_every_sentence_is_named_by_a_test() -> None:
+    tests = [p for p in (ROOT / "tests").rglob("*") if p.suffix in {".py", ".cpp", ".sh"}]
+    text = "".join(p.read_text() for p in tests)
+    unnamed = [sentence for sentence in sentence_ids() if f"[{sentence}]" not in text]
+    assert not unnamed, f"docs/conventions.md: no test names {unnamed}"

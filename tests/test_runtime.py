@@ -1,0 +1,281 @@
+"""All of runtime.py in one file: choices, the environment, missing and broken kernels.
+
+[P1] [P2] [P3]
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fusedrnn as fr
+from conftest import ISAS, Chosen
+
+PACKAGE = Path(fr.__file__).parent
+X = np.ones((2, 1, 3), np.float32)
+needs_native = pytest.mark.skipif(not ISAS, reason="this installation has no compiled kernels")
+
+
+Done = subprocess.CompletedProcess[str]
+
+
+def run(code: str, path: Path | None = None, **environment: str) -> Done:
+    """Run Python code in a process of its own, on this package or on another copy."""
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("FUSEDRNN_")}
+    # The parent's own search path, whether the package was installed or is on PYTHONPATH.
+    folders = [str(path or PACKAGE.parent), *filter(None, sys.path)]
+    variables |= {"PYTHONPATH": os.pathsep.join(folders), **environment}
+    return subprocess.run(
+        [sys.executable, "-c", "import numpy as np, fusedrnn as fr\n" + code],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def output(code: str, path: Path | None = None, **environment: str) -> str:
+    done = run(code, path, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def last_line(done: Done) -> str:
+    assert done.returncode != 0
+    return done.stderr.strip().splitlines()[-1]
+
+
+def package_copy(folder: Path, native: bool, reason: str = "it was a test") -> Path:
+    """The package without its compiled module, with a build note."""
+    shutil.copytree(
+        PACKAGE,
+        folder / "fusedrnn",
+        ignore=shutil.ignore_patterns("_core*.so", "_core*.pyd", "__pycache__"),
+    )
+    note = f"NATIVE = {native}\nREASON = {reason!r}\n"
+    (folder / "fusedrnn" / "_build.py").write_text(note)
+    return folder
+
+
+# --- last_path ----------------------------------------------------------------------------------
+
+
+def test_last_path_is_this_threads(backend: Chosen) -> None:
+    """[P1]"""
+    fr.GRU(3, 5)(X)
+    backend.ran("gru float32")
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(fr.last_path()))
+    thread.start()
+    thread.join()
+    assert seen == [("", "", "", 0)]
+    assert fr.last_path()._fields == ("backend", "isa", "kernel", "threads")
+
+
+# --- choices ------------------------------------------------------------------------------------
+
+
+def backend_of_a_call() -> str:
+    fr.GRU(3, 5)(X)
+    return fr.last_path().backend
+
+
+def test_use_backend() -> None:
+    with fr.use_backend("reference"):
+        assert backend_of_a_call() == "reference"
+        if ISAS:
+            with fr.use_backend("native"):
+                assert backend_of_a_call() == "native"
+            assert backend_of_a_call() == "reference"
+    with pytest.raises(ValueError, match="expected 'native' or 'reference', got 'torch'"):
+        fr.use_backend("torch")
+
+
+@needs_native
+def test_a_choice_ends_with_its_block_even_by_an_error() -> None:
+    before = fr.isa()
+
+    def fail() -> None:
+        with fr.use_isa("baseline"), fr.set_num_threads(3):
+            assert (fr.isa(), fr.num_threads()) == ("baseline", 3)
+            raise KeyError
+
+    threads = fr.num_threads()
+    with pytest.raises(KeyError):
+        fail()
+    assert (fr.isa(), fr.num_threads()) == (before, threads)
+
+
+@needs_native
+def test_a_choice_without_a_block_stays() -> None:
+    code = """
+fr.use_isa("baseline")
+fr.set_num_threads(3)
+print(fr.isa(), fr.num_threads())
+fr.set_num_threads(None)
+fr.use_backend("native")
+layer = fr.LSTM(3, 5)
+layer(np.ones((2, 1, 3)))
+print(fr.last_path().isa)
+fr.use_backend("reference")
+layer(np.ones((2, 1, 3)))
+print(fr.last_path().isa, fr.isa())
+"""
+    assert output(code).split() == ["baseline", "3", "baseline", "numpy", "baseline"]
+
+
+@needs_native
+def test_a_choice_is_its_contexts() -> None:
+    """A thread started later begins with what the environment says."""
+    seen = []
+    with fr.use_backend("reference"):
+        thread = threading.Thread(target=lambda: seen.append(backend_of_a_call()))
+        thread.start()
+        thread.join()
+    assert seen == [os.environ.get("FUSEDRNN_BACKEND") or "native"]
+
+
+@needs_native
+def test_instruction_sets() -> None:
+    """[P3]"""
+    assert ISAS[-1] in ("baseline", "neon")
+    for isa in ISAS:
+        with fr.use_backend("native"), fr.use_isa(isa):
+            assert fr.isa() == isa
+            backend_of_a_call()
+            assert fr.last_path().isa == isa
+    choices = ", ".join(map(repr, ISAS))
+    with pytest.raises(ValueError) as caught:
+        fr.use_isa("mmx")
+    assert str(caught.value) == f"isa: expected one of {choices}, got 'mmx'"
+    with pytest.raises(TypeError, match="isa: expected a name, got int"):
+        fr.use_isa(512)  # type: ignore[arg-type]
+
+
+@needs_native
+def test_an_instruction_set_that_the_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """[P3] The text says so, and which there are."""
+    from fusedrnn import _core
+
+    monkeypatch.setattr(_core, "isas", lambda: [("avx9", False, 256), ("avx2", True, 32)])
+    assert fr.supported_isas() == ("avx2",)
+    with pytest.raises(ValueError) as caught:
+        fr.use_isa("avx9")
+    assert str(caught.value) == (
+        "isa: expected one of 'avx2', got 'avx9', which this machine does not support"
+    )
+
+
+def test_threads_are_checked() -> None:
+    with pytest.raises(ValueError, match="num_threads: expected at least 1, got 0"):
+        fr.set_num_threads(0)
+    with pytest.raises(TypeError, match="num_threads: expected a whole number, got str"):
+        fr.set_num_threads("2")  # type: ignore[arg-type]
+
+
+@needs_native
+def test_threads_are_obeyed() -> None:
+    """Even above the number of cores, and the argument of a call before all else."""
+    layer = fr.LSTM(64, 128, seed=0)
+    x = np.ones((20, 64, 64), np.float32)
+    with fr.use_backend("native"), fr.set_num_threads(3):
+        y, _ = layer(x)
+        assert fr.last_path().threads == 3
+        assert np.array_equal(layer(x, num_threads=2)[0], y)
+        assert fr.last_path().threads == 2
+
+
+def test_build_config() -> None:
+    config = fr.build_config()
+    assert config["version"] == fr.__version__
+    assert config["native"] == bool(ISAS)
+    assert config["numpy"] == np.__version__
+    if ISAS:
+        assert set(ISAS) <= set(config["isas"])
+        assert config["compiler"]
+        assert isinstance(config["openmp"], bool)
+    else:
+        assert config["reason"]
+
+
+# --- the environment ----------------------------------------------------------------------------
+
+
+def test_environment_backend() -> None:
+    code = "fr.GRU(3, 5)(np.ones((2, 1, 3)))\nprint(fr.last_path().backend)"
+    assert output(code, FUSEDRNN_BACKEND="reference") == "reference"
+    assert last_line(run("", FUSEDRNN_BACKEND="cuda")) == (
+        "ValueError: FUSEDRNN_BACKEND: expected 'native' or 'reference', got 'cuda'"
+    )
+
+
+@needs_native
+def test_environment_isa_and_threads() -> None:
+    code = "print(fr.isa(), fr.num_threads())"
+    assert output(code, FUSEDRNN_ISA=ISAS[-1], FUSEDRNN_NUM_THREADS="5") == f"{ISAS[-1]} 5"
+    assert output(code, FUSEDRNN_ISA="", FUSEDRNN_NUM_THREADS="").split()[0] == ISAS[0]
+    assert "mmx" in last_line(run("", FUSEDRNN_ISA="mmx"))
+    for text in ("0", "-1", "two", "99999"):
+        assert last_line(run("", FUSEDRNN_NUM_THREADS=text)) == (
+            "ValueError: FUSEDRNN_NUM_THREADS: expected a whole number from 1 to 1024, "
+            f"got {text!r}"
+        )
+
+
+# --- without kernels ----------------------------------------------------------------------------
+
+
+def test_without_kernels(tmp_path: Path) -> None:
+    """[P2] The reference runs, and says so once, at the first call, naming the user's line."""
+    where = package_copy(tmp_path, native=False, reason="no compiler was there")
+    code = """
+import warnings
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    layer = fr.GRU(3, 5)
+    print(len(seen))
+    layer(np.ones((2, 1, 3)))
+    layer.stream()
+    fr.dense_forward(np.ones((2, 3)), np.ones((4, 3)))
+print(len(seen), seen[0].category is fr.ReferenceBackendWarning, seen[0].filename)
+print(seen[0].message)
+print(fr.last_path().backend, fr.supported_isas(), fr.isa(), fr.num_threads())
+print(fr.build_config()["reason"])
+"""
+    lines = output(code, where).splitlines()
+    assert lines[:2] == ["0", "1 True <string>"]
+    assert "(no compiler was there). Install g++" in lines[2]
+    assert lines[3:] == ["reference () numpy 1", "no compiler was there"]
+    quiet = "fr.GRU(3, 5)(np.ones((2, 1, 3)))\nprint('quiet')"
+    done = run(quiet, where, FUSEDRNN_BACKEND="reference", PYTHONWARNINGS="error")
+    assert (done.stdout, done.stderr) == ("quiet\n", "")
+    assert last_line(run("fr.use_isa('avx2')", where)) == (
+        "ValueError: isa: expected nothing to choose, got 'avx2'; this installation has no "
+        "compiled kernels (no compiler was there)"
+    )
+    assert last_line(run("", where, FUSEDRNN_BACKEND="native")) == (
+        "ValueError: FUSEDRNN_BACKEND: 'native' is not in this installation (no compiler was "
+        "there); only 'reference' can be chosen"
+    )
+
+
+def test_broken_kernels(tmp_path: Path) -> None:
+    """[P2] Built but not loadable: ImportError with the cause; the reference if asked for."""
+    where = package_copy(tmp_path, native=True)
+    for broken in (None, "_core.so", "_core.cpython-27-x86_64-linux-gnu.so"):
+        if broken is not None:
+            (where / "fusedrnn" / broken).write_bytes(b"not a shared object")
+        done = run("", where)
+        assert last_line(done).startswith(
+            "ImportError: fusedrnn: the compiled kernels were built but cannot be loaded: "
+        )
+        assert "_core" in last_line(done)
+        code = "fr.GRU(3, 5)(np.ones((2, 1, 3)))\nprint(fr.last_path().backend)"
+        assert output(code, where, FUSEDRNN_BACKEND="reference") == "reference"
