@@ -113,7 +113,7 @@ class Job {
         for (auto& keep : dir.keep) keep = nullptr;
         if (const py::object keep = inputs[kKeep]; !keep.is_none())
             for (Index k = 0; k < states(); ++k)
-                dir.keep[k] = part(d, each_step(item(keep, "keep", k), "keep", state_width(k)),
+                dir.keep[k] = part(d, each_step(item(keep, "keep", k), "keep", {state_width(k)}),
                                    layout.steps * layout.batch * state_width(k));
     }
 
@@ -149,11 +149,9 @@ class Job {
     }
 
     // An array (D, T, B, n...) of direction-major steps; None gives null.
-    const T* each_step(const py::object& given, const char* name, Index n, Index rows = 1) const {
-        std::vector<Index> shape{layout.directions, layout.steps, layout.batch};
-        if (rows > 1) shape.push_back(rows);
-        shape.push_back(n);
-        return view<T>(given, name, shape);
+    const T* each_step(const py::object& given, const char* name, std::vector<Index> rest) const {
+        rest.insert(rest.begin(), {layout.directions, layout.steps, layout.batch});
+        return view<T>(given, name, rest);
     }
 
     static const T* part(int d, const T* all, Index items) {
@@ -283,8 +281,8 @@ py::tuple run_backward(const Job<T>& job, const std::vector<py::object>& packs, 
         dx = std::move(array);
     }
     const Index n = cell.x_gates, rows = n * at.hidden, cells = at.steps * at.batch;
-    const T* dcells = job.each_step(given.dcells, "dcells", at.hidden);
-    const T* dgates = job.each_step(given.dgates, "dgates", at.hidden, n);
+    const T* dcells = job.each_step(given.dcells, "dcells", {at.hidden});
+    const T* dgates = job.each_step(given.dgates, "dgates", {n, at.hidden});
     const bool recurrent = cell.h_first < cell.gates;
     const Scratch<T> scratch(at.bwd_total);
     Collected<T> dstates;

@@ -1,4 +1,4 @@
-// Walks back: per step dh = da R of the step after as a product, the cell's derivative as its
+// Walks back, in one file because a step's phases hand each other da: per step dh = da R of the step after as a product, the cell's derivative as its
 // epilogue; da of a block of steps stays in scratch for reduce.hpp.
 #pragma once
 
@@ -193,10 +193,7 @@ class BackwardSteps : BackwardView<C, T> {
         alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
         const Index vectors = least(4, vectors_of<T>(at_.output) - 4 * p);
         const Index wide = vectors * L, first = p * 4 * L;
-        const bool dropped = dir_.drop != nullptr;
-        for (Index i = 0; i < n; ++i)
-            for (Index v = 0; v < wide; v += L)
-                store(acc + i * wide + v, dropped ? V{} : load(dh(r + i) + first + v));
+        for (Index v = 0; v < n * wide; v += L) store(acc + v, V{});
         const Index came = s + 1 < at_.steps ? least(n, rows_.live(s + 1) - r) : 0;
         if constexpr (recurrent(kCell))
             if (came > 0)
@@ -205,8 +202,9 @@ class BackwardSteps : BackwardView<C, T> {
         for (Index i = 0; i < n; ++i)
             for (Index v = 0; v < wide; v += L) {
                 const Index unit = first + v;
-                V chain = load(acc + i * wide + v);
-                if (dropped) chain = fma(drop(r + i, unit), chain, load(dh(r + i) + unit));
+                // The pointwise part is often the larger: added last, it does not coarsen the chain.
+                const V direct = load(dh(r + i) + unit), sum = load(acc + i * wide + v);
+                const V chain = dir_.drop == nullptr ? sum + direct : fma(drop(r + i, unit), sum, direct);
                 arrive(s, r + i, unit, chain, i < came);
             }
     }

@@ -1,5 +1,5 @@
-// Walks time: per step and phase a product from packed panels, then the cell as a row-wise epilogue
-// on the sums while they are in L1.
+// Walks time, in one file because the phases of a step share every buffer: per step and phase a
+// product from packed panels, then the cell as a row-wise epilogue on the sums while they are in L1.
 #pragma once
 
 #include "../cells/cell.hpp"

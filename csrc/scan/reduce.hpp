@@ -1,4 +1,5 @@
-// Weight gradients and dx of a block of steps, while its da is in cache. Each partial sum covers
+// Weight gradients and dx of a block of steps, in one file because they read the same da while it
+// is in cache. Each partial sum covers
 // partial_steps steps (or 512 rows of a step) in walk order; partials are added in walk order.
 #pragma once
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import _check
 from .._spec import Array, CellSpec
-from . import _errors
+from . import _text
 from ._formats import B_HH, B_IH, PROJECTION, Entry, Layout, R, W, apart, letters, numbers
 
 # (array of ours, gate) -> what that gate takes of it
@@ -27,7 +28,7 @@ def names(layout: Layout, sizes: Mapping[str, int] | None = None) -> str:
             shape = tuple(sum_.replace("P", "H") for sum_ in shape)
         text = letters(shape) if sizes is None else str(numbers(shape, sizes))
         parts.append(f"{entry.name} {text}" + " (optional)" * bool(entry.optional))
-    return _errors.listed(parts)
+    return _text.listed(parts)
 
 
 def fits(layout: Layout, given: Mapping[str, Any]) -> bool:
@@ -62,15 +63,15 @@ def _sizes(layout: Layout, arrays: Mapping[str, Array]) -> dict[str, int] | None
 def read(what: str, layout: Layout, given: Mapping[str, Any]) -> Blocks:
     """The arrays of one layer and direction as blocks, names and shapes checked."""
     if not fits(layout, given):
-        _errors.differs(what, names(layout), _errors.found(given))
-    arrays = {name: _errors.floats(what, name, value) for name, value in given.items()}
+        _check.weights_differ(what, names(layout), _text.found(given))
+    arrays = {name: _check.weights_array(what, name, value) for name, value in given.items()}
     sizes = _sizes(layout, arrays)
     if sizes is None:
-        _errors.differs(what, f"{names(layout)} with 0 < P < H", _errors.found(arrays))
+        _check.weights_differ(what, f"{names(layout)} with 0 < P < H", _text.found(arrays))
     here = tuple(entry for entry in layout if entry.name in arrays)
     if any(arrays[entry.name].shape != numbers(entry.shape, sizes) for entry in here):
         text = f"{names(here)}, and so {names(here, sizes)}"
-        _errors.differs(what, text, _errors.found(arrays))
+        _check.weights_differ(what, text, _text.found(arrays))
     blocks: Blocks = {}
     for entry in here:
         blocks |= _taken(entry, arrays[entry.name], sizes)
@@ -107,7 +108,7 @@ def write(what: str, layout: Layout, blocks: Blocks, spec: CellSpec) -> dict[str
             blocks |= {(kind, gate): zeros for kind in (B_IH, B_HH) if (kind, gate) in held}
     lost = {kind: block for (kind, gate), block in blocks.items() if (kind, gate) not in held}
     if lost:
-        _errors.differs(what, f"nothing but what becomes {names(layout)}", _errors.found(lost))
+        _check.weights_differ(what, f"nothing but what becomes {names(layout)}", _text.found(lost))
     arrays = {}
     for entry in layout:
         if (entry.kinds[0], entry.gates[0]) in blocks:
@@ -131,4 +132,4 @@ def _add_biases(what: str, held: set[tuple[str, str]], blocks: Blocks, spec: Cel
             blocks[kept] = blocks[kept] + bias
         elif bias.any():
             expected = f"zeros in the rows of {gone[0]} for gate {gate}, which have no place there"
-            _errors.differs(what, expected, f"numbers up to {np.abs(bias).max():g}")
+            _check.weights_differ(what, expected, f"numbers up to {np.abs(bias).max():g}")

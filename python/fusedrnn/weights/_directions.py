@@ -7,7 +7,6 @@ from typing import Any
 
 from .. import _check
 from .._spec import CELLS, Array
-from . import _errors
 from ._blocks import Blocks, read, write
 from ._stack import direction_of, layout_of, ours
 
@@ -45,7 +44,7 @@ def from_haste(
         A name, shape or cell is none of those above.
     """
     layout = layout_of(cell, "haste")
-    blocks = read("from_haste", layout, _errors.mapping("from_haste", state_dict))
+    blocks = read("from_haste", layout, _check.weights_mapping("from_haste", state_dict))
     return ours("from_haste", [blocks], cell, layer, reverse)
 
 
@@ -123,7 +122,7 @@ def from_lecture(
         A name, shape or cell is none of those above.
     """
     layout = layout_of(cell, "lecture")
-    blocks = read("from_lecture", layout, _errors.mapping("from_lecture", arrays))
+    blocks = read("from_lecture", layout, _check.weights_mapping("from_lecture", arrays))
     return ours("from_lecture", [_kept(blocks, z_keeps_old)], cell, layer, reverse)
 
 
@@ -132,7 +131,7 @@ def _kept(blocks: Blocks, z_keeps_old: object) -> Blocks:
     if any(gate == "z" for _, gate in blocks):
         if z_keeps_old is None:
             expected = "z_keeps_old for a GRU: True for h' = z*h + (1-z)*h~, False for the reverse"
-            _errors.wrong_type("lecture notes", expected, z_keeps_old)
+            _check.weights_type("lecture notes", expected, z_keeps_old)
         if not _check.flag(z_keeps_old, "z_keeps_old"):
             return {key: -a if key[1] == "z" else a for key, a in blocks.items()}
     return blocks

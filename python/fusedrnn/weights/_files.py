@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import _check
 from .._spec import Array
-from . import _errors
+from . import _text
 from ._flax import flattened
 
 SUFFIXES = (".npz", ".safetensors", ".onnx")
@@ -23,14 +25,14 @@ def _package(name: str, extra: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        _errors.not_installed(extra, name.split(".")[0], error)
+        _check.weights_package(extra, name.split(".")[0], error)
 
 
 def _suffix(what: str, path: str | os.PathLike[str]) -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         expected = f"a file name that ends in {', '.join(SUFFIXES)}; pickles are never read"
-        _errors.differs(what, expected, str(path))
+        _check.weights_differ(what, expected, str(path))
     return suffix
 
 
@@ -57,9 +59,12 @@ def load(path: str | os.PathLike[str]) -> dict[str, Array]:
     """
     suffix = _suffix("load", path)
     if suffix == ".npz":
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with open(path, "rb") as file:
+            arrays = np.load(file, allow_pickle=False)
             if not isinstance(arrays, np.lib.npyio.NpzFile):
-                _errors.differs("load", "several arrays in a .npz", "one, of a .npy")
+                _check.weights_differ(
+                    "load", "a .npz of several arrays", f"one, of a .npy, in {path}"
+                )
             return {name: arrays[name] for name in arrays.files}
     if suffix == ".safetensors":
         return dict(_package("safetensors.numpy", "weights").load_file(path))
@@ -87,12 +92,15 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
     """
     suffix = _suffix("save", path)
     flat = {
-        name: np.ascontiguousarray(_errors.floats("save", name, value))
+        name: np.ascontiguousarray(_check.weights_array("save", name, value))
         for name, value in flattened("save", arrays).items()
     }
     if suffix == ".npz":
-        with open(path, "wb") as file:
-            np.savez(file, **flat)  # type: ignore[arg-type]
+        # np.savez has argument names of its own, which an array cannot have.
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, a in flat.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, a, allow_pickle=False)
     elif suffix == ".safetensors":
         _package("safetensors.numpy", "weights").save_file(flat, path)
     else:
@@ -145,7 +153,7 @@ def onnx_layers(path: str | os.PathLike[str]) -> dict[str, OnnxLayer]:
             attributes = {a.name: _attribute(onnx, a) for a in node.attribute}
             layers[name] = OnnxLayer(_cell(node.op_type, attributes, arrays), attributes, arrays)
     if not layers:
-        _errors.differs("onnx_layers", "RNN, LSTM or GRU nodes", f"none in {path}")
+        _check.weights_differ("onnx_layers", "RNN, LSTM or GRU nodes", f"none in {path}")
     return layers
 
 
@@ -155,7 +163,7 @@ def _weights(name: str, node: Any, constants: Mapping[str, Array]) -> dict[str, 
     computed = [f"{key} = {source}" for key, source in given.items() if source not in constants]
     if computed:
         expected = "weights that are initializers or constants"
-        _errors.differs(f"onnx_layers: node {name!r}", expected, _errors.listed(computed))
+        _check.weights_differ(f"onnx_layers: node {name!r}", expected, _text.listed(computed))
     return {key: constants[source] for key, source in given.items()}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import _check
 from .._spec import CELLS, Array
-from . import _errors
+from . import _text
 from ._blocks import fits, names, read, write
 from ._stack import direction_of, layout_of, layouts_of, ours
 
@@ -23,8 +23,9 @@ def from_flax(
     ----------
     tree : mapping
         Parameters of one cell, nested, or flat with "/" in the names: of flax.linen
-        ``variables["params"]``, of flax.nnx ``nnx.state(cell, nnx.Param)``. Which cell of which
-        interface it is, the names tell. Kernels are (I, H) or (I, n*H), gates i f g o; r z n.
+        ``variables["params"]``, of flax.nnx ``nnx.state(cell, nnx.Param)``; of an ``RNN`` around a
+        cell the part "cell". Which cell of which interface it is, the names tell. Kernels are
+        (I, H) or (I, n*H), gates i f g o; r z n.
     cell : str
         A cell that flax has: "rnn_tanh" ..., "lstm", "gru".
     layer : int
@@ -50,14 +51,14 @@ def from_flax(
     fitting = [layout for layout in layouts if fits(layout, flat)]
     if not fitting:
         expected = "; or ".join(map(names, layouts))
-        _errors.differs("from_flax", expected, _errors.found(flat))
+        _check.weights_differ("from_flax", expected, _text.found(flat))
     return ours("from_flax", [read("from_flax", fitting[0], flat)], cell, layer, reverse)
 
 
 def flattened(what: str, tree: object, before: str = "") -> dict[str, Any]:
     """A nested mapping as a flat one, the names joined by "/"."""
     flat: dict[str, Any] = {}
-    for name, value in _errors.mapping(what, tree).items():
+    for name, value in _check.weights_mapping(what, tree).items():
         whole = f"{before}{name}"
         flat |= (
             flattened(what, value, f"{whole}/") if isinstance(value, Mapping) else {whole: value}

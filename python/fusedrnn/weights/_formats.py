@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .._spec import CELLS, CellSpec
 
@@ -198,17 +198,30 @@ TABLE: dict[str, dict[str, Layout]] = {
     },
 }
 
+# Cells of a family that a system lacks all the same: activations that it does not compute.
+LACKS: dict[str, tuple[str, ...]] = {"torch": ("rnn_sigmoid", "rnn_identity")}
+FIXED = ("torch", "haste")  # no activations but the default ones
+# How the name of a cell ends whose activations are chosen at run time; it can have peepholes.
+CHOSEN = "_chosen"
+
 
 def find(system: str, spec: CellSpec) -> Layout | None:
     """Layout of a cell in a system that has it."""
     family = "".join(spec.gate_names) + (" before" if spec.late else "")
-    layout = TABLE[system].get(family) if spec.h_gates else None
-    if layout is None:
+    layout = TABLE[system].get(family)
+    if layout is None or spec.h_gates == 0 or spec.name in LACKS.get(system, ()):
         return None
-    peepholes = any(PEEPHOLES in entry.kinds for entry in layout)
-    if spec.vectors and not peepholes:
+    chosen = spec.name.endswith(CHOSEN)
+    if chosen and system in FIXED:
         return None
-    return tuple(entry for entry in layout if spec.vectors or PEEPHOLES not in entry.kinds)
+    plain = tuple(entry for entry in layout if PEEPHOLES not in entry.kinds)
+    if spec.vectors == 0 or (chosen and plain == layout):
+        return plain
+    if plain == layout:
+        return None
+    peepholes = (entry for entry in layout if entry not in plain)
+    optional = "peepholes" if chosen else ""
+    return (*plain, *(replace(entry, optional=optional) for entry in peepholes))
 
 
 def cells(*systems: str) -> tuple[str, ...]:

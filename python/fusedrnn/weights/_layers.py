@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import _check
 from .._spec import CELLS, Array
-from . import _errors
+from . import _text
 from ._blocks import Blocks, fits, names, read, write
 from ._formats import Layout
 from ._stack import layer_of, layout_of, ours, restacked
@@ -45,10 +46,10 @@ def from_torch(state_dict: Mapping[str, Any], cell: str, *, prefix: str = "") ->
     ValueError
         A name, shape or cell is none of those above: the text lists what was expected and found.
     """
-    given = _errors.mapping("from_torch", state_dict)
+    given = _check.weights_mapping("from_torch", state_dict)
     inside = {name[len(prefix) :]: given[name] for name in given if name.startswith(prefix)}
     if prefix and not inside:
-        _errors.differs("from_torch", f"names that begin with {prefix!r}", _errors.found(given))
+        _check.weights_differ("from_torch", f"names that begin with {prefix!r}", _text.found(given))
     what = f"from_torch: after {prefix!r}" if prefix else "from_torch"
     return restacked(what, inside, cell, "torch", "fusedrnn")
 
@@ -109,12 +110,12 @@ def from_keras(arrays: Sequence[Any], cell: str, *, layer: int = 0) -> dict[str,
     """
     layout = layout_of(cell, "keras")
     if not isinstance(arrays, (list, tuple)):
-        _errors.wrong_type("from_keras", "the list of layer.get_weights()", arrays)
+        _check.weights_type("from_keras", "the list of layer.get_weights()", arrays)
     sides = 2 if len(arrays) in (4, 6) else 1
     each = len(arrays) // sides
     if len(arrays) not in (2, 3, 4, 6):
         expected = f"{names(layout)}, or these twice for Bidirectional"
-        _errors.differs("from_keras", expected, _errors.found(_numbered(arrays)))
+        _check.weights_differ("from_keras", expected, _text.found(_numbered(arrays)))
     parts = [
         dict(zip((entry.name for entry in layout), arrays[i * each : (i + 1) * each], strict=False))
         for i in range(sides)
@@ -195,13 +196,13 @@ def from_onnx(arrays: Mapping[str, Any], cell: str, *, layer: int = 0) -> dict[s
         A name, shape or cell is none of those above.
     """
     layout = layout_of(cell, "onnx")
-    given = _errors.mapping("from_onnx", arrays)
+    given = _check.weights_mapping("from_onnx", arrays)
     if not fits(layout, given):
-        _errors.differs("from_onnx", f"{names(layout)}, a D before each", _errors.found(given))
-    parts = {name: _errors.floats("from_onnx", name, a) for name, a in given.items()}
+        _check.weights_differ("from_onnx", f"{names(layout)}, a D before each", _text.found(given))
+    parts = {name: _check.weights_array("from_onnx", name, a) for name, a in given.items()}
     counts = {a.shape[0] if a.ndim else 0 for a in parts.values()}
     if counts not in ({1}, {2}):
-        _errors.differs("from_onnx", "D, 1 or 2, as first axis of all", _errors.found(parts))
+        _check.weights_differ("from_onnx", "D, 1 or 2, as first axis of all", _text.found(parts))
     sides = [{name: a[d] for name, a in parts.items()} for d in range(counts.pop())]
     return ours("from_onnx", _read_all("from_onnx", layout, sides), cell, layer)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import _check
 from .._spec import CELLS, Array
-from . import _errors
+from . import _text
 from ._blocks import Blocks, read, write
 from ._formats import Layout, R, W, cells, find
 
@@ -40,7 +40,7 @@ def _split(what: str, layout: Layout, params: object) -> dict[Place, dict[str, A
     """The arrays of each layer and direction, by their whole names."""
     places: dict[Place, dict[str, Any]] = {}
     strange = {}
-    for name, value in _errors.mapping(what, params).items():
+    for name, value in _check.weights_mapping(what, params).items():
         match = _NAME.fullmatch(name)
         if match is None:
             strange[name] = value
@@ -49,7 +49,7 @@ def _split(what: str, layout: Layout, params: object) -> dict[Place, dict[str, A
     if strange or not places:
         known = ", ".join(entry.name for entry in layout)
         expected = f"names of {known}, each with _l0, _l1 ..., and _reverse or nothing after it"
-        _errors.differs(what, expected, _errors.found(strange))
+        _check.weights_differ(what, expected, _text.found(strange))
     return dict(sorted(places.items()))
 
 
@@ -58,7 +58,7 @@ def _pair(what: str, directions: Sequence[Mapping[str, Any]]) -> None:
     shapes = [[np.shape(a[name]) for name in sorted(a)] for a in directions]
     if any(other != shapes[0] for other in shapes):
         both = {name: a for arrays in directions for name, a in arrays.items()}
-        _errors.differs(what, "both directions of a layer to be alike", _errors.found(both))
+        _check.weights_differ(what, "both directions of a layer to be alike", _text.found(both))
 
 
 def named(
@@ -94,7 +94,7 @@ def restacked(what: str, params: object, cell: str, source: str, target: str) ->
     layers, sides = len({k for k, _ in places}), 1 + any(reverse for _, reverse in places)
     whole = [(k, side > 0) for k in range(layers) for side in range(sides)]
     if list(places) != whole:
-        _errors.differs(what, _places(whole), _places(places))
+        _check.weights_differ(what, _places(whole), _places(places))
     blocks = {place: read(what, _at(layout, place), places[place]) for place in whole}
     gate = CELLS[cell].gate_names[0]
     for k in range(layers):
@@ -103,12 +103,12 @@ def restacked(what: str, params: object, cell: str, source: str, target: str) ->
         wanted = sides * blocks[k - 1, False][R, gate].shape[1] if k else width
         if width != wanted:
             expected = f"{wanted} columns in weight_ih_l{k}, the width of layer {k - 1}'s output"
-            _errors.differs(what, expected, str(width))
+            _check.weights_differ(what, expected, str(width))
     return named(what, list(blocks.values()), cell, whole, target)
 
 
 def _places(places: Collection[Place]) -> str:
-    return _errors.listed(f"layer {k}" + " reverse" * reverse for k, reverse in places)
+    return _text.listed(f"layer {k}" + " reverse" * reverse for k, reverse in places)
 
 
 def layer_of(what: str, params: object, cell: str, layer: int | None) -> list[Blocks]:
@@ -117,10 +117,10 @@ def layer_of(what: str, params: object, cell: str, layer: int | None) -> list[Bl
     places = _split(what, layout, params)
     layers = sorted({k for k, _ in places})
     if layer is None and len(layers) > 1:
-        _errors.differs(what, "one layer, or layer= to choose one", _places(places))
+        _check.weights_differ(what, "one layer, or layer= to choose one", _places(places))
     chosen = layers[0] if layer is None else _check.integer(layer, "layer", 0)
     if (chosen, False) not in places:
-        _errors.differs(what, _places([(chosen, False)]), _places(places))
+        _check.weights_differ(what, _places([(chosen, False)]), _places(places))
     here = [place for place in places if place[0] == chosen]
     blocks = [read(what, _at(layout, place), places[place]) for place in here]
     _pair(what, [places[place] for place in here])
@@ -133,9 +133,11 @@ def direction_of(
     """One direction of one layer; `reverse` None: the only one there is."""
     directions = layer_of(what, params, cell, layer)
     if reverse is None and len(directions) > 1:
-        _errors.differs(what, "one direction, or reverse= to choose one", "forward and reverse")
+        _check.weights_differ(
+            what, "one direction, or reverse= to choose one", "forward and reverse"
+        )
     if reverse is not None and _check.flag(reverse, "reverse"):
         if len(directions) == 1:
-            _errors.differs(what, "a reverse direction", "forward alone")
+            _check.weights_differ(what, "a reverse direction", "forward alone")
         return directions[1]
     return directions[0]
