@@ -51,11 +51,18 @@ struct MathConstants<double> {
     static constexpr double ln2_high = 0x1.62e42fefa38p-1;
     static constexpr double ln2_low = 0x1.ef35793c7673p-45;
     // (e^r - 1 - r) / r^2, |r| <= ln(2)/2, relative to e^r - 1
-    // largest relative error 2^-54.8
-    static constexpr double exp_second[] = {
-        0x1.0000000000004p-1,  0x1.555555555553bp-3,  0x1.55555555527b2p-5,  0x1.1111111118d3p-7,
-        0x1.6c16c17ddd433p-10, 0x1.a01a0174f541cp-13, 0x1.a019a9ec86115p-16, 0x1.71de8a0bac938p-19,
-        0x1.289fbb52bb55ap-22, 0x1.ae66310839085p-26};
+    // largest relative error 2^-58.8
+    static constexpr double exp_second[] = {0x1p-1,
+                                            0x1.5555555555559p-3,
+                                            0x1.555555555554p-5,
+                                            0x1.111111110f7d9p-7,
+                                            0x1.6c16c16c1eb18p-10,
+                                            0x1.a01a01af7a591p-13,
+                                            0x1.a01a017ca3bfap-16,
+                                            0x1.71ddf94c14ecdp-19,
+                                            0x1.27e53561c993bp-22,
+                                            0x1.af5d298c4c309p-26,
+                                            0x1.1ee8a41f2592ep-29};
     // 1 / (1 + e), 0 <= e <= 1; exact at 0
     // largest relative error 2^-14.0
     static constexpr double reciprocal_plus[] = {0x1p+0,

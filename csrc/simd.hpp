@@ -30,8 +30,8 @@
 #define FUSEDRNN_MM(op) _mm256_##op
 #elif FUSEDRNN_VECTOR_BYTES == 16 && defined(__x86_64__)
 #define FUSEDRNN_MM(op) _mm_##op
-#elif FUSEDRNN_VECTOR_BYTES != 16
-#error "the compiler's flags (-mavx2 -mfma, -mavx512{f,bw,dq,vl}) do not fit FUSEDRNN_VECTOR_BYTES"
+#elif FUSEDRNN_VECTOR_BYTES != 16 || !defined(__aarch64__)
+#error "machine or flags (-mavx2 -mfma, -mavx512{f,bw,dq,vl}) do not fit FUSEDRNN_VECTOR_BYTES"
 #endif
 
 #define FUSEDRNN_INLINE [[gnu::always_inline]] inline
@@ -239,11 +239,8 @@ FUSEDRNN_INLINE V sqrt(V x) {
     FUSEDRNN_BY_TYPE(scalar_t<V>, _mm512_maskz_sqrt_ps(0xffff, x), _mm512_maskz_sqrt_pd(0xff, x));
 #elif defined(FUSEDRNN_MM)
     FUSEDRNN_BY_TYPE(scalar_t<V>, FUSEDRNN_MM(sqrt_ps)(x), FUSEDRNN_MM(sqrt_pd)(x));
-#elif defined(__aarch64__)
-    FUSEDRNN_BY_TYPE(scalar_t<V>, vsqrtq_f32(x), vsqrtq_f64(x));
 #else
-    for (int i = 0; i < kLanes<scalar_t<V>>; ++i) x[i] = scalar_t<V>(__builtin_sqrt(x[i]));
-    return x;
+    FUSEDRNN_BY_TYPE(scalar_t<V>, vsqrtq_f32(x), vsqrtq_f64(x));
 #endif
 }
 

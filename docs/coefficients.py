@@ -90,4 +90,4 @@ if __name__ == "__main__":
     print("// float")
     constants(24, 8, 5, "F")
     print("// double")
-    constants(53, 11, 10, "")
+    constants(53, 11, 11, "")

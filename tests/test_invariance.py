@@ -201,6 +201,31 @@ def test_chunks(native: Chosen, cell: str, dtype: str, ends: tuple[int, ...]) ->
         assert all(same_bits(d, whole[f"dstate {k}"]) for k, d in enumerate(dstates))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("cell", ["lstm_peephole", "gru_reset_before"])
+def test_slices(native: Chosen, cell: str, threads: int) -> None:
+    """[N1.3] A long call is run in slices of time, signals polled in between; none shows."""
+    case = Case(500, 8, 32, 180)  # some 2e8 operations are a slice (drive.hpp); here are 1e9
+    weights, inputs = call(cell, case, "float32")
+    dy, dstates = out_gradients(weights, inputs)
+    whole = outcome(native.run, weights, inputs, dy, dstates, threads=threads)
+    native.ran(f"{cell} float32", threads)
+    assert inputs.states is not None
+    calls, states = [], inputs.states
+    for begin in range(0, 500, 20):
+        part = steps_of(inputs, begin, begin + 20, states)
+        y, states, saved = native.run.forward(weights, part, save=True, num_threads=1)
+        assert same_bits(y, whole["y"][begin : begin + 20])
+        calls.append((begin, saved))
+    for begin, saved in reversed(calls):
+        assert saved is not None
+        g = native.run.backward(saved, dy[begin : begin + 20], dstates, num_threads=1)
+        dstates = g.states
+        assert g.dx is not None
+        assert same_bits(g.dx, whole["dx"][begin : begin + 20])
+    assert all(same_bits(d, whole[f"dstate {k}"]) for k, d in enumerate(dstates))
+
+
 LAYERS = (
     lambda **k: fr.RNN(5, 19, **k),
     lambda **k: fr.RNN(5, 19, nonlinearity="relu", **k),

@@ -474,7 +474,7 @@ def test_chosen_activations() -> None:
         same(fw.to_keras(params, f"{cell}_chosen"), fw.to_keras(params, keras_cell))
         same(fw.from_onnx(fw.to_onnx(params, f"{cell}_chosen"), f"{cell}_chosen"), params)
         for refused in (fw.to_torch, fw.to_haste):
-            with pytest.raises(ValueError, match="cell, for (torch|haste): expected one of"):
+            with pytest.raises(ValueError, match=r"cell, for (torch|haste): expected one of"):
                 refused(params, f"{cell}_chosen")
     peepholes = Blocks("lstm_peephole").ours()
     same(fw.from_onnx(fw.to_onnx(peepholes, "lstm_chosen"), "lstm_chosen"), peepholes)

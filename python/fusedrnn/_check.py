@@ -461,3 +461,40 @@ def saved_cell(function: str, cell: str, cells: Iterable[str]) -> None:
             f"{function}: saved: expected what {function.replace('backward', 'forward')}(..., "
             f"save=True) returned, got that of a {cell} call"
         )
+
+
+# --- weights of other systems (fusedrnn.weights) ----------------------------------------------
+
+
+def weights_differ(what: str, expected: str, found: str) -> NoReturn:
+    """Names, shapes, numbers of arrays or sizes that do not fit."""
+    raise ValueError(f"{what}: expected {expected}; found {found}")
+
+
+def weights_type(what: str, expected: str, value: object) -> NoReturn:
+    """A container or an array of the wrong kind."""
+    raise TypeError(f"{what}: expected {expected}, got {describe(value)}")
+
+
+def weights_mapping(what: str, value: object) -> Mapping[str, Any]:
+    """A mapping of names to arrays."""
+    if not isinstance(value, Mapping) or any(not isinstance(name, str) for name in value):
+        weights_type(what, "a mapping of names to arrays", value)
+    return value
+
+
+def weights_array(what: str, name: str, value: object) -> Array:
+    """An array of floating point in its own dtype, of whatever system NumPy can read."""
+    try:
+        a = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch raises RuntimeError
+        raise TypeError(f"{what}: {name}: NumPy cannot read it: {error}") from None
+    if a.dtype.kind != "f" or isinstance(value, np.ma.MaskedArray):
+        weights_type(what, f"{name} as an array of floating point", a if a.ndim else value)
+    return a.astype(a.dtype.newbyteorder("="), copy=False)
+
+
+def weights_package(extra: str, package: str, error: ImportError) -> NoReturn:
+    """A file format whose package is an extra."""
+    text = f"this file format needs the package {package}: pip install 'fusedrnn[{extra}]'"
+    raise ImportError(text) from error

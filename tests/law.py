@@ -1,0 +1,262 @@
+"""The rounding order of docs/conventions.md, operation by operation, in NumPy and the C library's fma.
+
+No slots, panels, threads or lengths: all rows of one direction, step by step. An operation of
+NumPy on two arrays rounds once; `fma` rounds once; sigmoid and tanh are the kernels' own, judged
+elsewhere. What comes out must have the kernels' bits.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fusedrnn import _core
+from fusedrnn._backend import Inputs, Weights
+from fusedrnn._spec import Array
+
+# Gates in the order of the chains of dx and of dh, as (name, row block of the weights). In the GRU
+# with reset after, n has two pre-activations: n over x, m over h. The late gate sees gate(h).
+LSTM = (("i", 0), ("f", 1), ("g", 2), ("o", 3))
+X_GATES = {
+    "lstm": LSTM,
+    "lstm_peephole": LSTM,
+    "gru": (("n", 2), ("r", 0), ("z", 1)),
+    "gru_reset_before": (("r", 0), ("z", 1), ("n", 2)),
+}
+H_GATES = {
+    "lstm": LSTM,
+    "lstm_peephole": LSTM,
+    "gru": (("r", 0), ("z", 1), ("m", 2)),
+    "gru_reset_before": (("r", 0), ("z", 1)),
+    "dense": (),
+}
+ONLY = (("a", 0),)
+Values = dict[str, Array]
+
+
+class Law:
+    """One call, one direction: y, states, and every gradient."""
+
+    def __init__(self, weights: Weights, inputs: Inputs, isa: str) -> None:
+        self.w, self.inputs, self.isa, self.cell = weights, inputs, isa, weights.spec.name
+        self.dtype, self.size = weights.dtype, weights.hidden_size
+        single = self.dtype == np.float32
+        number = ctypes.c_float if single else ctypes.c_double
+        library = ctypes.CDLL(ctypes.util.find_library("m"))
+        function = library.fmaf if single else library.fma
+        function.restype, function.argtypes = number, (number, number, number)
+        self._fma = np.frompyfunc(function, 3, 1)
+        self.x_gates = X_GATES.get(self.cell, ONLY)
+        self.h_gates = H_GATES.get(self.cell, ONLY)
+        self.steps: list[Values] = []
+
+    def fma(self, a: Any, b: Any, c: Any) -> Array:
+        return np.asarray(self._fma(a, b, c)).astype(self.dtype)
+
+    def function(self, name: str, a: Array) -> Array:
+        mapped: Array = getattr(_core, name)(self.isa, np.ascontiguousarray(a.reshape(-1)))
+        return mapped.reshape(a.shape)
+
+    def sigmoid(self, a: Array) -> Array:
+        return self.function("sigmoid", a)
+
+    def tanh(self, a: Array) -> Array:
+        return self.function("tanh", a)
+
+    def rows(self, w: Array | None, block: int) -> Array:
+        assert w is not None
+        return w[block * self.size : (block + 1) * self.size]
+
+    def chain(self, a: Array, u: Array, w: Array) -> Array:
+        """a (B, N) += u (B, K) w^T (N, K), one fma at a time by rising K. [R1]"""
+        for k in range(u.shape[1]):
+            a = self.fma(u[:, k, None], w[None, :, k], a)
+        return a
+
+    def bias(self, block: int, which: str = "both") -> Array:
+        """Both biases rounded once, or one of them; (B, H)."""
+        parts = {"x": (self.w.b_ih,), "h": (self.w.b_hh,), "both": (self.w.b_ih, self.w.b_hh)}
+        total = np.zeros(self.size, self.dtype)
+        for b in parts[which]:
+            if b is not None:
+                total = total + self.rows(b, block)
+        batch = len(self.x(0))
+        return np.tile(total, (batch, 1))
+
+    def x(self, t: int) -> Array:
+        assert self.inputs.x is not None
+        return self.inputs.x[t]
+
+    def pre(self, block: int, x: Array, u: Array) -> Array:
+        a = self.chain(self.bias(block), x, self.rows(self.w.w_ih, block))
+        return a if self.w.w_hh is None else self.chain(a, u, self.rows(self.w.w_hh, block))
+
+    # --- forward -----------------------------------------------------------------------------
+
+    def forward(self) -> Values:
+        steps, batch = self.x(slice(None)).shape[:2]  # type: ignore[arg-type]
+        zeros = np.zeros((batch, self.size), self.dtype)
+        given = self.inputs.states
+        h, c = zeros, zeros
+        if given is not None:
+            h, c = given[0][0], given[-1][0]
+        for t in range(steps):
+            v = {"h": h, "c": c, "x": self.x(t)}
+            self.step(v)
+            self.steps.append(v)
+            h, c = v["h'"], v.get("c'", c)
+        out = {"y": np.stack([v["h'"] for v in self.steps]), "state 0": h[None]}
+        return out | ({"state 1": c[None]} if self.w.spec.states > 1 else {})
+
+    def step(self, v: Values) -> None:
+        x, h, c, p = v["x"], v["h"], v["c"], self.w.p
+        if self.cell in ("lstm", "lstm_peephole"):  # [R3]
+            a = {name: self.pre(block, x, h) for name, block in LSTM}
+            if p is not None:
+                a["i"], a["f"] = self.fma(p[0], c, a["i"]), self.fma(p[1], c, a["f"])
+            v["i"], v["f"], v["g"] = (f(a[k]) for f, k in zip(self.gates(), "ifg", strict=True))
+            v["c'"] = self.fma(v["f"], c, v["i"] * v["g"])
+            v["o"] = self.sigmoid(a["o"] if p is None else self.fma(p[2], v["c'"], a["o"]))
+            v["h'"] = v["o"] * self.tanh(v["c'"])
+        elif self.cell in ("gru", "gru_reset_before"):  # [R2] [R4]
+            v["r"], v["z"] = self.sigmoid(self.pre(0, x, h)), self.sigmoid(self.pre(1, x, h))
+            if self.cell == "gru":
+                nx = self.chain(self.bias(2, "x"), x, self.rows(self.w.w_ih, 2))
+                v["m"] = self.chain(self.bias(2, "h"), h, self.rows(self.w.w_hh, 2))
+                v["n"] = self.tanh(self.fma(v["r"], v["m"], nx))
+            else:
+                v["u"] = v["r"] * h
+                v["n"] = self.tanh(self.pre(2, x, v["u"]))
+            v["h'"] = self.fma(v["z"], h - v["n"], v["n"])
+        else:
+            f = {"rnn_tanh": self.tanh, "rnn_sigmoid": self.sigmoid}.get(self.cell, lambda a: a)
+            a = f(self.pre(0, x, h))
+            v["h'"] = np.where(a > 0, a, self.dtype.type(0)) if self.cell == "rnn_relu" else a
+
+    def gates(self) -> tuple[Any, Any, Any]:
+        return self.sigmoid, self.sigmoid, self.tanh
+
+    # --- backward ----------------------------------------------------------------------------
+
+    def d_sigmoid(self, s: Array) -> Array:
+        return s * (1 - s)
+
+    def d_tanh(self, t: Array) -> Array:
+        return self.fma(-t, t, self.dtype.type(1))
+
+    def backward(self, dy: Array, dstates: tuple[Array, ...]) -> Values:
+        dh, dc = dstates[0][0], dstates[-1][0]
+        dx = np.zeros_like(self.x(slice(None)))  # type: ignore[arg-type]
+        for t in reversed(range(len(self.steps))):
+            v = self.steps[t]
+            start, dc = self.step_back(v, dh + dy[t], dc)  # [G1]
+            dh = self.chain_back(np.zeros_like(dh), v, self.h_gates, self.w.w_hh) + start
+            dx[t] = self.chain_back(np.zeros_like(dx[t]), v, self.x_gates, self.w.w_ih)
+        out = {"dx": dx, "dstate 0": dh[None]} | self.weight_gradients()
+        return out | ({"dstate 1": dc[None]} if self.w.spec.states > 1 else {})
+
+    def step_back(self, v: Values, dh: Array, dc: Array) -> tuple[Array, Array]:
+        """Pre-activation gradients into v["da_..."]; the pointwise part of dh, and dc."""
+        p, none = self.w.p, np.zeros_like(dh)
+        if self.cell in ("lstm", "lstm_peephole"):  # [G3]
+            i, f, g, o, t = v["i"], v["f"], v["g"], v["o"], self.tanh(v["c'"])
+            v["da_o"] = dh * t * self.d_sigmoid(o)
+            dc = self.fma(dh * o, self.d_tanh(t), dc)
+            if p is not None:
+                dc = self.fma(v["da_o"], p[2], dc)
+            v["da_i"] = dc * g * self.d_sigmoid(i)
+            v["da_f"] = dc * v["c"] * self.d_sigmoid(f)
+            v["da_g"] = dc * i * self.d_tanh(g)
+            dc = dc * f
+            if p is not None:
+                dc = self.fma(v["da_i"], p[0], self.fma(v["da_f"], p[1], dc))
+            return none, dc
+        if self.cell in ("gru", "gru_reset_before"):  # [G4] [G5]
+            r, z, n = v["r"], v["z"], v["n"]
+            v["da_n"] = (dh - dh * z) * self.d_tanh(n)
+            v["da_z"] = dh * (v["h"] - n) * self.d_sigmoid(z)
+            if self.cell == "gru":
+                v["da_r"] = v["da_n"] * v["m"] * self.d_sigmoid(r)
+                v["da_m"] = v["da_n"] * r
+                return dh * z, dc
+            du = self.chain_back(none, v, (("n", 2),), self.w.w_hh)
+            v["da_r"] = du * v["h"] * self.d_sigmoid(r)
+            return self.fma(du, r, dh * z), dc
+        y, one = v["h'"], self.dtype.type(1)  # [G2]
+        slopes = {"rnn_tanh": self.d_tanh, "rnn_sigmoid": self.d_sigmoid}
+        if self.cell == "rnn_relu":
+            v["da_a"] = dh * np.where(y > 0, one, self.dtype.type(0))
+        else:
+            v["da_a"] = dh * slopes[self.cell](y) if self.cell in slopes else dh
+        return none, dc
+
+    def chain_back(
+        self, a: Array, v: Values, gates: tuple[tuple[str, int], ...], w: Array | None
+    ) -> Array:
+        """a += da w, by blocks of 64 bytes of units, gates within, units within those. [G6]"""
+        block = 64 // self.dtype.itemsize
+        for first in range(0, self.size, block):
+            units = slice(first, min(first + block, self.size))
+            for name, rows in gates:
+                a = self.chain(a, v[f"da_{name}"][:, units], self.rows(w, rows)[units].T)
+        return a
+
+    def pieces(self) -> Iterator[list[tuple[int, int]]]:
+        """The (step, row) pairs of each partial sum. [G7]"""
+        batch = len(self.x(0))
+        step, end = max(1, 512 // batch), len(self.steps)
+        while end > 0:
+            begin = max(0, end - step)
+            pairs = [(t, b) for t in reversed(range(begin, end)) for b in range(batch)]
+            yield from (pairs[k : k + 512] for k in range(0, len(pairs), 512))
+            end = begin
+
+    def sums(self, left: str, right: str | None) -> Array:
+        """The sum over rows of left right^T, or of left."""
+        columns = () if right is None else self.steps[0][right].shape[1:]
+        total = np.zeros((self.size, *columns), self.dtype)
+        for pairs in self.pieces():
+            part = np.zeros_like(total)
+            for t, b in pairs:
+                a = self.steps[t][left][b]
+                if right is None:
+                    part = part + a
+                else:
+                    part = self.fma(a[:, None], self.steps[t][right][b][None], part)
+            total = total + part
+        return total
+
+    def weight_gradients(self) -> Values:
+        def stack(gates: Any, right: Any) -> Array:
+            parts = sorted(gates, key=lambda gate: gate[1])
+            return np.concatenate([self.sums(f"da_{name}", right(name)) for name, _ in parts])
+
+        recurrent = self.h_gates
+        if self.cell == "gru_reset_before":
+            recurrent = (*recurrent, ("n", 2))
+        out = {
+            "dw_ih 0": stack(self.x_gates, lambda _: "x"),
+            "db_ih 0": stack(self.x_gates, lambda _: None),
+        }
+        if recurrent:
+            late = "u" if self.cell == "gru_reset_before" else "h"
+            out["dw_hh 0"] = stack(recurrent, lambda name: late if name == "n" else "h")
+            out["db_hh 0"] = stack(recurrent, lambda _: None)
+        if self.w.p is not None:
+            terms = (("da_i", "c"), ("da_f", "c"), ("da_o", "c'"))
+            out["dp 0"] = np.stack([self.products(*names) for names in terms])
+        return out
+
+    def products(self, left: str, right: str) -> Array:
+        """The sum over rows of left * right."""
+        total = np.zeros(self.size, self.dtype)
+        for pairs in self.pieces():
+            part = np.zeros_like(total)
+            for t, b in pairs:
+                part = self.fma(self.steps[t][left][b], self.steps[t][right][b], part)
+            total = total + part
+        return total
