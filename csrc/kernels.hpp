@@ -96,6 +96,12 @@ struct Barrier {
 
 enum class Split : int { kRows = 0, kUnits = 1 };
 
+// Rows that a region takes, where threads divide rows: part `index` of `count`. A step too long for
+// one slice is walked part by part.
+struct Part {
+    int index, count;
+};
+
 // What both walks read.
 template <class T>
 struct Call {
@@ -103,6 +109,7 @@ struct Call {
     Schedule schedule;
     Barrier barrier;
     Split split;
+    Part part;
     const T* x;             // [T][B][I] by strides (I contiguous); null for token input
     Index x_step, x_row;
     const Index* tokens;    // [T][B] contiguous, 0 <= id < I; null for dense input
@@ -168,7 +175,8 @@ struct Backward : Call<T> {
     Stage stage;
     int which;             // direction of this slice
     Index block;           // first walk step of the current block of partial_steps
-    Index begin, end;      // kSteps: walk steps [begin, end), walked downwards
+    Index begin, end;      // kSteps: walk steps [begin, end), walked downwards; kProducts: partial
+                           // sums of 512 rows [begin, end), in walk order
 };
 
 template <class T>

@@ -545,13 +545,17 @@ X = np.random.default_rng(7).standard_normal((6, 2, INPUTS)).astype("float32")  
 
 def computed(params: Arrays, cell: str, x: Array = X) -> Array:
     """y of our reference: any number of layers, one or both directions."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_p")
+    names = {"w_ih": "weight_ih", "w_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}
+    names |= {"p": "weight_p", "w_hr": "weight_hr"}
     layer = 0
     with fr.use_backend("reference"):
         while f"weight_ih_l{layer}" in params:
             ends = [f"_l{layer}", f"_l{layer}_reverse"]
             directions = tuple(
-                Weights(CELLS[cell], *(params.get(name + end) for name in names))
+                Weights(
+                    CELLS[cell],
+                    **{field: params.get(name + end) for field, name in names.items()},
+                )
                 for end in ends
                 if f"weight_ih{end}" in params
             )
@@ -587,12 +591,15 @@ def test_live_torch(cell: str, bias: bool, bidirectional: bool) -> None:
 
 
 @pytest.mark.torch
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")  # PyTorch's own
 def test_live_torch_projection() -> None:
     torch = pytest.importorskip("torch")
     module = torch.nn.LSTM(INPUTS, H, 2, bidirectional=True, proj_size=P)
     params = fw.from_torch(module.state_dict(), "lstm")
     same(params, {name: a.numpy().copy() for name, a in module.state_dict().items()})
     same(fw.to_torch(params, "lstm"), params)
+    with torch.no_grad():
+        close(computed(params, "lstm"), module(torch.from_numpy(X))[0].numpy())
     with pytest.raises(TypeError, match="NumPy cannot read it"):
         fw.from_torch(dict(module.named_parameters()), "lstm")
 

@@ -116,7 +116,7 @@ class BackwardSteps : BackwardView<C, T> {
     BackwardSteps(const Backward<T>& call, int thread, int threads)
         : Base(call),
           by_units_(call.split == Split::kUnits),
-          row_(at_.batch, by_units_ ? 0 : thread, by_units_ ? 1 : threads),
+          row_(rows_of(call, thread, threads)),
           out_((vectors_of<T>(at_.output) + 3) / 4, by_units_ ? thread : 0, by_units_ ? threads : 1),
           unit_((vectors_of<T>(at_.hidden) + 3) / 4, by_units_ ? thread : 0,
                 by_units_ ? threads : 1) {}

@@ -24,7 +24,7 @@ class ForwardScan {
           dir_(call.direction[direction]),
           rows_(call, direction),
           by_units_(call.split == Split::kUnits),
-          row_(at_.batch, by_units_ ? 0 : thread, by_units_ ? 1 : threads),
+          row_(rows_of(call, thread, threads)),
           panel_((vectors_of<T>(at_.hidden) + kUnits - 1) / kUnits, by_units_ ? thread : 0,
                  by_units_ ? threads : 1),
           first_unit_(panel_.begin * kUnits * L),

@@ -24,21 +24,23 @@ class Reduce : BackwardView<C, T> {
           thread_(thread),
           threads_(threads),
           all_(rows_.before(block_end_) - rows_.before(call.block)),
+          begin_(least(call.begin * kPartialRows, all_)),
+          end_(least(call.end * kPartialRows, all_)),
           panel_((vectors_of<T>(at_.hidden) + kUnits - 1) / kUnits, thread, threads),
           unit_((vectors_of<T>(at_.hidden) + 3) / 4, thread, threads),
           da_panel_(dir_.scratch + at_.bwd_panel + thread * at_.bwd_panel_thread) {}
 
     void products() {
-        if (all_ == 0) return;
+        if (begin_ == end_) return;
         gather();
         if (call_.barrier.wait != nullptr) call_.barrier.wait(call_.barrier.self);
-        for (Index q = 0; q < all_; q += kPartialRows) {
-            const Index n = least(kPartialRows, all_ - q);
+        for (Index q = begin_; q < end_; q += kPartialRows) {
+            const Index n = least(kPartialRows, end_ - q);
             for (Index p = panel_.begin; p < panel_.end; ++p) weight_gradients(q, n, p);
             for (Index p = unit_.begin; at_.project && p < unit_.end; ++p) project(q, n, p);
         }
         if (call_.dx != nullptr) input_gradients();
-        hand_over();
+        if (end_ == all_) hand_over();
     }
 
     // Totals out of their panels.
@@ -84,10 +86,10 @@ class Reduce : BackwardView<C, T> {
 
     // x, what R saw and gate(h) of the block as rows in walk order, the operands of dW and dR.
     void gather() const {
-        const Share share(all_, thread_, threads_);
+        const Share share(end_ - begin_, thread_, threads_);
         if (share.begin == share.end) return;
-        Cursor<T> c = at(share.begin);
-        for (Index q = share.begin; q < share.end; ++q, c.next()) {
+        Cursor<T> c = at(begin_ + share.begin);
+        for (Index q = begin_ + share.begin; q < begin_ + share.end; ++q, c.next()) {
             if (call_.tokens == nullptr)
                 copy(rows_.x(c.s, c.r), dir_.scratch + at_.bwd_x + q * at_.bwd_x_row, at_.input);
             if constexpr (recurrent(kCell)) {
@@ -210,8 +212,16 @@ class Reduce : BackwardView<C, T> {
         for (Index q = 0; q < n; ++q)
             for (Index v = 0; !follows[q] && v < units * XG; ++v) {
                 const Index from = (v / XG * G + v % XG) * L;
-                V sum{};
-                for (Index i = q; i < n; i = next[i]) sum = sum + load(da_panel_ + i * width + from);
+                V sum{}, piece{};
+                for (Index i = q, at = q / kPiece; i < n; i = next[i]) {
+                    if (i / kPiece != at) {
+                        sum = sum + piece;
+                        piece = V{};
+                        at = i / kPiece;
+                    }
+                    piece = piece + load(da_panel_ + i * width + from);
+                }
+                sum = sum + piece;
                 T* t = total + token[q] * wide + v * L;
                 store(t, load(t) + sum);
             }
@@ -245,9 +255,9 @@ class Reduce : BackwardView<C, T> {
 
     void input_gradients() const {
         alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
-        const Share share(all_, thread_, threads_);
+        const Share share(end_ - begin_, thread_, threads_);
         const Index vectors = vectors_of<T>(at_.input);
-        Index left = share.end - share.begin, q = share.begin;
+        Index left = share.end - share.begin, q = begin_ + share.begin;
         for (Index groups = (left + kGroupRows - 1) / kGroupRows; groups > 0; --groups) {
             const Index n = (left + groups - 1) / groups;
             const Cursor<T> from = at(q);
@@ -285,7 +295,7 @@ class Reduce : BackwardView<C, T> {
     }
 
     const int thread_, threads_;
-    const Index all_;
+    const Index all_, begin_, end_;  // rows of the block, and those of this slice
     const Share panel_, unit_;
     T* const da_panel_;
 };

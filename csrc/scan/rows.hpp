@@ -15,6 +15,13 @@ struct Share {
         : begin(n * thread / threads), end(n * (thread + 1) / threads) {}
 };
 
+// The rows of a thread: all of them where threads divide units.
+template <class T>
+Share rows_of(const Call<T>& call, int thread, int threads) {
+    if (call.split == Split::kUnits) return {call.layout.batch, 0, 1};
+    return {call.layout.batch, call.part.index * threads + thread, call.part.count * threads};
+}
+
 template <class T>
 class Rows {
   public:
