@@ -33,7 +33,7 @@ workplace() {
         tar --null --files-from=- --create) | tar --extract --directory="$place"
     cd "$place" || return
     python3 -m venv .venv || return
-    if (($#)); then FUSEDRNN_BUILD=native .venv/bin/pip install -q "$@"; fi
+    if (($#)); then FUSEDRNN_BUILD=native .venv/bin/pip install -qq "$@"; fi
 }
 
 # Every float32 and the dense float64 sample through sigmoid and tanh of every instruction set.

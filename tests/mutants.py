@@ -1,0 +1,528 @@
+"""Planted faults, each with the test that must kill it; long because each fault is data.
+
+    python tests/mutants.py              all of them, a table, status 0 if every one was killed
+    python tests/mutants.py NAME...      these
+
+Works in a copy of the tree, in one build folder that lives for the run: C++ is compiled without
+much optimisation (no bit depends on it) and only where a fault touched it. Needs what the extras
+`test` and `dev` install.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("csrc", "python", "tests", "docs")
+FILES = ("CMakeLists.txt", "pyproject.toml")
+# Killing a test that hangs is killing the fault; honest runs take seconds.
+TIMEOUT = 300
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault: in `file`, `old` becomes `new` (white space counts as one blank)."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]  # arguments of pytest
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(r"\s+".join(map(re.escape, self.old.split())))
+
+    def occurrences(self, root: Path) -> int:
+        return len(self.pattern.findall((root / self.file).read_text()))
+
+    def planted(self, root: Path) -> str:
+        return self.pattern.sub(lambda _: self.new, (root / self.file).read_text(), count=1)
+
+
+def any_call() -> tuple[str, ...]:
+    return ("tests/test_parity.py::test_any_call",)
+
+
+def test(file: str, function: str, select: str = "") -> tuple[str, ...]:
+    return (f"tests/test_{file}.py::test_{function}", *(("-k", select) if select else ()))
+
+
+PYTHON = (
+    Mutant(
+        "reference: GRU without r",
+        "python/fusedrnn/_reference_cells.py",
+        "n = np.tanh(nx + r * nh)",
+        "n = np.tanh(nx + nh)",
+        test("forward", "shapes", "reference and gru"),
+    ),
+    Mutant(
+        "reference: dc without f",
+        "python/fusedrnn/_reference_cells.py",
+        "dc = dc * f",
+        "dc = dc * 1",
+        test("gradients", "shapes", "reference and lstm"),
+    ),
+    Mutant(
+        "reference: GRU's dR_n without r",
+        "python/fusedrnn/_reference_cells.py",
+        "np.stack((dn, dr, dz, dn * r))",
+        "np.stack((dn, dr, dz, dn))",
+        test("gradients", "shapes", "reference and gru"),
+    ),
+    Mutant(
+        "reference: gradient crosses a reset",
+        "python/fusedrnn/_reference.py",
+        "ds[:, cut] = 0",
+        "ds[:, cut] = ds[:, cut]",
+        test("gradients", "options", "reference and reset"),
+    ),
+    Mutant(
+        "reference: reverse direction cut one step off",
+        "python/fusedrnn/_reference.py",
+        "cut = inputs.reset[t + 1, rows] &",
+        "cut = inputs.reset[t, rows] &",
+        test("forward", "options", "reference and reset"),
+    ),
+    Mutant(
+        "reference: late slots see h",
+        "python/fusedrnn/_reference.py",
+        "dr[slots.late :] += da_ht[slots.late :] @ (a[0] * s[0])",
+        "dr[slots.late :] += da_ht[slots.late :] @ s[0]",
+        test("gradients", "shapes", "reference and reset_before"),
+    ),
+    Mutant(
+        "a check removed",
+        "python/fusedrnn/_check.py",
+        "if a.shape != shape:",
+        "if False:",
+        test("check", "texts"),
+    ),
+    Mutant(
+        "an error text changed",
+        "python/fusedrnn/_check.py",
+        'f"{function}: {name}: expected shape {shape}, got {value.shape}"',
+        'f"{function}: {name}: wrong shape"',
+        test("check", "texts"),
+    ),
+    Mutant(
+        "one pack for all instruction sets",
+        "python/fusedrnn/_native.py",
+        "pack: Array | None = cache.get(isa)",
+        "pack: Array | None = next((a for k, a in cache.items() if type(k) is str), None)",
+        test("invariance", "packs_are_per_instruction_set"),
+    ),
+    Mutant(
+        "last_path invents the threads",
+        "python/fusedrnn/_native.py",
+        'record(Path(self.name, target, f"{first.spec.name} {y.dtype}", threads))',
+        'record(Path(self.name, target, f"{first.spec.name} {y.dtype}", 1))',
+        test("invariance", "threads", "lstm and rows and float32"),
+    ),
+)
+
+OUTER = (
+    Mutant(
+        "length off by one",
+        "csrc/drive.hpp",
+        "for (Index s = 0; s < length[r]; ++s)",
+        "for (Index s = 0; s + 1 < length[r]; ++s)",
+        test("invariance", "padding", "rnn_tanh"),
+    ),
+    Mutant(
+        "ranks by rising length",
+        "csrc/drive.hpp",
+        "return length[a] > length[b];",
+        "return length[a] < length[b];",
+        test("invariance", "padding", "rnn_tanh"),
+    ),
+    Mutant(
+        "signals not polled",
+        "csrc/drive.hpp",
+        "poll_();",
+        "",
+        test("process", "ctrl_c", "forward-1"),
+    ),
+    Mutant(
+        "the GIL is kept",
+        "csrc/bind_call.hpp",
+        "const py::gil_scoped_release free; const Slices slices(step_flops(job.request) * at.dir",
+        "const Slices slices(step_flops(job.request) * at.dir",
+        test("process", "the_gil_is_released", "forward"),
+    ),
+    Mutant(
+        "padding of dx is not zero",
+        "csrc/bind_call.hpp",
+        "std::memset(array.mutable_data(), 0,",
+        "std::memset(array.mutable_data(), 255,",
+        test("invariance", "padding", "rnn_tanh"),
+    ),
+    Mutant(
+        "a token out of range is read",
+        "csrc/bind_call.hpp",
+        "if (tokens[i] < 0 || tokens[i] >= layout.input)",
+        "if (tokens[i] < 0)",
+        test("robustness", "core_verifies_values"),
+    ),
+    Mutant(
+        "a negative length is taken",
+        "csrc/bind_call.hpp",
+        "return n >= 0 && n <= steps;",
+        "return n <= steps;",
+        test("robustness", "core_verifies_values"),
+    ),
+    Mutant(
+        "strided arrays are read as if contiguous",
+        "csrc/bind_arrays.hpp",
+        "(array.flags() & (kContiguous | kAligned)) != (kContiguous | kAligned)",
+        "(array.flags() & kAligned) != kAligned",
+        test("robustness", "core_verifies_arrays"),
+    ),
+    Mutant(
+        "an overflow of sizes is not seen",
+        "csrc/layout.cpp",
+        "ok_ = !__builtin_mul_overflow(a, b, &c) && ok_;",
+        "c = static_cast<Index>(static_cast<std::size_t>(a) * static_cast<std::size_t>(b));",
+        test("robustness", "sizes_that_overflow"),
+    ),
+    Mutant(
+        "partial sums of other steps",
+        "csrc/layout.cpp",
+        "out.partial_steps = std::max<Index>(1, kPartialRows / std::max<Index>(1, B));",
+        "out.partial_steps = std::max<Index>(1, kPartialRows / 2 / std::max<Index>(1, B));",
+        test("rounding", "every_rounding", "rnn_tanh or gru"),
+    ),
+    Mutant(
+        "flush-to-zero is not restored",
+        "csrc/team.cpp",
+        "set_control(before);",
+        "",
+        test("robustness", "the_control_word_is_restored"),
+    ),
+    Mutant(
+        "flush-to-zero is not set",
+        "csrc/team.cpp",
+        "set_control(before | kFlush);",
+        "",
+        test("robustness", "denormals_are_flushed"),
+    ),
+    Mutant(
+        "no guard after fork",
+        "csrc/team.cpp",
+        "if (threads > 1 && !forked &&",
+        "if (threads > 1 &&",
+        test("process", "fork"),
+    ),
+    Mutant(
+        "the barrier lets the last but one pass",
+        "csrc/team.cpp",
+        "__ATOMIC_ACQ_REL) == threads)",
+        "__ATOMIC_ACQ_REL) >= threads - 1)",
+        test("invariance", "every_barrier_holds"),
+    ),
+    Mutant(
+        "FUSEDRNN_ISA is not read",
+        "csrc/dispatch.cpp",
+        'std::getenv("FUSEDRNN_ISA")',
+        'std::getenv("FUSEDRNN_ISA_")',
+        test("runtime", "environment_isa_and_threads"),
+    ),
+)
+
+INNER = (
+    Mutant(
+        "LSTM: i and f swapped",
+        "csrc/cells/lstm.hpp",
+        "a[3] = sigmoid(a[3]); s[1] = fma(a[1], s[1], a[0] * a[2]);",
+        "a[3] = sigmoid(a[3]); s[1] = fma(a[0], s[1], a[1] * a[2]);",
+        test("forward", "shapes", "native and lstm"),
+    ),
+    Mutant(
+        "LSTM: dc of the step after dropped",
+        "csrc/cells/lstm.hpp",
+        "cell_path(a, prev[1], fma(ds[0] * a[3], dtanh(t), ds[1]), ds, da);",
+        "cell_path(a, prev[1], ds[0] * a[3] * dtanh(t), ds, da);",
+        test("gradients", "shapes", "native and lstm"),
+    ),
+    Mutant(
+        "peephole of o on the old cell state",
+        "csrc/cells/lstm.hpp",
+        "s[1] = fma(a[1], s[1], a[0] * a[2]); a[3] = sigmoid(fma(p[2], s[1], a[3]));",
+        "a[3] = sigmoid(fma(p[2], s[1], a[3])); s[1] = fma(a[1], s[1], a[0] * a[2]);",
+        test("forward", "shapes", "native and lstm_peephole"),
+    ),
+    Mutant(
+        "peephole gradient of f on the new cell state",
+        "csrc/cells/lstm.hpp",
+        "sum[1] = fma(da[1], prev[1], sum[1]);",
+        "sum[1] = fma(da[1], next[1], sum[1]);",
+        test("gradients", "shapes", "native and lstm_peephole"),
+    ),
+    Mutant(
+        "GRU: dR_n without r",
+        "csrc/cells/gru.hpp",
+        "da[3] = dn * a[1];",
+        "da[3] = dn;",
+        test("gradients", "shapes", "native and gru"),
+    ),
+    Mutant(
+        "GRU: z for 1 - z",
+        "csrc/cells/gru.hpp",
+        "s[0] = fma(a[2], s[0] - a[0], a[0]);",
+        "s[0] = fma(a[2], a[0] - s[0], s[0]);",
+        test("forward", "shapes", "native and gru"),
+    ),
+    Mutant(
+        "relu of NaN is 0",
+        "csrc/simd.hpp",
+        "return max(x, V{});",
+        "return max(V{}, x);",
+        test("forward", "nan_stays_in_its_sequence", "relu"),
+    ),
+    Mutant(
+        "a product and a sum for an fma",
+        "csrc/simd.hpp",
+        "return FUSEDRNN_MM(fmadd_ps)(a, b, c);",
+        "return FUSEDRNN_MM(add_ps)(FUSEDRNN_MM(mul_ps)(a, b), c);",
+        test("rounding", "every_rounding", "rnn_identity"),
+    ),
+    Mutant(
+        "an off constant of exp",
+        "csrc/math.hpp",
+        "0x1.5554b2p-3F",
+        "0x1.5564b2p-3F",
+        any_call(),
+    ),
+    Mutant(
+        "b_hh skipped",
+        "csrc/pack.hpp",
+        "unit % kLanes<T>] = x + h;",
+        "unit % kLanes<T>] = x;",
+        any_call(),
+    ),
+    Mutant(
+        "the last lane of a tail dropped",
+        "csrc/scan/rows.hpp",
+        "store_n(to, v, n);",
+        "store_n(to, v, n - 1);",
+        any_call(),
+    ),
+    Mutant(
+        "reverse time from the end of the padding",
+        "csrc/scan/rows.hpp",
+        "return reverse_ ? length(r) - 1 - s : s;",
+        "return reverse_ ? call_.layout.steps - 1 - s : s;",
+        test("invariance", "two_directions", "lengths and rnn_tanh"),
+    ),
+    Mutant(
+        "rows between two threads skipped",
+        "csrc/scan/rows.hpp",
+        "end(n * (thread + 1) / threads)",
+        "end(n * (thread + 1) / threads - (thread == 1 && threads == 3 ? 1 : 0))",
+        test("invariance", "threads", "rnn_tanh and rows"),
+    ),
+    Mutant(
+        "a reset is missed on the way forward",
+        "csrc/scan/forward.hpp",
+        "const bool cut = !last && rows_.cut(s + 1, r);",
+        "const bool cut = !last && false && rows_.cut(s + 1, r);",
+        test("forward", "options", "native and reset"),
+    ),
+    Mutant(
+        "a reset lets the gradient through",
+        "csrc/scan/backward.hpp",
+        "const bool cut = i < came && rows_.cut(s + 1, r + i);",
+        "const bool cut = i < came && false;",
+        test("gradients", "options", "native and reset"),
+    ),
+    Mutant(
+        "the carried gradient is not added to dy",
+        "csrc/scan/backward.hpp",
+        "ds[0] = ds[0] + take(dy + v, real);",
+        "ds[0] = take(dy + v, real);",
+        test("gradients", "shapes", "native and rnn_tanh"),
+    ),
+    Mutant(
+        "the late phase reads h for r h",
+        "csrc/scan/forward.hpp",
+        "const Operand<T> a{u(r), at_.state_row, 1, at_.hidden};",
+        "const Operand<T> a{h(s, r), at_.state_row, 1, at_.hidden};",
+        test("forward", "shapes", "native and reset_before"),
+    ),
+    Mutant(
+        "no barrier after a step",
+        "csrc/scan/forward.hpp",
+        "if constexpr (recurrent(kCell)) wait();",
+        "",
+        test("invariance", "every_barrier_holds"),
+    ),
+    Mutant(
+        "no barrier before the late phase",
+        "csrc/scan/forward.hpp",
+        "wait(); each_group(s, [&](Index r, Index n) { late_phase",
+        "each_group(s, [&](Index r, Index n) { late_phase",
+        test("invariance", "every_barrier_holds", "reset_before"),
+    ),
+    Mutant(
+        "every slice starts from the first state",
+        "csrc/scan/forward.hpp",
+        "if (call_.begin == 0) enter();",
+        "enter();",
+        test("invariance", "slices", "lstm"),
+    ),
+    Mutant(
+        "dR of the wrong slots",
+        "csrc/scan/reduce.hpp",
+        "at_.bwd_u_row, n, p, HF, kEarly,",
+        "at_.bwd_u_row, n, p, 0, kEarly - HF,",
+        test("gradients", "shapes", "native and gru"),
+    ),
+    Mutant(
+        "dx of the second direction replaces the first",
+        "csrc/scan/reduce.hpp",
+        "if (dir_.add_dx) sum = take(dx + v, real) + sum;",
+        "",
+        test("invariance", "two_directions", "rnn_tanh"),
+    ),
+    Mutant(
+        "a token's repetitions counted once each and again",
+        "csrc/scan/reduce.hpp",
+        "follows[q] = i >= 0;",
+        "follows[q] = false;",
+        test("invariance", "tokens_are_one_hot_rows", "rnn_tanh"),
+    ),
+    Mutant(
+        "products read da that another thread has yet to gather",
+        "csrc/scan/reduce.hpp",
+        "if (call_.barrier.wait != nullptr) call_.barrier.wait(call_.barrier.self);",
+        "",
+        test("invariance", "threads", "rows"),
+    ),
+    Mutant(
+        "a block of steps does not hand on its first",
+        "csrc/scan/reduce.hpp",
+        "copy(da(call_.block, r), front + r * at_.gate_row, at_.gate_row);",
+        "",
+        test("rounding", "every_rounding", "rnn_tanh"),
+    ),
+)
+
+# In this order each kind is compiled once on top of honest objects of the others.
+MUTANTS = (*PYTHON, *OUTER, *INNER)
+
+
+class Workshop:
+    """A copy of the tree with its own build."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tree, self.build = folder / "tree", folder / "build"
+        ignored = shutil.ignore_patterns("__pycache__", "_core*.so", "_core*.pyd", "_build.py")
+        for name in FOLDERS:
+            shutil.copytree(ROOT / name, self.tree / name, ignore=ignored)
+        for name in FILES:
+            shutil.copy2(ROOT / name, self.tree / name)
+        # The tools of this environment first, whether or not it is activated.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("FUSEDRNN_")}
+        self.environment = kept | {
+            "PATH": path,
+            "PYTHONPATH": str(self.tree / "python"),
+            "FUSEDRNN_BUILD": "native",
+            "FUSEDRNN_WERROR": "OFF",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def run(self, *command: str, timeout: float | None = None) -> tuple[int, str]:
+        """Exit status (-SIGKILL if it took too long) and output of a command in the tree."""
+        process = subprocess.Popen(
+            command,
+            cwd=self.tree,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            text = process.communicate(timeout=timeout)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            text = process.communicate()[0]
+        return process.returncode, text
+
+    def must(self, *command: str) -> None:
+        status, text = self.run(*command)
+        if status != 0:
+            sys.exit(f"{text}\nmutants: {' '.join(command)} failed")
+
+    def configure(self) -> None:
+        found = shutil.which("ninja", path=self.environment["PATH"])
+        self.must(
+            *("cmake", "-S", str(self.tree), "-B", str(self.build)),
+            *(("-G", "Ninja") if found else ()),
+            *("-D", f"Python_EXECUTABLE={sys.executable}"),
+            *("-D", "CMAKE_BUILD_TYPE=Debug", "-D", "CMAKE_CXX_FLAGS_DEBUG=-O1"),
+        )
+
+    def compile(self) -> None:
+        self.must("cmake", "--build", str(self.build), "--parallel")
+
+    def test(self, tests: tuple[str, ...]) -> tuple[int, str]:
+        pytest = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider")
+        return self.run(*pytest, *tests, timeout=TIMEOUT)
+
+
+def verdict(status: int, text: str) -> tuple[bool, str]:
+    """Whether the fault was killed, and by what."""
+    if status == 0:
+        return False, "SURVIVED"
+    failed = re.search(r"^(?:FAILED|ERROR) \S*?::(\S+)", text, re.M)
+    if status == 1 and failed:
+        return True, failed[1]
+    if status == -signal.SIGKILL:
+        return True, f"no end within {TIMEOUT} s"
+    if status < 0:
+        return True, signal.Signals(-status).name
+    return False, f"NO TEST RAN (pytest: {status})"
+
+
+def main(names: list[str]) -> int:
+    chosen = [m for m in MUTANTS if not names or m.name in names]
+    if unknown := set(names) - {m.name for m in chosen}:
+        sys.exit(f"mutants: no such fault: {', '.join(sorted(unknown))}")
+    with tempfile.TemporaryDirectory(prefix="fusedrnn-mutants-") as folder:
+        shop = Workshop(Path(folder))
+        shop.configure()
+        shop.compile()
+        for tests in dict.fromkeys(m.tests for m in chosen):
+            status, text = shop.test(tests)
+            if status != 0:
+                sys.exit(f"{text}\nmutants: {' '.join(tests)} fails without any fault")
+        print(f"{len(chosen)} faults; every test named passes without them", flush=True)
+        killed = 0
+        for mutant in chosen:
+            start, path = time.monotonic(), shop.tree / mutant.file
+            honest = path.read_text()
+            path.write_text(mutant.planted(shop.tree))
+            if mutant.file.startswith("csrc/"):
+                shop.compile()
+            dead, by = verdict(*shop.test(mutant.tests))
+            path.write_text(honest)
+            killed += dead
+            seconds = time.monotonic() - start
+            print(f"{mutant.name:<52} {mutant.file:<36} {seconds:4.0f} s  {by}", flush=True)
+        print(f"{killed} of {len(chosen)} killed")
+    return 0 if killed == len(chosen) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
