@@ -136,8 +136,9 @@ void tile_panels(Index rows, int panels, Accumulator<T> out, const Operand<T>& a
 template <class T>
 void product(Index rows, int vectors, int panels, const Accumulator<T>& out, Operand<T> a,
              Panels<T> w) {
-    if (rows == 0) return;
-    const bool whole = a.segs == 1;
+    if (rows == 0 || a.len == 0) return;
+    // A piece is part of the one segment, or as many whole segments as fit.
+    const bool whole = a.segs == 1 && a.len > kPiece;
     Index left = whole ? a.len : a.segs;
     const Index most = whole ? kPiece : (a.len < kPiece ? kPiece / a.len : 1);
     while (left > 0) {

@@ -1,5 +1,6 @@
-// Walks back, in one file because a step's phases hand each other da: per step dh = da R of the step after as a product, the cell's derivative as its
-// epilogue; da of a block of steps stays in scratch for reduce.hpp.
+// Walks back, in one file because a step's phases hand each other da: per step dh = da R of the step
+// after as a product, the cell's derivative as its epilogue; da of a block of steps stays in scratch
+// for reduce.hpp.
 #pragma once
 
 #include "../cells/cell.hpp"
@@ -80,15 +81,14 @@ class BackwardView {
         return dir_.scratch + at_.bwd_dy + q * at_.out_row;
     }
 
-    // out += da of `n` rows times the slots [s0, s1) of one output panel of transposed weights.
+    // out += da of `n` rows times the slots [s0, s1) of one output panel of transposed weights. K
+    // runs block by block, slot by slot within, and pieces are whole blocks: the same on every ISA.
     void multiply(T* out, const T* da, Index n, int s0, int s1, const T* panel, Index vectors) const {
         const Index block = kBlock<T>, slots = s1 - s0, full = at_.hidden / block;
         const Index tail = at_.hidden % block, row = at_.gate_row, width = vectors * L;
-        const bool all = slots == G;
         const int nv = static_cast<int>(vectors);
         const T* first = da + s0 * block;
-        const Operand<T> body{first, row, 1, all ? full * G * block : slots * block,
-                              all ? 1 : full, all ? 0 : G * block};
+        const Operand<T> body{first, row, 1, slots * block, full, G * block};
         const Operand<T> rest{first + full * G * block, row, 1, tail, slots, block};
         if (full > 0) product<T>(n, nv, 1, {out, width}, body, {panel, width});
         if (tail > 0)

@@ -6,8 +6,6 @@ never touched, and the results differ from the compiled kernels' by rounding alo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,136 +22,10 @@ from ._backend import (
     record,
 )
 from ._reference_cells import Step
+from ._reference_call import Call, Slots, calls, zeros
 from ._spec import Array
-from ._walk import Walk, plan
 
 CELLS = _reference_cells.CELLS | _reference_chosen.CELLS
-
-
-class _Slots:
-    """The weights of one direction by slot: products for every slot in one expression."""
-
-    def __init__(self, weights: Weights) -> None:
-        spec, size, out = weights.spec, weights.hidden_size, weights.output_size
-        self.spec = spec
-        self.late = spec.h_gates - spec.late  # first late slot, counted from h_first
-        self.x_blocks = [spec.block(slot) for slot in range(spec.x_gates)]
-        self.h_blocks = [spec.block(slot) for slot in range(spec.h_first, spec.gates)]
-        self.w = weights.w_ih.reshape(spec.x_gates, size, -1)[self.x_blocks]
-        recurrent = weights.w_hh
-        if recurrent is None:
-            recurrent = np.empty((0, out), weights.dtype)
-        self.r = recurrent.reshape(-1, size, out)[self.h_blocks]
-        self.bias = np.zeros((spec.gates, 1, size), weights.dtype)
-        if weights.b_ih is not None:
-            self.bias[: spec.x_gates, 0] += weights.b_ih.reshape(-1, size)[self.x_blocks]
-        if weights.b_hh is not None:
-            self.bias[spec.h_first :, 0] += weights.b_hh.reshape(-1, size)[self.h_blocks]
-
-    def pre_activations(self, inputs: Inputs, t: Array, rows: Array, u: Array) -> Array:
-        """(gates, N, H): bias, plus W x, plus R u for all but the late slots."""
-        a = np.repeat(self.bias, len(rows), axis=1)
-        if inputs.x is not None:
-            a[: self.spec.x_gates] += inputs.x[t, rows] @ self.w.transpose(0, 2, 1)
-        elif inputs.tokens is not None:  # W times a one-hot x is a column of W
-            a[: self.spec.x_gates] += self.w[:, :, inputs.tokens[t, rows]].transpose(0, 2, 1)
-        end = self.spec.gates - self.spec.late
-        a[self.spec.h_first : end] += u @ self.r[: self.late].transpose(0, 2, 1)
-        return a
-
-    def late_product(self, u: Array) -> Array:
-        """R u of the late slot."""
-        product: Array = u @ self.r[-1].T
-        return product
-
-    def late_product_back(self, da: Array) -> Array:
-        """R^T da of the late slot."""
-        product: Array = da @ self.r[-1]
-        return product
-
-
-@dataclass
-class _Call:
-    """What both walks of a direction ask of a call's inputs."""
-
-    weights: Weights
-    inputs: Inputs
-    direction: int
-    walk: Walk
-    steps: int
-    batch: int
-
-    def __post_init__(self) -> None:
-        lengths = self.walk.lengths
-        self.lengths = np.full(self.batch, self.steps) if lengths is None else lengths
-
-    def cut(self, s: int | Array, rows: Array) -> Array:
-        """Whether `initial` takes the place of the state that enters (leaves) step s."""
-        if self.walk.cut is None:
-            return np.zeros(len(rows), bool)
-        return np.asarray(self.walk.cut[self.direction, s, rows] != 0)
-
-    def each_step(self) -> Iterator[tuple[int, Array, Array]]:
-        """Walk step, its rows, and their times."""
-        for s in range(int(self.lengths.max(initial=0))):
-            rows = np.flatnonzero(self.lengths > s)
-            if self.walk.times is not None:
-                t = self.walk.times[self.direction, rows, s]
-            else:
-                t = self.lengths[rows] - 1 - s if self.direction else np.full(len(rows), s)
-            yield s, rows, t
-
-    def replace_cut(self, states: list[Array], cut: Array, rows: Array) -> None:
-        """Put `initial` where the link was cut."""
-        for k, state in enumerate(states):
-            first = self.inputs.initial
-            state[cut] = 0 if first is None else first[k][self.direction, rows[cut]]
-
-    def dropped(self, h: Array, rows: Array) -> Array:
-        """What R sees of h."""
-        drop = self.inputs.drop
-        return h if drop is None else h * drop[self.direction, rows]
-
-    def kept(self, k: int, t: Array, rows: Array) -> Array | float | None:
-        """How much of the old state k zoneout keeps: flags, its expectation, or None."""
-        rates, keep = self.inputs.zoneout, self.inputs.keep
-        if rates is None or rates[k] == 0:
-            return None
-        return rates[k] if keep is None else keep[k][self.direction, t, rows]
-
-    def zoned(self, k: int, t: Array, rows: Array, fresh: Array, old: Array) -> Array:
-        """State k after zoneout."""
-        keep = self.kept(k, t, rows)
-        if keep is None:
-            return fresh
-        if isinstance(keep, np.ndarray):
-            return np.asarray(np.where(keep > 0, old, fresh))
-        return np.asarray(fresh + fresh.dtype.type(keep) * (old - fresh))
-
-    def zoned_back(self, k: int, t: Array, rows: Array, d: Array) -> tuple[Array, Array]:
-        """The gradient of state k, split between the fresh and the old one."""
-        keep = self.kept(k, t, rows)
-        if keep is None:
-            return d, np.zeros_like(d)
-        if isinstance(keep, np.ndarray):
-            return np.where(keep > 0, 0, d).astype(d.dtype), np.where(keep > 0, d, 0).astype(d.dtype)
-        old = d.dtype.type(keep) * d
-        return d - old, old
-
-
-def _calls(weights: tuple[Weights, ...], inputs: Inputs) -> list[_Call]:
-    sequence = inputs.tokens if inputs.x is None else inputs.x
-    assert sequence is not None
-    steps, batch = sequence.shape[:2]
-    walk = plan(steps, batch, len(weights), inputs.lengths, inputs.mask, inputs.reset)
-    return [_Call(w, inputs, d, walk, steps, batch) for d, w in enumerate(weights)]
-
-
-def _zeros(call: _Call, directions: int) -> list[Array]:
-    """(D, B, P) and, for a second state, (D, B, H)."""
-    w = call.weights
-    widths = (w.output_size, w.hidden_size)[: w.spec.states]
-    return [np.zeros((directions, call.batch, width), w.dtype) for width in widths]
 
 
 def _time_major(a: Array, inputs: Inputs) -> Array:
@@ -170,19 +42,19 @@ class ReferenceBackend:
         self, weights: tuple[Weights, ...], inputs: Inputs, *, save: bool, num_threads: int | None
     ) -> Forward:
         """Run the sequences."""
-        calls = _calls(weights, inputs)
-        first, out = calls[0], weights[0].output_size
+        directions = calls(weights, inputs)
+        first, out = directions[0], weights[0].output_size
         spec, dtype = weights[0].spec, weights[0].dtype
         record(Path(self.name, "numpy", f"{spec.name} {dtype}", 1))
         shape = (first.batch, first.steps) if inputs.batch_first else (first.steps, first.batch)
         result = np.zeros((*shape, len(weights) * out), dtype)
         y = _time_major(result, inputs)
-        final = _zeros(first, len(weights))
+        final = zeros(first, len(weights))
         for k, state in enumerate(inputs.states or ()):
             final[k][:] = state
         data: list[Array] = []
         with np.errstate(over="ignore", invalid="ignore"):
-            for call in calls:
+            for call in directions:
                 d = call.direction
                 states = [state[d] for state in final]
                 data += self._walk(call, states, y[:, :, d * out : (d + 1) * out], save)
@@ -192,15 +64,15 @@ class ReferenceBackend:
             saved = Saved(weights, inputs, result, tuple(data), self.name, "numpy")
         return Forward(result, tuple(final), saved)
 
-    def _walk(self, call: _Call, states: list[Array], y: Array, save: bool) -> list[Array]:
+    def _walk(self, call: Call, states: list[Array], y: Array, save: bool) -> list[Array]:
         """One direction: leaves the last states in `states`; gives what its way back reads."""
-        w, cell, slots = call.weights, CELLS[call.weights.spec.name], _Slots(call.weights)
+        w, cell, slots = call.weights, CELLS[call.weights.spec.name], Slots(call.weights)
         kept = call.steps if save else 0
         data = [np.zeros((kept, call.batch, w.spec.gates, w.hidden_size), w.dtype)]
         for _ in range(2):  # the states that entered each step, and the fresh ones
             data += [np.zeros((kept, *state.shape), w.dtype) for state in states]
-        if save:
-            data.append(np.zeros((kept, call.batch, w.hidden_size), w.dtype))  # m, or h'
+        if w.w_hr is not None:
+            data.append(np.zeros((kept, call.batch, w.hidden_size), w.dtype))  # m, before it
         for s, rows, t in call.each_step():
             old = [state[rows] for state in states]
             call.replace_cut(old, call.cut(s, rows), rows)
@@ -214,7 +86,8 @@ class ReferenceBackend:
                 state[rows] = call.zoned(k, t, rows, fresh[k], old[k])
             y[t, rows] = states[0][rows]
             if save:
-                for array, value in zip(data, (a.swapaxes(0, 1), *old, *fresh, m), strict=True):
+                values = [a.swapaxes(0, 1), *old, *fresh, *([] if w.w_hr is None else [m])]
+                for array, value in zip(data, values, strict=True):
                     array[t, rows] = value
         everyone = np.arange(call.batch)
         call.replace_cut(states, call.cut(call.lengths, everyone), everyone)
@@ -232,19 +105,19 @@ class ReferenceBackend:
     ) -> Gradients:
         """Walk back through the saved call."""
         weights, inputs = saved.weights, saved.inputs
-        calls = _calls(weights, inputs)
+        parts = calls(weights, inputs)
         spec, dtype, out = weights[0].spec, weights[0].dtype, weights[0].output_size
         record(Path(self.name, "numpy", f"{spec.name} {dtype}", 1))
         result = None
         if inputs.x is not None:
             result = np.zeros((*saved.y.shape[:2], inputs.x.shape[2]), dtype)
-        carry = _zeros(calls[0], len(weights))
+        carry = zeros(parts[0], len(weights))
         for k, dstate in enumerate(dstates or ()):
             carry[k][:] = dstate
         each = len(saved.data) // len(weights)
         directions = []
         with np.errstate(over="ignore", invalid="ignore"):
-            for call in calls:
+            for call in parts:
                 d = call.direction
                 back = _Back(
                     call,
@@ -263,7 +136,7 @@ class _Back:
 
     def __init__(
         self,
-        call: _Call,
+        call: Call,
         data: tuple[Array, ...],
         dy: Array | None,
         dcells: Array | None,
@@ -273,8 +146,9 @@ class _Back:
         w = call.weights
         self.call, self.dy, self.dcells, self.dgates, self.dx = call, dy, dcells, dgates, dx
         n = w.spec.states
-        self.gates, self.entered, self.fresh, self.m = data[0], data[1 : 1 + n], data[1 + n : -1], data[-1]
-        self.slots = _Slots(w)
+        self.gates, self.entered, self.fresh = data[0], data[1 : 1 + n], data[1 + n : 1 + 2 * n]
+        self.m = data[-1]  # where projected
+        self.slots = Slots(w)
         self.dw, self.dr = np.zeros_like(self.slots.w), np.zeros_like(self.slots.r)
         self.db = np.zeros((w.spec.gates, w.hidden_size), w.dtype)
         self.dp = np.zeros((w.spec.vectors, w.hidden_size), w.dtype)
