@@ -40,6 +40,7 @@ void flushed(void (*fn)(void*, int, int), void* ctx, int thread, int threads) {
     set_control(before);
 }
 
+#ifdef _OPENMP  // without it there is one thread
 struct BarrierState {
     alignas(64) int arrived = 0;
     alignas(64) unsigned phase = 0;
@@ -103,6 +104,7 @@ int quota_cpus() {
     if (quota <= 0 || period <= 0) return 1 << 20;
     return static_cast<int>(std::max<long long>(1, (quota + period - 1) / period));
 }
+#endif
 
 }  // namespace
 

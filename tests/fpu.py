@@ -27,7 +27,7 @@ def control() -> int:
 
 
 def denormals_live() -> bool:
-    """Whether this thread computes with denormal numbers, in both dtypes, and does not flush them."""
+    """Whether this thread computes with denormal numbers, in both dtypes."""
     with np.errstate(under="ignore"):
         single = np.full(9, 2.0**-120, np.float32) * np.float32(2.0**-20)
         double = np.full(9, 2.0**-1000) * 2.0**-60

@@ -1,8 +1,8 @@
-"""The rounding order of docs/conventions.md, operation by operation, in NumPy and the C library's fma.
+"""The rounding order of docs/conventions.md, operation by operation; all cells in one file.
 
 No slots, panels, threads or lengths: all rows of one direction, step by step. An operation of
-NumPy on two arrays rounds once; `fma` rounds once; sigmoid and tanh are the kernels' own, judged
-elsewhere. What comes out must have the kernels' bits.
+NumPy on two arrays rounds once; `fma`, the C library's, rounds once; sigmoid and tanh are the
+kernels' own, judged elsewhere. What comes out must have the kernels' bits.
 """
 
 from __future__ import annotations

@@ -73,12 +73,12 @@ hostile() {
 # The kernels under emulation of aarch64: the hashes of golden.json, without Python there.
 aarch64() {
     packages g++-aarch64-linux-gnu qemu-user || return
-    workplace aarch64 . || return
+    workplace aarch64 || return
     aarch64-linux-gnu-g++ -std=c++20 -O3 -Wall -Wextra -Wconversion -Werror -ffp-contract=off \
         -fno-math-errno -static -pthread -I csrc -o digest tests/cpp/digest.cpp \
         csrc/layout.cpp csrc/team.cpp csrc/dispatch.cpp csrc/isa/neon.cpp || return
-    qemu-aarch64 ./digest >hashes || return
-    .venv/bin/python tests/cpp/compare_digest.py hashes
+    qemu-aarch64 ./digest tests/data/golden_cases.txt >hashes || return
+    python3 tests/cpp/compare_digest.py hashes
 }
 
 # A build without OpenMP passes everything, serially.
@@ -99,7 +99,14 @@ properties() {
     HYPOTHESIS_PROFILE=nightly .venv/bin/python -m pytest
 }
 
-all=(exhaustive clang sanitizers hostile aarch64 serial mutants properties)
+# The pages of docs/, links included.
+pages() {
+    workplace pages || return
+    .venv/bin/pip install -qq 'mkdocs>=1.6' || return
+    .venv/bin/mkdocs build --strict --site-dir "$work/site"
+}
+
+all=(exhaustive clang sanitizers hostile aarch64 serial mutants properties pages)
 failed=() passed=0
 for check in "${@:-${all[@]}}"; do
     if [[ ! " ${all[*]} " == *" $check "* ]]; then

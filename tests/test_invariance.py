@@ -1,4 +1,4 @@
-"""The same bits, whatever a call is computed with or beside; long because every "whatever" is a test.
+"""The same bits, whatever a call is computed with or beside; long: each "whatever" is a test.
 
 Batch, threads, chunks and streams, padding, direction, instruction set, strides, tokens. Weights,
 inputs and the gradients that come in are the same numbers each time; what comes out is compared
@@ -11,6 +11,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fusedrnn as fr
 from cases import (
     CELL_NAMES,
     DTYPES,
@@ -24,11 +28,7 @@ from cases import (
     same_bits,
 )
 from conftest import FMA_ISAS, Chosen
-from hypothesis import given
-from hypothesis import strategies as st
-
-import fusedrnn as fr
-from fusedrnn._backend import Inputs, Weights, by_name
+from fusedrnn._backend import Inputs, by_name
 from fusedrnn._spec import CELLS, Array
 
 THREADS = (2, 3, 4, 7)
@@ -62,8 +62,8 @@ def select(inputs: Inputs, rows: Array | slice) -> Inputs:
 
 
 def select_gradient(gradient: Gradient, rows: Array | slice) -> Gradient:
-    dy, dstates = gradient
-    return np.ascontiguousarray(dy[:, rows]), tuple(np.ascontiguousarray(d[:, rows]) for d in dstates)
+    dy, *dstates = (np.ascontiguousarray(d[:, rows]) for d in (gradient[0], *gradient[1]))
+    return dy, tuple(dstates)
 
 
 # --- the batch ---------------------------------------------------------------------------------
@@ -245,18 +245,18 @@ def test_stream(native: Chosen, make: object, dtype: str, batch: int) -> None:
     rng = np.random.default_rng(6)
     x = rng.standard_normal((8, batch, 5)).astype(dtype)
     ids = rng.integers(0, 5, (8, batch))
-    for whole, given, name in ((layer(x)[0], x, "x"), (layer(tokens=ids)[0], ids, "tokens")):
+    for whole, own, name in ((layer(x)[0], x, "x"), (layer(tokens=ids)[0], ids, "tokens")):
         native.ran(f"{layer.cell} {dtype}")
         stream = layer.stream(batch)
         out = np.empty((batch, 19), dtype)
         for t in range(8):
             if t % 2:
-                assert stream.step(**{name: given[t]}, out=out) is out
+                assert stream.step(**{name: own[t]}, out=out) is out
             else:
-                out = stream.step(**{name: given[t]})
+                out = stream.step(**{name: own[t]})
             assert same_bits(out, whole[t])
         stream.reset()
-        chunks = [stream(**{name: given[a:b]}) for a, b in pairwise((0, 3, 4, 8))]
+        chunks = [stream(**{name: own[a:b]}) for a, b in pairwise((0, 3, 4, 8))]
         native.ran(f"{layer.cell} {dtype}")
         assert same_bits(np.concatenate(chunks), whole)
 
@@ -471,7 +471,8 @@ def test_strided_x(native: Chosen, cell: str, shape: tuple[int, ...]) -> None:
     assert same.x is not None
     plain = same._replace(x=same.x.copy())
     assert_same_bits(
-        outcome(native.run, weights, same, *gradient), outcome(native.run, weights, plain, *gradient)
+        outcome(native.run, weights, same, *gradient),
+        outcome(native.run, weights, plain, *gradient),
     )
 
 
@@ -479,16 +480,18 @@ def test_packs_are_per_instruction_set() -> None:
     """Weights keep one packed copy for each, and `invalidate` drops them all."""
     weights, inputs = call("lstm", Case(3, 2, 4, 20), "float32")
     run = by_name("native")
-    before: dict[str, Array] = {}
-    for _ in range(2):
+
+    def outputs(fresh: bool) -> list[Array]:
+        found = []
         for isa in fr.supported_isas():
+            own = call("lstm", Case(3, 2, 4, 20), "float32")[0] if fresh else weights
             with fr.use_isa(isa):
-                y = run.forward(weights, inputs, save=False, num_threads=None).y
-            assert same_bits(before.setdefault(isa, y), y)
-    old: Weights = weights[0]
-    old.w_ih[:] *= 2
-    old.invalidate()
-    for isa in fr.supported_isas():
-        with fr.use_isa(isa):
-            y = run.forward(weights, inputs, save=False, num_threads=None).y
-        assert not same_bits(before[isa], y)
+                found.append(run.forward(own, inputs, save=False, num_threads=None).y)
+        return found
+
+    right = outputs(fresh=True)
+    for _ in range(2):
+        assert all(map(same_bits, outputs(fresh=False), right))
+    weights[0].w_ih[:] *= 2
+    weights[0].invalidate()
+    assert not any(map(same_bits, outputs(fresh=False), right))

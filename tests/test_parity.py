@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import CELL_NAMES, DTYPES, SIZES, Case, any_case, call, converted, out_gradients, outcome
-from conftest import ISAS
 from hypothesis import given
 from hypothesis import strategies as st
 
 import fusedrnn as fr
+from cases import CELL_NAMES, DTYPES, SIZES, Case, any_case, call, converted, out_gradients, outcome
+from conftest import ISAS
 from fusedrnn._backend import by_name, reference
 from fusedrnn._spec import Array
 
@@ -58,7 +58,9 @@ def test_any_call(data: st.DataObject) -> None:
         None if given_dy is None else given_dy.astype(float),
         None if given_dstates is None else tuple(d.astype(float) for d in given_dstates),
     )
-    terms = max(weights[0].spec.gates * (case.input_size + case.hidden_size), case.steps * case.batch)
+    terms = max(
+        weights[0].spec.gates * (case.input_size + case.hidden_size), case.steps * case.batch
+    )
     for isa in ISAS:
         with fr.use_isa(isa):
             run = by_name("native")

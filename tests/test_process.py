@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from cases import RECURRENT, Case, assert_same_bits, call, out_gradients, outcome
-from conftest import ISAS, THREADS, Chosen
-from test_runtime import output
 
 import fusedrnn as fr
+from cases import RECURRENT, Case, assert_same_bits, call, out_gradients, outcome
+from conftest import ISAS, THREADS, Chosen
 from fusedrnn._backend import by_name
 from fusedrnn._spec import Array
+from test_runtime import output
 
 pytestmark = pytest.mark.skipif(not ISAS, reason="this installation has no compiled kernels")
 TESTS = os.path.dirname(__file__)

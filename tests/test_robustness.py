@@ -1,4 +1,4 @@
-"""What may come in and what it may do, in one file since all of it shares the wrong arrays."""
+"""Odd numbers and wrong arrays, all that may come in, in one file; what they do: no harm."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import fpu
 import numpy as np
 import pytest
+
+import fpu
 from cases import (
     CELL_NAMES,
     DTYPES,
@@ -22,11 +23,11 @@ from cases import (
     same_bits,
 )
 from conftest import ISAS, Chosen
-from test_runtime import output
-
 from fusedrnn._backend import Inputs, Weights
 from fusedrnn._spec import CELLS, Array
 from fusedrnn._walk import plan
+from test_runtime import output
+
 
 needs_native = pytest.mark.skipif(not ISAS, reason="this installation has no compiled kernels")
 
@@ -203,17 +204,21 @@ def test_read_only_inputs(native: Chosen, cell: str) -> None:
 
 
 def test_sizes_that_overflow(native: Chosen) -> None:
-    """[X5] A ValueError or a MemoryError before anything is touched."""
+    """[X5] Found before anything is allocated; what could be addressed is a MemoryError."""
     weights, _ = call("lstm", Case(2, 2, 1, 64), "float32")
-    zero = np.zeros((), np.float32)
-    for shape in ((2**30, 2**30, 1), (2**59, 1, 1), (1, 2**59, 1), (2**26, 2**26, 1)):
-        for save in (False, True):
-            inputs = Inputs(np.broadcast_to(zero, shape))
-            with pytest.raises((ValueError, MemoryError)):
+    zero, ids = np.zeros((), np.float32), np.broadcast_to(np.int64(0), (2**29, 2**29))
+    calls = [Inputs(None, ids)]
+    calls += [
+        Inputs(np.broadcast_to(zero, shape))
+        for shape in ((2**30, 2**30, 1), (2**59, 1, 1), (1, 2**59, 1))
+    ]
+    for save in (False, True):
+        for inputs in calls:
+            with pytest.raises(ValueError, match="too large to be addressed"):
                 native.run.forward(weights, inputs, save=save, num_threads=1)
-    ids = np.broadcast_to(np.zeros((), np.int64), (2**29, 2**29))
-    with pytest.raises(ValueError):
-        native.run.forward(weights, Inputs(None, ids), save=False, num_threads=1)
+        inputs = Inputs(np.broadcast_to(zero, (2**24, 2**24, 1)))
+        with pytest.raises(MemoryError):
+            native.run.forward(weights, inputs, save=save, num_threads=1)
 
 
 @needs_native
@@ -377,8 +382,13 @@ def test_core_verifies_values(native: Chosen, function: str) -> None:
         (calls, {"states": arguments["states"][:1]}),
         (calls, {"initial": arguments["initial"] * 2}),
     ]
-    wrong += [(calls, {"hidden_size": n}) for n in (-1, 0, 17, 19, 34, 2**31, 2**62)]
-    wrong += [(calls, {"input_size": n}) for n in (-1, 0, 4, 6, 2**31, 2**62)]
+    wrong += [(calls, {"sizes": (5, n, n, False)}) for n in (-1, 0, 17, 19, 34, 2**31, 2**62)]
+    wrong += [(calls, {"sizes": (n, 18, 18, False)}) for n in (-1, 0, 4, 6, 2**31, 2**62)]
+    wrong += [(calls, {"sizes": (5, 18, n, True)}) for n in (-1, 0, 17, 18, 2**62)]
+    wrong += [(calls, {"sizes": (5, 18, 17, False)})]
+    wrong += [(calls, {"cut": None, "times": np.full((2, 3, 6), n)}) for n in (-1, 6, 2**62)]
+    wrong += [(calls, {"lengths": None, "times": np.zeros((2, 3, 6), int)})]
+    wrong += [(calls, {"options": ((11, 0.0, 0.0),) * 3 + (1.0, False)})]
     for n in (-1, 7, 2**62, -(2**62)):
         lengths = np.array([6, n, 0])
         wrong += [(calls, {"lengths": lengths}), (ids, {"lengths": lengths})]
@@ -392,7 +402,7 @@ def test_core_verifies_values(native: Chosen, function: str) -> None:
     for target, changed in wrong:
         with pytest.raises(ValueError):
             target.run(function, **changed)
-    for changed in ({"num_threads": 2**31}, {"packs": 3}, {"hidden_size": "18"}):
+    for changed in ({"num_threads": 2**31}, {"packs": 3}, {"sizes": (5, "18", 18, False)}):
         with pytest.raises((TypeError, ValueError)):
             calls.run(function, **changed)
 
