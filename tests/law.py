@@ -211,7 +211,7 @@ class Law:
         as many whole blocks as fit 128 indices, and the last, shorter block is one. [G6]"""
         block = 64 // self.dtype.itemsize
         full = self.size // block
-        most = max(1, PIECE // (len(gates) * block))
+        most = max(1, PIECE // (max(1, len(gates)) * block))
         blocks = [(k, min(k + most, full)) for k in range(0, full, most)]
         for k, end in [*blocks, *([(full, full + 1)] if self.size % block else [])]:
             piece = np.zeros_like(a)
