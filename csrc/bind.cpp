@@ -16,24 +16,37 @@ auto by_dtype(const py::handle& array, Body body) {
 
 py::array pack(const std::string& isa, const std::string& cell, const py::object& w_ih,
                const py::object& w_hh, const py::object& b_ih, const py::object& b_hh,
-               const py::object& p, bool backward) {
+               const py::object& p, const py::object& w_hr, bool backward) {
     return by_dtype(w_ih, [&]<class T>() -> py::array {
         const Table& table = find_isa(isa);
         const CellInfo& info = table.info[cell_index(table, cell)];
         const auto w = py::reinterpret_borrow<py::array>(w_ih);
         const Index rows = w.ndim() == 2 ? w.shape(0) : 0, hidden = rows / info.x_gates;
+        const bool project = !w_hr.is_none(), recurrent = info.h_first < info.gates;
+        const Index output = project ? static_cast<Index>(py::len(w_hr)) : hidden;
         Pack<T> job{};
         job.cell = info;
-        const Request request{info, 0, 0, w.ndim() == 2 ? w.shape(1) : 0, hidden, 1, 1, false, false,
-                              static_cast<Index>(sizeof(T))};
+        const Request request{.cell = info,
+                              .steps = 0,
+                              .batch = 0,
+                              .input = w.ndim() == 2 ? w.shape(1) : 0,
+                              .hidden = hidden,
+                              .output = output,
+                              .project = project,
+                              .drop = false,
+                              .directions = 1,
+                              .threads = 1,
+                              .save = false,
+                              .tokens = false,
+                              .item = static_cast<Index>(sizeof(T))};
         if (rows % info.x_gates != 0 || !make_layout(request, job.layout))
             throw py::value_error("w_ih: its shape is not that of a layer of this cell");
-        const bool recurrent = info.h_first < info.gates;
         job.w_ih = view<T>(w_ih, "w_ih", {rows, job.layout.input});
-        job.w_hh = recurrent ? view<T>(w_hh, "w_hh", {rows, hidden}) : nullptr;
+        job.w_hh = recurrent ? view<T>(w_hh, "w_hh", {rows, output}) : nullptr;
         job.b_ih = view<T>(b_ih, "b_ih", {rows});
         job.b_hh = view<T>(b_hh, "b_hh", {rows});
         job.p = view<T>(p, "p", {info.vectors, hidden});
+        job.w_hr = view<T>(w_hr, "w_hr", {output, hidden});
         if ((recurrent && job.w_hh == nullptr) || (info.vectors > 0 && job.p == nullptr))
             throw py::value_error("weights: this cell needs w_hh and, with peepholes, p");
         const Index items = backward ? job.layout.back_total : job.layout.pack_total;
@@ -47,27 +60,23 @@ py::array pack(const std::string& isa, const std::string& cell, const py::object
 }
 
 py::tuple forward(const std::string& isa, const std::string& cell,
-                  const std::vector<py::object>& packs, Index input_size, Index hidden_size,
-                  const py::object& x, const py::object& tokens, const py::object& states,
-                  const py::object& lengths, const py::object& reset, const py::object& initial,
-                  bool save, int num_threads) {
-    return by_dtype(packs.empty() ? x : packs[0], [&]<class T>() {
-        const Job<T> job(isa, cell, packs, input_size, hidden_size, x, tokens, lengths, reset, save,
-                         num_threads);
-        return run_forward(job, packs, states, initial);
+                  const std::vector<py::object>& packs, const Sizes& sizes,
+                  const py::object& options, const py::tuple& inputs, bool save, int num_threads) {
+    return by_dtype(packs.empty() ? py::none() : packs[0], [&]<class T>() {
+        const Job<T> job(isa, cell, packs, sizes, options, inputs, save, num_threads);
+        return run_forward(job, packs);
     });
 }
 
 py::tuple backward(const std::string& isa, const std::string& cell,
-                   const std::vector<py::object>& packs, Index input_size, Index hidden_size,
-                   const py::object& x, const py::object& tokens, const py::object& y,
-                   const py::object& states, const py::object& saved, const py::object& dy,
-                   const py::object& dstates, const py::object& lengths, const py::object& reset,
-                   const py::object& initial, bool want_dx, int num_threads) {
-    return by_dtype(packs.empty() ? x : packs[0], [&]<class T>() {
-        const Job<T> job(isa, cell, packs, input_size, hidden_size, x, tokens, lengths, reset, true,
-                         num_threads);
-        return run_backward<T>(job, packs, {y, states, saved, dy, dstates, initial, want_dx});
+                   const std::vector<py::object>& packs, const Sizes& sizes,
+                   const py::object& options, const py::tuple& inputs, const py::object& y,
+                   const py::object& saved, const py::object& dy, const py::object& dstates,
+                   const py::object& dcells, const py::object& dgates, bool want_dx,
+                   int num_threads) {
+    return by_dtype(packs.empty() ? py::none() : packs[0], [&]<class T>() {
+        const Job<T> job(isa, cell, packs, sizes, options, inputs, true, num_threads);
+        return run_backward<T>(job, packs, {y, saved, dy, dstates, dcells, dgates, want_dx});
     });
 }
 
@@ -174,14 +183,7 @@ PYBIND11_MODULE(_core, m) {
     m.def("isas", list_isas);
     m.def("default_isa", [] { return std::string(default_isa().isa); });
     m.def("default_threads", default_threads);
-    m.def("pack", [](const std::string& isa, const std::string& cell, const py::object& w_ih,
-                     const py::object& w_hh, const py::object& b_ih, const py::object& b_hh,
-                     const py::object& p) { return pack(isa, cell, w_ih, w_hh, b_ih, b_hh, p, false); });
-    m.def("pack_backward",
-          [](const std::string& isa, const std::string& cell, const py::object& w_ih,
-             const py::object& w_hh, const py::object& p) {
-              return pack(isa, cell, w_ih, w_hh, py::none(), py::none(), p, true);
-          });
+    m.def("pack", pack);
     m.def("forward", forward);
     m.def("backward", backward);
     m.def("peak_gflops", peak_gflops);

@@ -88,4 +88,25 @@ py::array_t<T> aligned(const std::vector<Index>& shape) {
                           owner.mutable_data() + skip / sizeof(T), owner);
 }
 
+// Arrays that a call fills and returns as one tuple; None stands for one it has no use for.
+template <class T>
+class Collected {
+  public:
+    T* add(const std::vector<Index>& shape, bool has = true) {
+        if (!has) {
+            list_.append(py::none());
+            return nullptr;
+        }
+        list_.append(empty<T>(shape));
+        return at(static_cast<Index>(list_.size()) - 1);
+    }
+    T* at(Index i) {
+        return py::reinterpret_borrow<py::array_t<T>>(list_[static_cast<std::size_t>(i)]).mutable_data();
+    }
+    py::tuple tuple() const { return py::tuple(list_); }
+
+  private:
+    py::list list_;
+};
+
 }  // namespace fusedrnn

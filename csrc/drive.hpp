@@ -42,9 +42,12 @@ class Scratch {
 // arrays of the schedule it fills.
 class Ranks {
   public:
-    // length: [batch], each in [0, steps]. Where all are `steps`, out is left as it is.
+    // length: [batch], each in [0, steps]. Where all are `steps` and times are not given one by one,
+    // out is left as it is.
     void order(const Index* length, Index batch, Index steps, Schedule& out) {
-        if (std::all_of(length, length + batch, [&](Index n) { return n == steps; })) return;
+        if (out.times[0] == nullptr &&
+            std::all_of(length, length + batch, [&](Index n) { return n == steps; }))
+            return;
         row_.resize(static_cast<std::size_t>(batch));
         std::iota(row_.begin(), row_.end(), Index{0});
         std::stable_sort(row_.begin(), row_.end(),
@@ -71,7 +74,7 @@ class Ranks {
 class Slices {
   public:
     Slices(double flops_of_step, void (*poll)())
-        : per_slice_(std::max(1.0, kFirstFlops / std::max(1.0, flops_of_step))), poll_(poll) {}
+        : flops_(flops_of_step + kFixedFlops), per_slice_(first_slice()), poll_(poll) {}
 
     template <class Run>
     void walk(Index steps, Run run) {
@@ -91,14 +94,25 @@ class Slices {
         }
     }
 
+    // Parts of `rows` rows that make one step short enough for a slice.
+    int parts(Split split, Index rows) const {
+        const double most = split == Split::kRows ? static_cast<double>(rows) / kGroupRows : 1.0;
+        return static_cast<int>(std::clamp(flops_ / kStepFlops, 1.0, std::max(1.0, most)));
+    }
+
   private:
-    static constexpr double kSeconds = 0.05, kFirstFlops = 2e8;
-    double per_slice_;
+    double first_slice() const { return std::max(1.0, kFirstFlops / flops_); }
+
+    static constexpr double kSeconds = 0.05, kFirstFlops = 2e8, kStepFlops = 2e9;
+    // What a step costs besides its products: element-wise work of a small layer, bookkeeping.
+    static constexpr double kFixedFlops = 2e4;
+    double flops_, per_slice_;
     double since_ = 0.0;
     void (*poll_)();
 };
 
-// The whole forward walk on at most `threads` threads; returns how many there were.
+// The whole forward walk on at most `threads` threads; returns how many there were. Rows walk alone
+// where threads divide them, so a part of the batch can take all its steps before the next.
 template <class T>
 int drive_forward(const CellKernels<T>& kernel, Forward<T>& call, int threads, Slices slices) {
     int used = 1;
@@ -107,10 +121,14 @@ int drive_forward(const CellKernels<T>& kernel, Forward<T>& call, int threads, S
         call.end = last;
         used = run(kernel.forward, &call, threads, call.barrier);
     };
-    if (call.layout.steps == 0)
-        slice(0, 0);
-    else
-        slices.walk(call.layout.steps, slice);
+    const int parts = slices.parts(call.split, call.layout.batch);
+    for (int i = 0; i < parts; ++i) {
+        call.part = {i, parts};
+        if (call.layout.steps == 0)
+            slice(0, 0);
+        else
+            slices.walk(call.layout.steps, slice);
+    }
     return used;
 }
 
@@ -119,26 +137,36 @@ int drive_forward(const CellKernels<T>& kernel, Forward<T>& call, int threads, S
 template <class T>
 int drive_backward(const CellKernels<T>& kernel, Backward<T>& call, int threads, Slices slices) {
     const Layout& at = call.layout;
+    const int parts = slices.parts(call.split, at.batch);
     int used = 1;
-    auto once = [&](Index, Index) { run(kernel.backward, &call, threads, call.barrier); };
+    auto stage = [&](Stage which) {
+        call.stage = which;
+        used = run(kernel.backward, &call, threads, call.barrier);
+    };
     for (int d = 0; d < at.directions; ++d) {
         call.which = d;
         std::memset(call.direction[d].scratch + at.bwd_dw, 0,
                     static_cast<std::size_t>(at.bwd_total - at.bwd_dw) * sizeof(T));
         for (Index end = at.steps; end > 0; end = call.block) {
             call.block = std::max<Index>(0, end - at.partial_steps);
-            call.stage = Stage::kSteps;
-            slices.walk(end - call.block, [&](Index first, Index last) {
-                call.begin = end - last;
-                call.end = end - first;
-                used = run(kernel.backward, &call, threads, call.barrier);
+            for (int i = 0; i < parts; ++i) {
+                call.part = {i, parts};
+                slices.walk(end - call.block, [&](Index first, Index last) {
+                    call.begin = end - last;
+                    call.end = end - first;
+                    stage(Stage::kSteps);
+                });
+            }
+            const Index rows = (end - call.block) * at.batch;
+            slices.walk((rows + kPartialRows - 1) / kPartialRows, [&](Index first, Index last) {
+                call.begin = first;
+                call.end = last;
+                stage(Stage::kProducts);
             });
-            call.stage = Stage::kProducts;
-            slices.walk(1, once);
         }
         call.block = 0;
-        call.stage = Stage::kFinish;
-        slices.walk(1, once);
+        call.part = {0, 1};
+        stage(Stage::kFinish);
     }
     return used;
 }

@@ -31,33 +31,61 @@ struct CellInfo {
 // Sizes and offsets of one call, in elements of T; computed once by layout.cpp.
 struct Layout {
     Index steps, batch, input, hidden;  // T, B, I, H
+    Index output;        // P: size of h and y; H without projection
     int directions;
+    bool project;        // h' = W_hr m instead of h' = m
     Index padded;        // hidden rounded up to whole blocks
+    Index out_padded;    // output rounded up to whole blocks
     Index state_row;     // row stride of scratch states: padded + a block, against cache-set conflicts
+    Index out_row;       // the same for h
     Index gate_row;      // padded * gates
     Index saved_row;     // padded * slots, slots = gates + states - 1
     Index block_steps;   // steps whose x-projection is computed at once; 0: W x inside the step
     Index partial_steps; // S = max(1, 512 / B): steps whose weight gradients form a partial sum
     // forward pack: chain starts, per-unit vectors, panels of W, R and the late slots of R
-    Index pack_bias, pack_vectors, pack_x, pack_h, pack_late, pack_total;
-    // backward pack: per-unit vectors, panels of R^T, late R^T and W^T
-    Index back_vectors, back_h, back_late, back_x, back_total;
+    Index pack_bias, pack_vectors, pack_x, pack_h, pack_late, pack_project, pack_total;
+    // backward pack: per-unit vectors, panels of R^T, late R^T, W^T and W_hr^T
+    Index back_vectors, back_h, back_late, back_x, back_project, back_total;
     // forward scratch of a direction; gather is one row block per thread
-    Index fwd_h, fwd_u, fwd_c, fwd_gates, fwd_gather, fwd_gather_thread, fwd_total;
+    Index fwd_h, fwd_drop, fwd_u, fwd_c, fwd_gates, fwd_gather, fwd_gather_thread, fwd_total;
     // backward scratch, used by one direction after the other
-    Index bwd_dh, bwd_dc, bwd_da, bwd_x, bwd_x_row, bwd_u, bwd_u_row, bwd_late, bwd_panel,
-        bwd_panel_thread, bwd_dw, bwd_dr, bwd_db, bwd_dp, bwd_total;
+    Index bwd_dh, bwd_dc, bwd_da, bwd_dy, bwd_x, bwd_x_row, bwd_u, bwd_late, bwd_panel,
+        bwd_panel_thread, bwd_dw, bwd_dr, bwd_db, bwd_dp, bwd_dproject, bwd_total;
 };
 
-// Which rows live at walk step s. Rank r is a row's place in the order of falling length; the rows
-// of walk step s are the ranks [0, live[s]). All four arrays are null when every length is T.
+// Which rows live at walk step s. A row walks its own valid steps; rank r is its place in the order
+// of falling numbers of them, and the rows of walk step s are the ranks [0, live[s]). The first four
+// arrays are null when every row has all T steps.
 struct Schedule {
     const Index* row;     // [B] rank -> batch index
-    const Index* length;  // [B] by rank
+    const Index* length;  // [B] valid steps, by rank
     const Index* live;    // [T + 1], live[T] = 0
     const Index* start;   // [T + 1] sum of live[0..s)
-    const std::uint8_t* reset;  // [T][B] by strides, nonzero cuts the link t-1 -> t; null: never
-    Index reset_step, reset_row;
+    const Index* times[kMaxDirections];       // [B][T] batch index, walk step -> t; null: 0, 1, ... or
+                                              // length - 1, ..., 0
+    const std::uint8_t* cut[kMaxDirections];  // [T + 1][B] walk step, batch index: nonzero where the
+                                              // state that enters (or, at the end, leaves) is
+                                              // `initial`; null: never
+};
+
+// The eleven activations of ONNX, chosen at run time; defaults are the caller's business.
+enum class Activation : int {
+    kRelu, kTanh, kSigmoid, kAffine, kLeakyRelu, kThresholdedRelu, kScaledTanh, kHardSigmoid, kElu,
+    kSoftsign, kSoftplus
+};
+
+template <class T>
+struct ActivationOf {
+    Activation kind;
+    T alpha, beta;
+};
+
+// Read by the cells of cells/chosen.hpp alone.
+template <class T>
+struct CellOptions {
+    ActivationOf<T> f, g, h;  // gates; candidate; cell output
+    T clip;                   // every activation's input is clipped to [-clip, clip]; infinite: not
+    bool coupled;             // forget gate = 1 - input gate
 };
 
 // The team's barrier, called by every thread of the team; null when there is one thread.
@@ -68,6 +96,12 @@ struct Barrier {
 
 enum class Split : int { kRows = 0, kUnits = 1 };
 
+// Rows that a region takes, where threads divide rows: part `index` of `count`. A step too long for
+// one slice is walked part by part.
+struct Part {
+    int index, count;
+};
+
 // What both walks read.
 template <class T>
 struct Call {
@@ -75,18 +109,29 @@ struct Call {
     Schedule schedule;
     Barrier barrier;
     Split split;
+    Part part;
     const T* x;             // [T][B][I] by strides (I contiguous); null for token input
     Index x_step, x_row;
     const Index* tokens;    // [T][B] contiguous, 0 <= id < I; null for dense input
-    Index y_step, y_row;    // strides of y and dy [T][B][D*H]; direction d owns [d*H, (d+1)*H)
+    Index y_step, y_row;    // strides of y and dy [T][B][D*P]; direction d owns [d*P, (d+1)*P)
+    CellOptions<T> options;
+    T zone_h, zone_c;       // zoneout rates; 0: none
+};
+
+// What a direction of both walks reads.
+template <class T>
+struct Direction {
+    const T* pack;                  // forward or backward pack, 64-byte aligned
+    const T* state_in[kMaxStates];  // [B][P] h0, [B][H] c0; null: zeros
+    const T* initial[kMaxStates];   // [B][P], [B][H] the state after a cut; null: zeros
+    const T* drop;                  // [B][P] what the operand of R is multiplied by; null: ones
+    const T* keep[kMaxStates];      // [T][B][P], [T][B][H] zoneout drawn: 1 keeps the old state; null
+                                    // with a rate: its expectation
 };
 
 template <class T>
-struct ForwardDirection {
-    const T* pack;                         // forward pack, 64-byte aligned
-    const T* state_in[kMaxStates];         // [B][H] h0, c0; null: zeros
-    const T* initial[kMaxStates];          // [B][H] the state after a reset; null: zeros
-    T* state_out[kMaxStates];              // [B][H] h_n, c_n
+struct ForwardDirection : Direction<T> {
+    T* state_out[kMaxStates];              // [B][P] h_n, [B][H] c_n
     T* saved;                              // [T][B][H/block][slot][block], or null; 64-byte aligned
     T* scratch;                            // [fwd_total], lives from slice to slice
 };
@@ -99,18 +144,18 @@ struct Forward : Call<T> {
 };
 
 template <class T>
-struct BackwardDirection {
-    const T* pack;                         // backward pack
-    const T* state_in[kMaxStates];         // as in the forward call
-    const T* initial[kMaxStates];
+struct BackwardDirection : Direction<T> {
     const T* saved;                        // read only
-    const T* dstate_out[kMaxStates];       // [B][H] d h_n, d c_n; null: zeros
+    const T* dstate_out[kMaxStates];       // [B][P] d h_n, [B][H] d c_n; null: zeros
+    const T* dcell;                        // [T][B][H] gradient of every c; null: zeros
+    const T* dgate;                        // [T][B][n][H] gradient of every gate; null: zeros
     T* dstate_in[kMaxStates];              // out: d h0, d c0
     T* dw;                                 // out: [n*H][I], rows as the API has them
-    T* dr;                                 // out: [n*H][H]; null where the cell has no recurrent slots
+    T* dr;                                 // out: [n*H][P]; null where the cell has no recurrent slots
     T* db_x;                               // out: [n*H] gradient of b_ih
     T* db_h;                               // out: [n*H] gradient of b_hh; null as dr is
     T* dp;                                 // out: [vectors][H]
+    T* dproject;                           // out: [P][H] gradient of W_hr; null without projection
     T* scratch;                            // [bwd_total]
     bool add_dx;                           // dx += (second direction) instead of dx =
 };
@@ -125,11 +170,13 @@ struct Backward : Call<T> {
     BackwardDirection<T> direction[kMaxDirections];
     const T* y;            // what the forward returned
     const T* dy;           // strides as y; null: zeros
-    T* dx;                 // out, [T][B][I] contiguous; null: not wanted or token input
+    T* dx;                 // out, [T][B][I] by strides; null: not wanted or token input
+    Index dx_step, dx_row;
     Stage stage;
     int which;             // direction of this slice
     Index block;           // first walk step of the current block of partial_steps
-    Index begin, end;      // kSteps: walk steps [begin, end), walked downwards
+    Index begin, end;      // kSteps: walk steps [begin, end), walked downwards; kProducts: partial
+                           // sums of 512 rows [begin, end), in walk order
 };
 
 template <class T>
@@ -137,10 +184,11 @@ struct Pack {
     CellInfo cell;
     Layout layout;
     const T* w_ih;         // [n*H][I], rows gate-major
-    const T* w_hh;         // [n*H][H] or null
+    const T* w_hh;         // [n*H][P] or null
     const T* b_ih;         // [n*H] or null
     const T* b_hh;         // [n*H] or null
     const T* p;            // [vectors][H] or null
+    const T* w_hr;         // [P][H] or null
     T* out;                // [pack_total] or [back_total], 64-byte aligned, zeroed
 };
 

@@ -57,7 +57,8 @@ bool make_layout(const Request& call, Layout& out) {
     const Index block = kBlockBytes / call.item;
     const CellInfo& cell = call.cell;
     const Index T = call.steps, B = call.batch, I = call.input, H = call.hidden;
-    if (T < 0 || B < 0 || I < 0 || H <= 0) return false;
+    const Index P = call.output;
+    if (T < 0 || B < 0 || I < 0 || H <= 0 || P <= 0 || (!call.project && P != H)) return false;
     const int early = cell.gates - cell.late;
     const Index recurrent = cell.h_first < cell.gates ? early - cell.h_first : 0;
 
@@ -66,15 +67,19 @@ bool make_layout(const Request& call, Layout& out) {
     out.batch = B;
     out.input = I;
     out.hidden = H;
+    out.output = P;
+    out.project = call.project;
     out.directions = call.directions;
     out.padded = n.round_up(H, block);
+    out.out_padded = n.round_up(P, block);
     out.state_row = n.add(out.padded, block);
+    out.out_row = n.add(out.out_padded, block);
     out.gate_row = n.mul(out.padded, cell.gates);
     out.saved_row = n.mul(out.padded, cell.gates + cell.states - 1);
     out.partial_steps = std::max<Index>(1, kPartialRows / std::max<Index>(1, B));
 
     const Index step_bytes = n.mul(n.mul(B, out.gate_row), call.item);
-    const Index weight_bytes = n.mul(n.mul(out.gate_row, n.add(I, H)), call.item);
+    const Index weight_bytes = n.mul(n.mul(out.gate_row, n.add(I, P)), call.item);
     const bool merged = T == 1 || (B >= kMergedRows && weight_bytes <= kMergedBytes);
     if (!call.tokens && !merged && I > 0)
         out.block_steps =
@@ -84,20 +89,23 @@ bool make_layout(const Request& call, Layout& out) {
     out.pack_bias = pack.take(out.padded, cell.gates);
     out.pack_vectors = pack.take(out.padded, cell.vectors);
     out.pack_x = pack.take(n.mul(out.padded, cell.x_gates), I);
-    out.pack_h = pack.take(n.mul(out.padded, recurrent), H);
-    out.pack_late = pack.take(n.mul(out.padded, cell.late), H);
+    out.pack_h = pack.take(n.mul(out.padded, recurrent), P);
+    out.pack_late = pack.take(n.mul(out.padded, cell.late), P);
+    out.pack_project = pack.take(call.project ? out.out_padded : 0, H);
     out.pack_total = pack.total();
 
     Regions back(n, block);
     out.back_vectors = back.take(out.padded, cell.vectors);
-    out.back_h = back.take(n.mul(out.padded, recurrent), H);
-    out.back_late = back.take(n.mul(out.padded, cell.late), H);
+    out.back_h = back.take(n.mul(out.out_padded, recurrent), H);
+    out.back_late = back.take(n.mul(out.out_padded, cell.late), H);
     out.back_x = back.take(n.mul(n.round_up(I, block), cell.x_gates), H);
+    out.back_project = back.take(call.project ? out.padded : 0, P);
     out.back_total = back.total();
 
     Regions fwd(n, block);
-    out.fwd_h = fwd.take(n.mul(B, 2), out.state_row);
-    out.fwd_u = fwd.take(cell.late > 0 ? B : 0, out.state_row);
+    out.fwd_h = fwd.take(n.mul(B, 2), out.out_row);
+    out.fwd_drop = fwd.take(call.drop ? n.mul(B, 2) : 0, out.out_row);
+    out.fwd_u = fwd.take(cell.late > 0 || call.project ? B : 0, out.state_row);
     out.fwd_c = fwd.take(cell.states > 1 ? B : 0, out.state_row);
     out.fwd_gates = fwd.take(
         call.save ? 0 : n.mul(B, std::max<Index>(out.block_steps, cell.late > 0 ? 1 : 0)), out.gate_row);
@@ -107,24 +115,25 @@ bool make_layout(const Request& call, Layout& out) {
 
     Regions bwd(n, block);
     const Index rows = n.mul(B, std::min(out.partial_steps, std::max<Index>(1, T)));
-    out.bwd_dh = bwd.take(B, out.state_row);
+    out.bwd_dh = bwd.take(B, out.out_row);
     out.bwd_dc = bwd.take(cell.states > 1 ? B : 0, out.state_row);
     out.bwd_da = bwd.take(n.add(B, rows), out.gate_row);
+    out.bwd_dy = bwd.take(call.project ? rows : 0, out.out_row);
     out.bwd_x_row = n.add(n.round_up(I, block), block);
     out.bwd_x = bwd.take(call.tokens ? 0 : rows, out.bwd_x_row);
-    out.bwd_u_row = out.state_row;
-    out.bwd_u = bwd.take(recurrent > 0 ? rows : 0, out.bwd_u_row);
-    out.bwd_late = bwd.take(cell.late > 0 ? rows : 0, out.bwd_u_row);
+    out.bwd_u = bwd.take(recurrent > 0 ? rows : 0, out.out_row);
+    out.bwd_late = bwd.take(cell.late > 0 ? rows : 0, out.state_row);
     out.bwd_panel_thread = n.mul(n.mul(kPartialRows, kPanelVectors), block);
     out.bwd_panel = bwd.take(call.threads, out.bwd_panel_thread);
     out.bwd_dw = bwd.take(n.mul(out.padded, cell.x_gates), I);
-    out.bwd_dr = bwd.take(n.mul(out.padded, recurrent + cell.late), H);
+    out.bwd_dr = bwd.take(n.mul(out.padded, recurrent + cell.late), P);
     out.bwd_db = bwd.take(out.padded, cell.gates);
     out.bwd_dp = bwd.take(out.padded, cell.vectors);
+    out.bwd_dproject = bwd.take(call.project ? out.padded : 0, P);
     out.bwd_total = bwd.total();
 
     const Index saved = n.mul(n.mul(n.mul(T, B), out.saved_row), call.directions);
-    const Index arrays = n.add(n.mul(n.mul(T, B), n.add(I, n.mul(call.directions, H))), saved);
+    const Index arrays = n.add(n.mul(n.mul(T, B), n.add(I, n.mul(call.directions, P))), saved);
     for (const Index items : {out.pack_total, out.back_total, out.fwd_total, out.bwd_total, arrays})
         if (!n.ok(call.item, items)) return false;
     return true;
@@ -134,7 +143,8 @@ double step_flops(const Request& call) {
     const CellInfo& cell = call.cell;
     return 2.0 * static_cast<double>(call.batch) * static_cast<double>(call.hidden) *
            (static_cast<double>(cell.x_gates) * static_cast<double>(call.tokens ? 0 : call.input) +
-            static_cast<double>(cell.gates - cell.h_first) * static_cast<double>(call.hidden));
+            static_cast<double>(cell.gates - cell.h_first + (call.project ? 1 : 0)) *
+                static_cast<double>(call.output));
 }
 
 double total_flops(const Request& call) {

@@ -7,7 +7,9 @@ namespace fusedrnn {
 
 struct Request {
     CellInfo cell;
-    Index steps, batch, input, hidden;
+    Index steps, batch, input, hidden, output;  // output: P, hidden without projection
+    bool project;     // h' = W_hr m
+    bool drop;        // recurrent dropout
     int directions;
     int threads;
     bool save;        // gates go to `saved`, not to scratch

@@ -85,6 +85,18 @@ void copy_vectors(const Pack<T>& job, T* out) {
             out[v * job.layout.padded + unit] = job.p[v * job.layout.hidden + unit];
 }
 
+// W_hr [outputs][hidden] into panels of four output vectors, K running over hidden units.
+template <class T>
+void pack_projection(const T* w, Index outputs, Index hidden, T* out) {
+    const Index wide = 4 * kLanes<T>;
+    for (Index p0 = 0; p0 < outputs; p0 += wide) {
+        const Index n = outputs - p0 < wide ? outputs - p0 : wide;
+        const Index stride = vectors_of<T>(n) * kLanes<T>;
+        for (Index k = 0; k < hidden; ++k)
+            for (Index i = 0; i < n; ++i) out[p0 * hidden + k * stride + i] = w[(p0 + i) * hidden + k];
+    }
+}
+
 template <class T>
 void pack_forward(const Pack<T>& job) {
     const CellInfo& cell = job.cell;
@@ -94,27 +106,39 @@ void pack_forward(const Pack<T>& job) {
     copy_vectors(job, job.out + at.pack_vectors);
     pack_rows(cell, at.hidden, 0, cell.x_gates, job.w_ih, at.input, job.out + at.pack_x);
     if (!recurrent(cell)) return;
-    pack_rows(cell, at.hidden, cell.h_first, early, job.w_hh, at.hidden, job.out + at.pack_h);
+    pack_rows(cell, at.hidden, cell.h_first, early, job.w_hh, at.output, job.out + at.pack_h);
     if (cell.late > 0)
-        pack_rows(cell, at.hidden, early, cell.gates, job.w_hh, at.hidden, job.out + at.pack_late);
+        pack_rows(cell, at.hidden, early, cell.gates, job.w_hh, at.output, job.out + at.pack_late);
+    if (at.project) pack_projection(job.w_hr, at.output, at.hidden, job.out + at.pack_project);
 }
 
-// Columns of w [n*H][columns] into backward panels; K runs over the slots [s0, s1).
-template <class T>
-void pack_columns(const CellInfo& cell, Index hidden, int s0, int s1, const T* w, Index columns,
-                  T* out) {
-    const Index wide = 4 * kLanes<T>, depth = hidden * (s1 - s0);
+// Columns of w into panels of four vectors: row(k) is the row of w that K index k takes.
+template <class T, class Row>
+void pack_columns(Index depth, Row row, const T* w, Index columns, T* out) {
+    const Index wide = 4 * kLanes<T>;
     for (Index c0 = 0; c0 < columns; c0 += wide) {
         const Index n = columns - c0 < wide ? columns - c0 : wide;
         const Index stride = vectors_of<T>(n) * kLanes<T>;
         T* to = out + c0 * depth;
-        for (Index u0 = 0; u0 < hidden; u0 += kBlock<T>)
-            for (int s = s0; s < s1; ++s)
-                for (Index unit = u0; unit < hidden && unit < u0 + kBlock<T>; ++unit, to += stride) {
-                    const T* from = w + (api_rows(cell, s) * hidden + unit) * columns + c0;
-                    for (Index i = 0; i < n; ++i) to[i] = from[i];
-                }
+        for (Index k = 0; k < depth; ++k, to += stride) {
+            const T* from = w + row(k) * columns + c0;
+            for (Index i = 0; i < n; ++i) to[i] = from[i];
+        }
     }
+}
+
+// K runs over the slots [s0, s1) in the order of the fixed blocks.
+template <class T>
+void pack_gates(const CellInfo& cell, Index hidden, int s0, int s1, const T* w, Index columns,
+                T* out) {
+    const Index slots = s1 - s0, run = kBlock<T> * slots;
+    auto row = [&](Index k) {
+        const Index u0 = k / run * kBlock<T>, left = hidden - u0;
+        const Index units = left < kBlock<T> ? left : kBlock<T>;
+        const Index in = k % run;
+        return api_rows(cell, s0 + static_cast<int>(in / units)) * hidden + u0 + in % units;
+    };
+    pack_columns(hidden * slots, row, w, columns, out);
 }
 
 template <class T>
@@ -123,12 +147,14 @@ void pack_backward(const Pack<T>& job) {
     const Layout& at = job.layout;
     const int early = cell.gates - cell.late;
     copy_vectors(job, job.out + at.back_vectors);
-    pack_columns(cell, at.hidden, 0, cell.x_gates, job.w_ih, at.input, job.out + at.back_x);
+    pack_gates(cell, at.hidden, 0, cell.x_gates, job.w_ih, at.input, job.out + at.back_x);
     if (!recurrent(cell)) return;
-    pack_columns(cell, at.hidden, cell.h_first, early, job.w_hh, at.hidden, job.out + at.back_h);
+    pack_gates(cell, at.hidden, cell.h_first, early, job.w_hh, at.output, job.out + at.back_h);
     if (cell.late > 0)
-        pack_columns(cell, at.hidden, early, cell.gates, job.w_hh, at.hidden,
-                     job.out + at.back_late);
+        pack_gates(cell, at.hidden, early, cell.gates, job.w_hh, at.output, job.out + at.back_late);
+    if (at.project)
+        pack_columns(
+            at.output, [](Index k) { return k; }, job.w_hr, at.hidden, job.out + at.back_project);
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

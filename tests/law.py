@@ -38,6 +38,9 @@ ONLY = (("a", 0),)
 Values = dict[str, Array]
 
 
+PIECE = 128  # products run over K in pieces of this many
+
+
 class Law:
     """One call, one direction: y, states, and every gradient."""
 
@@ -72,6 +75,13 @@ class Law:
         return w[block * self.size : (block + 1) * self.size]
 
     def chain(self, a: Array, u: Array, w: Array) -> Array:
+        """a (B, N) += u (B, K) w^T (N, K), by pieces of rising K. [R1]"""
+        for first in range(0, u.shape[1], PIECE):
+            of = slice(first, first + PIECE)
+            a = a + self.piece(np.zeros_like(a), u[:, of], w[:, of])
+        return a
+
+    def piece(self, a: Array, u: Array, w: Array) -> Array:
         """a (B, N) += u (B, K) w^T (N, K), one fma at a time by rising K. [R1]"""
         for k in range(u.shape[1]):
             a = self.fma(u[:, k, None], w[None, :, k], a)
@@ -197,12 +207,20 @@ class Law:
     def chain_back(
         self, a: Array, v: Values, gates: tuple[tuple[str, int], ...], w: Array | None
     ) -> Array:
-        """a += da w, by blocks of 64 bytes of units, gates within, units within those. [G6]"""
+        """a += da w: blocks of 64 bytes of units, gates within, units within those; a piece is
+        as many whole blocks as fit 128 indices, and the last, shorter block is one. [G6]"""
         block = 64 // self.dtype.itemsize
-        for first in range(0, self.size, block):
-            units = slice(first, min(first + block, self.size))
-            for name, rows in gates:
-                a = self.chain(a, v[f"da_{name}"][:, units], self.rows(w, rows)[units].T)
+        full = self.size // block
+        most = max(1, PIECE // (max(1, len(gates)) * block))
+        blocks = [(k, min(k + most, full)) for k in range(0, full, most)]
+        for k, end in [*blocks, *([(full, full + 1)] if self.size % block else [])]:
+            piece = np.zeros_like(a)
+            for first in range(k * block, min(end * block, self.size), block):
+                units = slice(first, min(first + block, self.size))
+                for name, rows in gates:
+                    weights = self.rows(w, rows)[units].T
+                    piece = self.piece(piece, v[f"da_{name}"][:, units], weights)
+            a = a + piece
         return a
 
     def pieces(self) -> Iterator[list[tuple[int, int]]]:
@@ -221,12 +239,15 @@ class Law:
         total = np.zeros((self.size, *columns), self.dtype)
         for pairs in self.pieces():
             part = np.zeros_like(total)
-            for t, b in pairs:
-                a = self.steps[t][left][b]
-                if right is None:
-                    part = part + a
-                else:
-                    part = self.fma(a[:, None], self.steps[t][right][b][None], part)
+            if right is None:
+                for t, b in pairs:
+                    part = part + self.steps[t][left][b]
+            for first in range(0, 0 if right is None else len(pairs), PIECE):
+                piece = np.zeros_like(total)
+                for t, b in pairs[first : first + PIECE]:
+                    a = self.steps[t][left][b]
+                    piece = self.fma(a[:, None], self.steps[t][right][b][None], piece)
+                part = part + piece
             total = total + part
         return total
 

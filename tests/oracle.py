@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fusedrnn._activations import Activation, Options
 from fusedrnn._backend import Inputs, Weights
 from fusedrnn._spec import Array
 
@@ -18,29 +19,64 @@ def sigmoid(a: Array) -> Array:
     return 1 / (1 + np.exp(-a))
 
 
-def step(cell: str, w: dict[str, Array], x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+# Name: function of (a, alpha, beta), from ONNX's operators RNN, GRU and LSTM.
+ONNX: dict[str, Any] = {
+    "relu": lambda a, alpha, beta: np.where(a > 0, a, 0),
+    "tanh": lambda a, alpha, beta: np.tanh(a),
+    "sigmoid": lambda a, alpha, beta: sigmoid(a),
+    "affine": lambda a, alpha, beta: alpha * a + beta,
+    "leaky_relu": lambda a, alpha, beta: np.where(a >= 0, a, alpha * a),
+    "thresholded_relu": lambda a, alpha, beta: np.where(a >= alpha, a, 0),
+    "scaled_tanh": lambda a, alpha, beta: alpha * np.tanh(beta * a),
+    "hard_sigmoid": lambda a, alpha, beta: np.clip(alpha * a + beta, 0, 1),
+    "elu": lambda a, alpha, beta: np.where(a >= 0, a, alpha * (np.exp(np.minimum(a, 0)) - 1)),
+    "softsign": lambda a, alpha, beta: a / (1 + abs(a)),
+    "softplus": lambda a, alpha, beta: np.log(1 + np.exp(a)),
+}
+
+
+def activation(by: Options | None, which: str) -> Any:
+    """f, g or h of the options; sigmoid and tanh without."""
+    if by is None:
+        return sigmoid if which == "f" else np.tanh
+    one: Activation = getattr(by, which)
+
+    def apply(a: Array) -> Array:
+        result: Array = ONNX[one.name](np.clip(a, -by.clip, by.clip), one.alpha, one.beta)
+        return result
+
+    return apply
+
+
+def step(
+    cell: str, w: dict[str, Array], x: Array, h: Array, c: Array, by: Options | None
+) -> tuple[Array, Array]:
     """(h', c') from (h, c)."""
+    cell = cell.removesuffix("_chosen")
+    f, g = activation(by, "f"), activation(by, "g")
     n_rows = {"lstm": 4, "lstm_peephole": 4, "gru": 3, "gru_reset_before": 3}.get(cell, 1)
     W, R, b, d = (np.split(w[name], n_rows) for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
     if cell == "dense":
         return W[0] @ x + b[0], c
     if cell in ("lstm", "lstm_peephole"):
         a_i, a_f, a_g, a_o = (W[k] @ x + b[k] + R[k] @ h + d[k] for k in range(4))
-        if cell == "lstm_peephole":
+        if "p" in w:
             a_i, a_f = a_i + w["p"][0] * c, a_f + w["p"][1] * c
-        new_c = sigmoid(a_f) * c + sigmoid(a_i) * np.tanh(a_g)
-        if cell == "lstm_peephole":
+        i = f(a_i)
+        new_c = (1 - i if by is not None and by.coupled else f(a_f)) * c + i * g(a_g)
+        if "p" in w:
             a_o = a_o + w["p"][2] * new_c
-        return sigmoid(a_o) * np.tanh(new_c), new_c
+        return f(a_o) * activation(by, "h")(new_c), new_c
     if cell in ("gru", "gru_reset_before"):
-        r = sigmoid(W[0] @ x + b[0] + R[0] @ h + d[0])
-        z = sigmoid(W[1] @ x + b[1] + R[1] @ h + d[1])
+        r = f(W[0] @ x + b[0] + R[0] @ h + d[0])
+        z = f(W[1] @ x + b[1] + R[1] @ h + d[1])
         if cell == "gru":
-            n = np.tanh(W[2] @ x + b[2] + r * (R[2] @ h + d[2]))
+            n = g(W[2] @ x + b[2] + r * (R[2] @ h + d[2]))
         else:
-            n = np.tanh(W[2] @ x + b[2] + R[2] @ (r * h) + d[2])
+            n = g(W[2] @ x + b[2] + R[2] @ (r * h) + d[2])
         return (1 - z) * n + z * h, c
     f = {
+        "rnn": f,
         "rnn_tanh": np.tanh,
         "rnn_relu": lambda a: np.where(a > 0, a, 0),
         "rnn_sigmoid": sigmoid,
@@ -56,6 +92,7 @@ def run_sequence(
     cut: list[bool],
     start: tuple[Array, Array],
     after_cut: tuple[Array, Array],
+    by: Options | None,
 ) -> tuple[list[Array], tuple[Array, Array]]:
     """All h of one sequence in walking order, and the last (h, c)."""
     h, c = start
@@ -63,7 +100,7 @@ def run_sequence(
     for x, is_cut in zip(xs, cut, strict=True):
         if is_cut:
             h, c = after_cut
-        h, c = step(cell, w, x, h, c)
+        h, c = step(cell, w, x, h, c, by)
         hs.append(h)
     return hs, (h, c)
 
@@ -110,8 +147,9 @@ def forward(
                 xs.reverse()
                 times.reverse()
                 cut = ([False, *reversed(cut[1:])])[:length]
+            start, after_cut = pair(inputs.states, d, b), pair(inputs.initial, d, b)
             hs, last = run_sequence(
-                spec.name, arrays, xs, cut, pair(inputs.states, d, b), pair(inputs.initial, d, b)
+                spec.name, arrays, xs, cut, start, after_cut, weight.options
             )
             for t, h in zip(times, hs, strict=True):
                 y[t, b, d * size : (d + 1) * size] = h

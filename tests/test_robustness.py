@@ -25,7 +25,9 @@ from cases import (
 from conftest import ISAS, Chosen
 from fusedrnn._backend import Inputs, Weights
 from fusedrnn._spec import CELLS, Array
+from fusedrnn._walk import plan
 from test_runtime import output
+
 
 needs_native = pytest.mark.skipif(not ISAS, reason="this installation has no compiled kernels")
 
@@ -278,6 +280,15 @@ def damaged(a: Array) -> Iterator[tuple[str, Any]]:
         yield "strided", np.repeat(a, 2, axis=-1)[..., ::2]
 
 
+def pack(isa: str, w: Weights, backward: bool, **changed: Any) -> Any:
+    """A pack of weights some of whose arrays were replaced."""
+    from fusedrnn import _core
+
+    names = ("w_ih", "w_hh", "b_ih", "b_hh", "p", "w_hr")
+    arrays = {name: getattr(w, name) for name in names} | changed
+    return _core.pack(isa, w.spec.name, *arrays.values(), backward)
+
+
 class Calls:
     """Right calls of _core, forward and backward, whose arguments can be replaced by name."""
 
@@ -288,35 +299,42 @@ class Calls:
         case = Case(**{**case.__dict__, "tokens": tokens})
         self.weights, inputs = call("lstm_peephole", case, "float32")
         dy, dstates = out_gradients(self.weights, inputs)
-        w = [(v.w_ih, v.w_hh, v.b_ih, v.b_hh, v.p) for v in self.weights]
-        cell = "lstm_peephole"
         assert inputs.reset is not None
-        common = {
-            "isa": isa,
-            "cell": cell,
-            "packs": [_core.pack(isa, cell, *arrays) for arrays in w],
-            "input_size": 5,
-            "hidden_size": 18,
+        plan_ = plan(6, 3, 2, inputs.lengths, None, inputs.reset)
+        self.fields = {
             "x": inputs.x,
             "tokens": inputs.tokens,
-        }
-        rest = {
+            "states": list(inputs.states or ()),
             "lengths": inputs.lengths,
-            "reset": inputs.reset.view(np.uint8),
+            "times": None,
+            "cut": plan_.cut,
             "initial": list(inputs.initial or ()),
+            "drop": np.ones((2, 3, 18), np.float32),
+            "keep": [np.zeros((2, 6, 3, 18), np.float32)] * 2,
         }
-        states = {"states": list(inputs.states or ())}
-        self.forward = common | states | rest | {"save": True, "num_threads": 1}
+        common = {
+            "isa": isa,
+            "cell": "lstm_peephole",
+            "packs": [pack(isa, w, False) for w in self.weights],
+            "sizes": (5, 18, 18, False),
+            "options": None,
+            **self.fields,
+        }
+        self.forward = common | {"save": True, "num_threads": 1}
         self.functions: dict[str, Callable[..., Any]] = {"forward": _core.forward}
         y, _, saved, _ = self.run("forward")
-        packs = [_core.pack_backward(isa, cell, a[0], a[1], a[4]) for a in w]
-        given = {"saved": saved, "dy": dy, "dstates": list(dstates)}
-        self.backward = common | {"packs": packs, "y": y} | states | given | rest
+        self.backward = common | {"packs": [pack(isa, w, True) for w in self.weights], "y": y}
+        self.backward |= {"saved": saved, "dy": dy, "dstates": list(dstates)}
+        self.backward |= {"dcells": np.zeros((2, 6, 3, 18), np.float32)}
+        self.backward |= {"dgates": np.zeros((2, 6, 3, 4, 18), np.float32)}
         self.backward |= {"want_dx": True, "num_threads": 1}
         self.functions["backward"] = _core.backward
 
     def run(self, function: str, **changed: Any) -> Any:
-        return self.functions[function](*(getattr(self, function) | changed).values())
+        arguments = getattr(self, function) | changed
+        inputs = (*(arguments.pop(name) for name in self.fields), (0.1, 0.1), False)
+        values = list(arguments.values())
+        return self.functions[function](*values[:5], inputs, *values[5:])
 
 
 @pytest.mark.parametrize("function", ["forward", "backward"])
@@ -365,8 +383,13 @@ def test_core_verifies_values(native: Chosen, function: str) -> None:
         (calls, {"states": arguments["states"][:1]}),
         (calls, {"initial": arguments["initial"] * 2}),
     ]
-    wrong += [(calls, {"hidden_size": n}) for n in (-1, 0, 17, 19, 34, 2**31, 2**62)]
-    wrong += [(calls, {"input_size": n}) for n in (-1, 0, 4, 6, 2**31, 2**62)]
+    wrong += [(calls, {"sizes": (5, n, n, False)}) for n in (-1, 0, 17, 19, 34, 2**31, 2**62)]
+    wrong += [(calls, {"sizes": (n, 18, 18, False)}) for n in (-1, 0, 4, 6, 2**31, 2**62)]
+    wrong += [(calls, {"sizes": (5, 18, n, True)}) for n in (-1, 0, 17, 18, 2**62)]
+    wrong += [(calls, {"sizes": (5, 18, 17, False)})]
+    wrong += [(calls, {"cut": None, "times": np.full((2, 3, 6), n)}) for n in (-1, 6, 2**62)]
+    wrong += [(calls, {"lengths": None, "times": np.zeros((2, 3, 6), int)})]
+    wrong += [(calls, {"options": ((11, 0.0, 0.0),) * 3 + (1.0, False)})]
     for n in (-1, 7, 2**62, -(2**62)):
         lengths = np.array([6, n, 0])
         wrong += [(calls, {"lengths": lengths}), (ids, {"lengths": lengths})]
@@ -380,7 +403,7 @@ def test_core_verifies_values(native: Chosen, function: str) -> None:
     for target, changed in wrong:
         with pytest.raises(ValueError):
             target.run(function, **changed)
-    for changed in ({"num_threads": 2**31}, {"packs": 3}, {"hidden_size": "18"}):
+    for changed in ({"num_threads": 2**31}, {"packs": 3}, {"sizes": (5, "18", 18, False)}):
         with pytest.raises((TypeError, ValueError)):
             calls.run(function, **changed)
 
@@ -390,22 +413,19 @@ def test_core_verifies_weights(native: Chosen) -> None:
     from fusedrnn import _core
 
     (w,), _ = call("lstm_peephole", Case(1, 1, 5, 18), "float32")
-    arrays = [w.w_ih, w.w_hh, w.b_ih, w.b_hh, w.p]
-    _core.pack(native.isa, "lstm_peephole", *arrays)
-    for k, array in enumerate(arrays):
-        assert array is not None
-        for what, bad in damaged(array):
-            changed = [*arrays[:k], bad, *arrays[k + 1 :]]
-            if k == 0 and what.endswith("axis 1"):
-                continue  # another input size
-            with pytest.raises(ValueError):
-                _core.pack(native.isa, "lstm_peephole", *changed)
-            if k not in (2, 3):
+    w.w_hr = np.zeros((7, 18), np.float32)
+    w.w_hh = np.zeros((72, 7), np.float32)
+    for backward in (False, True):
+        pack(native.isa, w, backward)
+        for name in ("w_ih", "w_hh", "b_ih", "b_hh", "p", "w_hr"):
+            for what, bad in damaged(getattr(w, name)):
+                if name == "w_ih" and what.endswith("axis 1"):
+                    continue  # another input size
                 with pytest.raises(ValueError):
-                    _core.pack_backward(native.isa, "lstm_peephole", *changed[:2], changed[4])
-    for missing in (1, 4):
-        with pytest.raises(ValueError):
-            _core.pack(native.isa, "lstm_peephole", *arrays[:missing], None, *arrays[missing + 1 :])
+                    pack(native.isa, w, backward, **{name: bad})
+        for missing in ("w_hh", "p"):
+            with pytest.raises(ValueError):
+                pack(native.isa, w, backward, **{missing: None})
     for x in (np.zeros((2, 2)), np.zeros(3, np.float16), [1.0], np.zeros(6)[::2]):
         with pytest.raises(ValueError):
             _core.tanh(native.isa, x)

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(not FMA_ISAS, reason="no instruction set with fm
 
 CASES = (
     Case(3, 2, 5, 21),  # units past a 64-byte block, and a tail
+    Case(2, 1, 260, 70),  # several pieces of x, of h and of da
     Case(2, 3, 19, 8, bias=False, states=False),
     Case(5, 200, 2, 3),  # partial sums of two steps, the first of one
     Case(2, 520, 1, 2),  # a step of more than 512 rows
@@ -36,7 +37,7 @@ def lawful(cell: str, dtype: str, case: Case) -> dict[str, Array]:
 @pytest.mark.parametrize("isa", FMA_ISAS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("cell", CELL_NAMES)
+@pytest.mark.parametrize("cell", [name for name in CELL_NAMES if not name.endswith("_chosen")])
 def test_every_rounding(cell: str, dtype: str, case: Case, isa: str) -> None:
     weights, inputs = call(cell, case, dtype)
     chosen: Chosen

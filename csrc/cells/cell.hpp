@@ -18,20 +18,34 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
+template <class V>
+using Options = CellOptions<scalar_t<V>>;
+
 // A cell C has
 //   static constexpr CellInfo kInfo;
-//   template <class V> static void forward(V (&a)[gates], V (&s)[states], const V* p);
-//       a: pre-activations in, activated out; s: previous states in, new out; p: per-unit vectors
+//   template <class V> static void forward(V (&a)[gates], V (&s)[states], const V* p,
+//           const Options<V>& by);
+//       a: pre-activations in, what backward wants to see out (activated gates, or pre-activations
+//       where activations are chosen at run time); s: previous states in, new out; p: per-unit
+//       vectors
 //   template <class V> static void backward(const V (&a)[gates], const V (&prev)[states],
-//           const V (&next)[states], V (&ds)[states], V (&da)[gates], const V* p);
-//       pure; ds: gradient of the new states in, pointwise part of the previous ones' out
+//           const V (&next)[states], V (&ds)[states], V (&da)[gates], const V* p,
+//           const Options<V>& by);
+//       pure; ds: gradient of the new states in, pointwise part of the previous ones' out;
+//       da: gradient of the gates as outputs in (zeros), of the pre-activations out
 //   where vectors > 0
 //     template <class V> static void vector_terms(const V (&da)[gates], const V (&prev)[states],
 //             const V (&next)[states], V (&sum)[vectors]);       sum += d p of this row, by fma
+//   where states > 1
+//     template <class V> static V renew(const V (&a)[gates], V c, const Options<V>& by);   c'
+//     template <class V> static V output(const V (&a)[gates], V c, const Options<V>& by);  h' of c'
+//       both from the a that forward left
 //   where late > 0
-//     template <class V> static V gate(V (&a)[gates], V h);       activates the early slots
+//     template <class V> static V gate(V (&a)[gates], V h, const Options<V>& by);  early slots done
+//     template <class V> static V gated(const V (&a)[gates], V h, const Options<V>& by);
+//       what gate returned, from the a that it left
 //     template <class V> static void gate_backward(const V (&a)[gates], V h, V du,
-//             V (&ds)[states], V (&da)[gates]);                   da of the early slots, ds += ...
+//             V (&ds)[states], V (&da)[gates], const Options<V>& by);  da of early slots, ds += ...
 template <class C>
 concept Cell = requires {
     { C::kInfo } -> std::convertible_to<const CellInfo&>;

@@ -28,14 +28,14 @@ template <class F, const CellInfo& Info>
 struct ElmanCell {
     static constexpr CellInfo kInfo = Info;
 
-    template <class V> static void forward(V (&a)[1], V (&s)[1], const V*) {
+    template <class V> static void forward(V (&a)[1], V (&s)[1], const V*, const Options<V>&) {
         a[0] = F::apply(a[0]);
         s[0] = a[0];
     }
     template <class V>
     static void backward(const V (&a)[1], const V (&)[1], const V (&)[1], V (&ds)[1], V (&da)[1],
-                         const V*) {
-        da[0] = ds[0] * F::slope(a[0]);
+                         const V*, const Options<V>&) {
+        da[0] = (da[0] + ds[0]) * F::slope(a[0]);
         ds[0] = V{};
     }
 };

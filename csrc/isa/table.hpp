@@ -1,6 +1,7 @@
 // Instantiates every cell for one ISA: the only list of cells in C++. Exports one symbol.
 #pragma once
 
+#include "../cells/chosen.hpp"
 #include "../cells/elman.hpp"
 #include "../cells/gru.hpp"
 #include "../cells/lstm.hpp"
@@ -21,7 +22,8 @@ struct Cells {
 
 using AllCells = Cells<ElmanCell<Tanh, kRnnTanh>, ElmanCell<Relu, kRnnRelu>,
                        ElmanCell<Sigmoid, kRnnSigmoid>, ElmanCell<Identity, kRnnIdentity>, Lstm,
-                       LstmPeephole, Gru, GruResetBefore, ElmanCell<Identity, kDense>>;
+                       LstmPeephole, Gru, GruResetBefore, ElmanCell<Identity, kDense>, RnnChosen,
+                       LstmChosen, GruChosen, GruResetBeforeChosen>;
 
 struct ExpOf { template <class V> static V of(V x) { return exp(x); } };
 struct SigmoidOf { template <class V> static V of(V x) { return sigmoid(x); } };

@@ -24,12 +24,14 @@ class ForwardScan {
           dir_(call.direction[direction]),
           rows_(call, direction),
           by_units_(call.split == Split::kUnits),
-          row_(at_.batch, by_units_ ? 0 : thread, by_units_ ? 1 : threads),
+          row_(rows_of(call, thread, threads)),
           panel_((vectors_of<T>(at_.hidden) + kUnits - 1) / kUnits, by_units_ ? thread : 0,
                  by_units_ ? threads : 1),
           first_unit_(panel_.begin * kUnits * L),
           last_unit_(least(panel_.end * kUnits * L, vectors_of<T>(at_.hidden) * L)),
-          y_(call.y + direction * at_.hidden),
+          out_panel_((vectors_of<T>(at_.output) + 3) / 4, by_units_ ? thread : 0,
+                     by_units_ ? threads : 1),
+          y_(call.y + direction * at_.output),
           gather_(dir_.scratch + at_.fwd_gather + thread * at_.fwd_gather_thread),
           slots_(dir_.saved != nullptr ? G + kStates - 1 : G) {}
 
@@ -39,7 +41,7 @@ class ForwardScan {
         for (Index s = call_.begin; s < call_.end; s += block) {
             block_ = s;
             const Index end = least(s + block, call_.end);
-            if (at_.block_steps > 0) project(s, end);
+            if (at_.block_steps > 0) read_inputs(s, end);
             for (Index i = s; i < end; ++i) step(i);
         }
         if (call_.end == at_.steps) leave();
@@ -48,9 +50,16 @@ class ForwardScan {
   private:
     static Index least(Index a, Index b) { return a < b ? a : b; }
 
+    // h is double-buffered: every thread reads all of it while it writes its part of the next.
     T* h(Index s, Index r) const {
-        return dir_.scratch + at_.fwd_h + ((s & 1) * at_.batch + r) * at_.state_row;
+        return dir_.scratch + at_.fwd_h + ((s & 1) * at_.batch + r) * at_.out_row;
     }
+    // What R sees: h, or h times the recurrent dropout's mask.
+    T* operand(Index s, Index r) const {
+        if (dir_.drop == nullptr) return h(s, r);
+        return dir_.scratch + at_.fwd_drop + ((s & 1) * at_.batch + r) * at_.out_row;
+    }
+    // Between two phases of a step: gate(h), or what the projection reads.
     T* u(Index r) const { return dir_.scratch + at_.fwd_u + r * at_.state_row; }
     T* c(Index r) const { return dir_.scratch + at_.fwd_c + r * at_.state_row; }
     T* gates(Index s, Index r) const {
@@ -62,29 +71,58 @@ class ForwardScan {
         if (by_units_ && call_.barrier.wait != nullptr) call_.barrier.wait(call_.barrier.self);
     }
 
+    // This thread's part of state k, in lanes [first, last).
+    Index width(int k) const { return k == 0 ? at_.output : at_.hidden; }
+    Index first(int k) const {
+        return k == 0 && at_.project ? out_panel_.begin * 4 * L : first_unit_;
+    }
+    Index last(int k) const {
+        return k == 0 && at_.project
+                   ? least(out_panel_.end * 4 * L, vectors_of<T>(at_.output) * L)
+                   : last_unit_;
+    }
+
+    V initial(int k, Index r, Index unit) const {
+        const int real = static_cast<int>(least(L, width(k) - unit));
+        if (dir_.initial[k] == nullptr) return V{};
+        return take(dir_.initial[k] + rows_.batch(r) * width(k) + unit, real);
+    }
+
+    void keep_h(Index s, Index r, Index unit, V value) const {
+        store(h(s, r) + unit, value);
+        if (dir_.drop == nullptr) return;
+        const int real = static_cast<int>(least(L, at_.output - unit));
+        const T* drop = dir_.drop + rows_.batch(r) * at_.output + unit;
+        store(operand(s, r) + unit, value * take(drop, real));
+    }
+
     // Loads this thread's part of the state that enters walk step 0.
     void enter() {
-        for (Index r = row_.begin; r < row_.end; ++r) {
-            const bool cut = rows_.live(0) > r && rows_.cut(0, r);
-            for (int k = 0; k < kStates; ++k) {
-                const T* from = cut ? dir_.initial[k] : dir_.state_in[k];
-                T* to = k == 0 ? h(0, r) : c(r);
-                for (Index unit = first_unit_; unit < last_unit_; ++unit)
-                    to[unit] = from != nullptr && unit < at_.hidden
-                                   ? from[rows_.batch(r) * at_.hidden + unit]
-                                   : T(0);
-            }
-        }
+        for (Index r = row_.begin; r < row_.end; ++r)
+            for (int k = 0; k < kStates; ++k)
+                for (Index unit = first(k); unit < last(k); unit += L) {
+                    const T* from = dir_.state_in[k];
+                    const int real = static_cast<int>(least(L, width(k) - unit));
+                    V value{};
+                    if (rows_.cut(0, r))
+                        value = initial(k, r, unit);
+                    else if (from != nullptr)
+                        value = take(from + rows_.batch(r) * width(k) + unit, real);
+                    if (k == 0)
+                        keep_h(0, r, unit, value);
+                    else
+                        store(c(r) + unit, value);
+                }
         wait();
     }
 
     void leave() {
-        const Index end = least(last_unit_, at_.hidden);
         for (Index r = row_.begin; r < row_.end; ++r)
             for (int k = 0; k < kStates; ++k) {
                 const T* from = k == 0 ? h(rows_.length(r), r) : c(r);
-                T* to = dir_.state_out[k] + rows_.batch(r) * at_.hidden;
-                for (Index unit = first_unit_; unit < end; ++unit) to[unit] = from[unit];
+                T* to = dir_.state_out[k] + rows_.batch(r) * width(k);
+                for (Index unit = first(k); unit < last(k); unit += L)
+                    put(to + unit, load(from + unit), static_cast<int>(least(L, width(k) - unit)));
             }
     }
 
@@ -163,7 +201,7 @@ class ForwardScan {
     }
 
     // Chain starts and W x of the steps [s, end), left in the gates of each row.
-    void project(Index s, Index end) {
+    void read_inputs(Index s, Index end) {
         Index left = 0;
         for (Index i = s; i < end; ++i) left += most(rows_.live(i));
         for (Cursor<T> from(rows_, s, row_.begin, row_.end, 1); left > 0;) {
@@ -214,6 +252,10 @@ class ForwardScan {
             wait();
             each_group(s, [&](Index r, Index n) { late_phase(s, r, n); });
         }
+        if (at_.project) {
+            wait();
+            each_group(s, [&](Index r, Index n) { project(s, r, n); });
+        }
         if constexpr (recurrent(kCell)) wait();
     }
 
@@ -221,7 +263,7 @@ class ForwardScan {
         const Cursor<T> from(rows_, s, r, row_.end, 1);
         const bool projected = at_.block_steps > 0, dense = call_.tokens == nullptr;
         const Operand<T> x = projected || !dense ? Operand<T>{} : inputs(from, n);
-        const Operand<T> a{h(s, r), at_.state_row, 1, at_.hidden};
+        const Operand<T> a{operand(s, r), at_.out_row, 1, at_.output};
         each_panel(n, [&](T* acc, Index p, Index few) {
             const Index width = units_of(p) * G * L;
             for (Index j = 0; j < few; ++j) {
@@ -236,7 +278,7 @@ class ForwardScan {
             }
             if (!projected && dense) multiply(acc, p, few, n, x, at_.pack_x, 0, XG, at_.input);
             if constexpr (recurrent(kCell))
-                multiply(acc, p, few, n, a, at_.pack_h, HF, kEarly, at_.hidden);
+                multiply(acc, p, few, n, a, at_.pack_h, HF, kEarly, at_.output);
             for (Index j = 0; j < few; ++j)
                 for (Index i = 0; i < n; ++i) {
                     const T* row = acc + (j * n + i) * width;
@@ -270,41 +312,69 @@ class ForwardScan {
             const Index unit = (p * kUnits + i) * L;
             V a[G];
             for (int k = 0; k < G; ++k) a[k] = load(acc + (i * G + k) * L);
-            store(u(r) + unit, C::gate(a, load(h(s, r) + unit)));
+            store(u(r) + unit, C::gate(a, load(operand(s, r) + unit), call_.options));
             for (int k = 0; k < G; ++k) store(to + slot_at<T>(unit, k, slots_), a[k]);
         }
     }
 
+    // The old state where zoneout keeps it, or the expectation of that.
+    V zoned(int k, Index s, Index r, Index unit, V fresh, V old) const {
+        const T rate = k == 0 ? call_.zone_h : call_.zone_c;
+        if (rate == T(0)) return fresh;
+        if (dir_.keep[k] == nullptr) return fma(splat(rate), old - fresh, fresh);
+        const int real = static_cast<int>(least(L, width(k) - unit));
+        const V keep = take(dir_.keep[k] + rows_.at(s, r) * width(k) + unit, real);
+        return select(keep > V{}, old, fresh);
+    }
+
     // The epilogue: activations, state update, and everything this step leaves behind.
     void finish(Index s, Index r, Index p, const T* acc) const {
-        const bool last = s + 1 >= rows_.length(r);
-        const bool cut = !last && rows_.cut(s + 1, r);
-        const Index batch = rows_.batch(r) * at_.hidden;
-        const T *now = h(s, r);
-        T *next = h(s + 1, r), *cell = c(r), *y = y_ + rows_.y(s, r);
+        const bool cut = rows_.cut(s + 1, r);
+        T* cell = c(r);
         T* saved = dir_.saved != nullptr ? gates(s, r) : nullptr;
         for (Index i = 0; i < units_of(p); ++i) {
             const Index unit = (p * kUnits + i) * L;
-            const int real = static_cast<int>(least(L, at_.hidden - unit));
             V a[G], state[kStates], par[kCell.vectors > 0 ? kCell.vectors : 1];
             for (int k = 0; k < G; ++k) a[k] = load(acc + (i * G + k) * L);
             for (int k = 0; k < kCell.vectors; ++k)
                 par[k] = load(dir_.pack + at_.pack_vectors + k * at_.padded + unit);
-            state[0] = load(now + unit);
+            state[0] = at_.project ? V{} : load(h(s, r) + unit);
             if constexpr (kStates > 1) state[1] = load(cell + unit);
-            C::forward(a, state, par);
+            C::forward(a, state, par, call_.options);
+            if constexpr (kStates > 1) {
+                state[1] = zoned(1, s, r, unit, state[1], load(cell + unit));
+                store(cell + unit, cut ? initial(1, r, unit) : state[1]);
+            }
             if (saved != nullptr) {
                 for (int k = 0; k < G; ++k) store(saved + slot_at<T>(unit, k, slots_), a[k]);
                 if constexpr (kStates > 1) store(saved + slot_at<T>(unit, G, slots_), state[1]);
             }
-            put(y + unit, state[0], real);
-            if (cut)
-                for (int k = 0; k < kStates; ++k)
-                    state[k] = dir_.initial[k] == nullptr
-                                   ? V{}
-                                   : load_n(dir_.initial[k] + batch + unit, real);
-            store(next + unit, state[0]);
-            if constexpr (kStates > 1) store(cell + unit, state[1]);
+            if (at_.project)
+                store(u(r) + unit, state[0]);
+            else
+                give(s, r, unit, state[0], cut);
+        }
+    }
+
+    void give(Index s, Index r, Index unit, V fresh, bool cut) const {
+        const V now = zoned(0, s, r, unit, fresh, load(h(s, r) + unit));
+        put(y_ + rows_.y(s, r) + unit, now, static_cast<int>(least(L, at_.output - unit)));
+        keep_h(s + 1, r, unit, cut ? initial(0, r, unit) : now);
+    }
+
+    // h' = W_hr m, the last phase of a projected cell.
+    void project(Index s, Index r, Index n) const {
+        alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
+        const Index all = vectors_of<T>(at_.output);
+        const Operand<T> a{u(r), at_.state_row, 1, at_.hidden};
+        for (Index p = out_panel_.begin; p < out_panel_.end; ++p) {
+            const Index vectors = least(4, all - 4 * p), width = vectors * L;
+            for (Index v = 0; v < n * width; v += L) store(acc + v, V{});
+            product<T>(n, static_cast<int>(vectors), 1, {acc, width}, a,
+                       {dir_.pack + at_.pack_project + p * 4 * L * at_.hidden, width});
+            for (Index i = 0; i < n; ++i)
+                for (Index v = 0; v < width; v += L)
+                    give(s, r + i, p * 4 * L + v, load(acc + i * width + v), rows_.cut(s + 1, r + i));
         }
     }
 
@@ -315,6 +385,7 @@ class ForwardScan {
     const bool by_units_;
     const Share row_, panel_;
     const Index first_unit_, last_unit_;
+    const Share out_panel_;
     T* const y_;
     T* const gather_;
     const int slots_;

@@ -12,9 +12,10 @@ template <Cell C, class T>
 class Reduce : BackwardView<C, T> {
     using Base = BackwardView<C, T>;
     using typename Base::V;
-    using Base::at_, Base::block_end_, Base::call_, Base::da, Base::dir_, Base::G, Base::HF;
-    using Base::kCell, Base::kEarly, Base::kLate, Base::kSlots, Base::kStates, Base::L, Base::least;
-    using Base::multiply, Base::offset_, Base::previous, Base::rows_, Base::XG;
+    using Base::at_, Base::block_end_, Base::call_, Base::da, Base::dir_, Base::drop, Base::dy;
+    using Base::G, Base::HF, Base::kCell, Base::kEarly, Base::kLate, Base::kStates, Base::L;
+    using Base::least, Base::load_gates, Base::multiply, Base::previous, Base::renewed, Base::rows_;
+    using Base::XG;
     static constexpr int kUnits = panel_units(kCell);
 
   public:
@@ -23,18 +24,23 @@ class Reduce : BackwardView<C, T> {
           thread_(thread),
           threads_(threads),
           all_(rows_.before(block_end_) - rows_.before(call.block)),
+          begin_(least(call.begin * kPartialRows, all_)),
+          end_(least(call.end * kPartialRows, all_)),
           panel_((vectors_of<T>(at_.hidden) + kUnits - 1) / kUnits, thread, threads),
+          unit_((vectors_of<T>(at_.hidden) + 3) / 4, thread, threads),
           da_panel_(dir_.scratch + at_.bwd_panel + thread * at_.bwd_panel_thread) {}
 
     void products() {
-        if (all_ == 0) return;
+        if (begin_ == end_) return;
         gather();
         if (call_.barrier.wait != nullptr) call_.barrier.wait(call_.barrier.self);
-        for (Index q = 0; q < all_; q += kPartialRows)
-            for (Index p = panel_.begin; p < panel_.end; ++p)
-                weight_gradients(q, least(kPartialRows, all_ - q), p);
+        for (Index q = begin_; q < end_; q += kPartialRows) {
+            const Index n = least(kPartialRows, end_ - q);
+            for (Index p = panel_.begin; p < panel_.end; ++p) weight_gradients(q, n, p);
+            for (Index p = unit_.begin; at_.project && p < unit_.end; ++p) project(q, n, p);
+        }
         if (call_.dx != nullptr) input_gradients();
-        hand_over();
+        if (end_ == all_) hand_over();
     }
 
     // Totals out of their panels.
@@ -54,10 +60,16 @@ class Reduce : BackwardView<C, T> {
                 copy(base + at_.bwd_dp + v * at_.padded, dir_.dp + v * hidden, hidden);
         }
         if (recurrent(kCell) && thread_ == threads_ - 1) {
-            const Index early = at_.padded * (kEarly - HF) * hidden;
-            unpack_rows(kCell, hidden, HF, kEarly, base + at_.bwd_dr, hidden, dir_.dr);
+            const Index early = at_.padded * (kEarly - HF) * at_.output;
+            unpack_rows(kCell, hidden, HF, kEarly, base + at_.bwd_dr, at_.output, dir_.dr);
             if (kLate)
-                unpack_rows(kCell, hidden, kEarly, G, base + at_.bwd_dr + early, hidden, dir_.dr);
+                unpack_rows(kCell, hidden, kEarly, G, base + at_.bwd_dr + early, at_.output, dir_.dr);
+            for (Index unit = 0; at_.project && unit < hidden; unit += 4 * L) {
+                const Index n = least(4 * L, hidden - unit), wide = vectors_of<T>(n) * L;
+                for (Index p = 0; p < at_.output; ++p)
+                    copy(base + at_.bwd_dproject + unit * at_.output + p * wide,
+                         dir_.dproject + p * hidden + unit, n);
+            }
         }
     }
 
@@ -72,24 +84,26 @@ class Reduce : BackwardView<C, T> {
         return c;
     }
 
-    // x, h and gate(h) of the block as rows in walk order, the operands of dW and dR.
+    // x, what R saw and gate(h) of the block as rows in walk order, the operands of dW and dR.
     void gather() const {
-        const Share share(all_, thread_, threads_);
+        const Share share(end_ - begin_, thread_, threads_);
         if (share.begin == share.end) return;
-        Cursor<T> c = at(share.begin);
-        for (Index q = share.begin; q < share.end; ++q, c.next()) {
+        Cursor<T> c = at(begin_ + share.begin);
+        for (Index q = begin_ + share.begin; q < begin_ + share.end; ++q, c.next()) {
             if (call_.tokens == nullptr)
                 copy(rows_.x(c.s, c.r), dir_.scratch + at_.bwd_x + q * at_.bwd_x_row, at_.input);
             if constexpr (recurrent(kCell)) {
-                T* u = dir_.scratch + at_.bwd_u + q * at_.bwd_u_row;
-                T* late = dir_.scratch + at_.bwd_late + q * at_.bwd_u_row;
-                const T* saved = dir_.saved + rows_.saved(c.s, c.r);
-                for (Index unit = 0; unit < at_.hidden; unit += L) {
-                    const int real = static_cast<int>(least(L, at_.hidden - unit));
-                    const V h = previous(0, c.s, c.r, unit, real);
+                T* u = dir_.scratch + at_.bwd_u + q * at_.out_row;
+                for (Index unit = 0; unit < at_.output; unit += L) {
+                    V h = previous(0, c.s, c.r, unit);
+                    if (dir_.drop != nullptr) h = h * drop(c.r, unit);
                     store(u + unit, h);
-                    if constexpr (kLate)  // slot 0 is the gate on h
-                        store(late + unit, load(saved + slot_at<T>(unit, 0, kSlots)) * h);
+                    if constexpr (kLate) {
+                        V a[G];
+                        load_gates(c.s, c.r, unit, a);
+                        store(dir_.scratch + at_.bwd_late + q * at_.state_row + unit,
+                              C::gated(a, h, call_.options));
+                    }
                 }
             }
         }
@@ -123,36 +137,60 @@ class Reduce : BackwardView<C, T> {
         if (call_.tokens != nullptr)
             token_gradients(q0, n, p);
         else
-            outer(base + at_.bwd_x + q0 * at_.bwd_x_row, at_.bwd_x_row, n, p, 0, XG, at_.input,
+            slots(base + at_.bwd_x + q0 * at_.bwd_x_row, at_.bwd_x_row, n, p, 0, XG, at_.input,
                   base + at_.bwd_dw);
         if constexpr (recurrent(kCell)) {
-            const Index early = at_.padded * (kEarly - HF) * at_.hidden;
-            outer(base + at_.bwd_u + q0 * at_.bwd_u_row, at_.bwd_u_row, n, p, HF, kEarly, at_.hidden,
+            const Index early = at_.padded * (kEarly - HF) * at_.output;
+            slots(base + at_.bwd_u + q0 * at_.out_row, at_.out_row, n, p, HF, kEarly, at_.output,
                   base + at_.bwd_dr);
             if constexpr (kLate)
-                outer(base + at_.bwd_late + q0 * at_.bwd_u_row, at_.bwd_u_row, n, p, kEarly, G,
-                      at_.hidden, base + at_.bwd_dr + early);
+                slots(base + at_.bwd_late + q0 * at_.state_row, at_.state_row, n, p, kEarly, G,
+                      at_.output, base + at_.bwd_dr + early);
         }
         if constexpr (kCell.vectors > 0) vector_gradients(q0, n, p);
     }
 
-    // totals[k] += sum over rows of u[row][k] * da[row], slots [s0, s1) of panel p.
-    void outer(const T* u, Index u_row, Index n, Index p, int s0, int s1, Index columns,
+    // dW of the slots [s0, s1) of panel p, from rows u.
+    void slots(const T* u, Index u_row, Index n, Index p, int s0, int s1, Index columns,
                T* totals) const {
+        const Index units = units_of(p), count = s1 - s0;
+        outer(u, u_row, n, columns, {da_panel_ + s0 * L, units * G * L}, units * count,
+              totals + p * kUnits * count * L * columns);
+    }
+
+    // total[k] += sum over n rows of u[row][k] times the row's panel vectors.
+    void outer(const T* u, Index u_row, Index n, Index columns, const Panels<T>& w, Index vectors,
+               T* total) const {
         alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
-        const Index units = units_of(p), slots = s1 - s0, wide = units * slots * L;
-        T* total = totals + p * kUnits * slots * L * columns;
-        const Panels<T> w{da_panel_ + s0 * L, units * G * L};
+        const Index wide = vectors * L;
         Index left = columns, k = 0;
         for (Index groups = (left + kGroupRows - 1) / kGroupRows; groups > 0; --groups) {
             const Index rows = (left + groups - 1) / groups;
             for (Index v = 0; v < rows * wide; v += L) store(acc + v, V{});
-            product<T>(rows, static_cast<int>(units * slots), 1, {acc, wide},
-                       {u + k, 1, u_row, n}, w);
+            product<T>(rows, static_cast<int>(vectors), 1, {acc, wide}, {u + k, 1, u_row, n}, w);
             for (Index v = 0; v < rows * wide; v += L)
                 store(total + k * wide + v, load(total + k * wide + v) + load(acc + v));
             k += rows;
             left -= rows;
+        }
+    }
+
+    // dW_hr: dh' times m, which the gates and c' give again.
+    void project(Index q0, Index n, Index p) const {
+        if constexpr (kStates > 1) {
+            const Index first = p * 4 * L, vectors = least(4, vectors_of<T>(at_.hidden) - 4 * p);
+            Cursor<T> c = at(q0);
+            for (Index q = 0; q < n; ++q, c.next())
+                for (Index v = 0; v < vectors * L; v += L) {
+                    V a[G];
+                    load_gates(c.s, c.r, first + v, a);
+                    const V prev = call_.zone_c == T(0) ? V{} : this->previous(1, c.s, c.r, first + v);
+                    const V cell = renewed(c.s, c.r, first + v, a, prev);
+                    store(da_panel_ + q * vectors * L + v, C::output(a, cell, call_.options));
+                }
+            outer(dir_.scratch + at_.bwd_dy + q0 * at_.out_row, at_.out_row, n, at_.output,
+                  {da_panel_, vectors * L}, vectors,
+                  dir_.scratch + at_.bwd_dproject + first * at_.output);
         }
     }
 
@@ -174,8 +212,16 @@ class Reduce : BackwardView<C, T> {
         for (Index q = 0; q < n; ++q)
             for (Index v = 0; !follows[q] && v < units * XG; ++v) {
                 const Index from = (v / XG * G + v % XG) * L;
-                V sum{};
-                for (Index i = q; i < n; i = next[i]) sum = sum + load(da_panel_ + i * width + from);
+                V sum{}, piece{};
+                for (Index i = q, at = q / kPiece; i < n; i = next[i]) {
+                    if (i / kPiece != at) {
+                        sum = sum + piece;
+                        piece = V{};
+                        at = i / kPiece;
+                    }
+                    piece = piece + load(da_panel_ + i * width + from);
+                }
+                sum = sum + piece;
                 T* t = total + token[q] * wide + v * L;
                 store(t, load(t) + sum);
             }
@@ -187,16 +233,16 @@ class Reduce : BackwardView<C, T> {
             const Index units = units_of(p), width = units * G * L;
             for (Index u = 0; u < units; ++u) {
                 const Index unit = (p * kUnits + u) * L;
-                const int real = static_cast<int>(least(L, at_.hidden - unit));
                 V sum[kVectors] = {};
                 Cursor<T> c = at(q0);
                 for (Index q = 0; q < n; ++q, c.next()) {
-                    V gate[G], prev[kStates], next[kStates];
+                    V a[G], gate[G], prev[kStates], next[kStates];
+                    load_gates(c.s, c.r, unit, a);
                     for (int s = 0; s < G; ++s)
                         gate[s] = load(da_panel_ + q * width + (u * G + s) * L);
                     prev[0] = next[0] = V{};
-                    prev[1] = previous(1, c.s, c.r, unit, real);
-                    next[1] = load(dir_.saved + rows_.saved(c.s, c.r) + slot_at<T>(unit, G, kSlots));
+                    prev[1] = previous(1, c.s, c.r, unit);
+                    next[1] = renewed(c.s, c.r, unit, a, prev[1]);
                     C::vector_terms(gate, prev, next, sum);
                 }
                 for (int k = 0; k < kVectors; ++k) {
@@ -209,9 +255,9 @@ class Reduce : BackwardView<C, T> {
 
     void input_gradients() const {
         alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
-        const Share share(all_, thread_, threads_);
+        const Share share(end_ - begin_, thread_, threads_);
         const Index vectors = vectors_of<T>(at_.input);
-        Index left = share.end - share.begin, q = share.begin;
+        Index left = share.end - share.begin, q = begin_ + share.begin;
         for (Index groups = (left + kGroupRows - 1) / kGroupRows; groups > 0; --groups) {
             const Index n = (left + groups - 1) / groups;
             const Cursor<T> from = at(q);
@@ -229,8 +275,8 @@ class Reduce : BackwardView<C, T> {
     }
 
     void put_dx(const Cursor<T>& to, const T* acc, Index first, Index vectors) const {
-        const Index row = rows_.time(to.s, to.r) * at_.batch + rows_.batch(to.r);
-        T* dx = call_.dx + row * at_.input + first;
+        T* dx = call_.dx + rows_.time(to.s, to.r) * call_.dx_step +
+                rows_.batch(to.r) * call_.dx_row + first;
         for (Index v = 0; v < vectors * L; v += L) {
             const int real = static_cast<int>(least(L, at_.input - first - v));
             V sum = load(acc + v);
@@ -249,8 +295,8 @@ class Reduce : BackwardView<C, T> {
     }
 
     const int thread_, threads_;
-    const Index all_;
-    const Share panel_;
+    const Index all_, begin_, end_;  // rows of the block, and those of this slice
+    const Share panel_, unit_;
     T* const da_panel_;
 };
 

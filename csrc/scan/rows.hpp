@@ -15,10 +15,21 @@ struct Share {
         : begin(n * thread / threads), end(n * (thread + 1) / threads) {}
 };
 
+// The rows of a thread: all of them where threads divide units.
+template <class T>
+Share rows_of(const Call<T>& call, int thread, int threads) {
+    if (call.split == Split::kUnits) return {call.layout.batch, 0, 1};
+    return {call.layout.batch, call.part.index * threads + thread, call.part.count * threads};
+}
+
 template <class T>
 class Rows {
   public:
-    Rows(const Call<T>& call, int direction) : call_(call), reverse_(direction == 1) {}
+    Rows(const Call<T>& call, int direction)
+        : call_(call),
+          reverse_(direction == 1),
+          times_(call.schedule.times[direction]),
+          cut_(call.schedule.cut[direction]) {}
 
     bool dense() const { return call_.schedule.row == nullptr; }
     Index live(Index s) const {
@@ -30,30 +41,32 @@ class Rows {
     }
     Index batch(Index r) const { return dense() ? r : call_.schedule.row[r]; }
     Index length(Index r) const { return dense() ? call_.layout.steps : call_.schedule.length[r]; }
-    Index time(Index s, Index r) const { return reverse_ ? length(r) - 1 - s : s; }
-
-    // True where the state that enters walk step s is `initial`, not what step s - 1 left.
-    bool cut(Index s, Index r) const {
-        const Schedule& plan = call_.schedule;
-        if (plan.reset == nullptr || (reverse_ && s == 0)) return false;
-        const Index t = time(s, r) + (reverse_ ? 1 : 0);
-        return plan.reset[t * plan.reset_step + batch(r) * plan.reset_row] != 0;
+    Index time(Index s, Index r) const {
+        if (times_ != nullptr) return times_[batch(r) * call_.layout.steps + s];
+        return reverse_ ? length(r) - 1 - s : s;
     }
+
+    // True where the state that enters walk step s (leaves, at s = length) is `initial`, not what
+    // step s - 1 left.
+    bool cut(Index s, Index r) const {
+        return cut_ != nullptr && cut_[s * call_.layout.batch + batch(r)] != 0;
+    }
+
+    // Row of (t, b) in a contiguous [T][B] array.
+    Index at(Index s, Index r) const { return time(s, r) * call_.layout.batch + batch(r); }
 
     const T* x(Index s, Index r) const {
         return call_.x + time(s, r) * call_.x_step + batch(r) * call_.x_row;
     }
-    Index token(Index s, Index r) const {
-        return call_.tokens[time(s, r) * call_.layout.batch + batch(r)];
-    }
+    Index token(Index s, Index r) const { return call_.tokens[at(s, r)]; }
     Index y(Index s, Index r) const { return time(s, r) * call_.y_step + batch(r) * call_.y_row; }
-    Index saved(Index s, Index r) const {
-        return (time(s, r) * call_.layout.batch + batch(r)) * call_.layout.saved_row;
-    }
+    Index saved(Index s, Index r) const { return at(s, r) * call_.layout.saved_row; }
 
   private:
     const Call<T>& call_;
     bool reverse_;
+    const Index* times_;
+    const std::uint8_t* cut_;
 };
 
 // Walks (step, rank) pairs: ranks [first, last) that live at each step, steps rising (by = 1) or

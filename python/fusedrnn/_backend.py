@@ -19,6 +19,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from . import _check
+from ._activations import Options
 from ._spec import Array, CellSpec
 
 Value = TypeVar("Value")
@@ -41,8 +42,9 @@ class Path(NamedTuple):
 class Weights:
     """The weights of one layer and direction, C-contiguous arrays of one dtype.
 
-    Shapes: `w_ih` (n*H, I), `w_hh` (n*H, H), `b_ih` and `b_hh` (n*H,), `p` (vectors, H), with
-    rows gate-major and n = ``spec.x_gates``. What a cell or layer does not have is None.
+    Shapes: `w_ih` (n*H, I), `w_hh` (n*H, P), `b_ih` and `b_hh` (n*H,), `p` (vectors, H), `w_hr`
+    (P, H), with rows gate-major, n = ``spec.x_gates`` and P = H without `w_hr`. What a cell or
+    layer does not have is None. `options` go with the cells whose activations are chosen.
     """
 
     spec: CellSpec
@@ -51,6 +53,8 @@ class Weights:
     b_ih: Array | None = None
     b_hh: Array | None = None
     p: Array | None = None
+    w_hr: Array | None = None
+    options: Options | None = None
     # What a backend derived from the arrays. Fetch the dict once, before reading the arrays: an
     # entry made from old values then lands in a dict that nobody looks at any more.
     cache: dict[object, Any] = field(default_factory=dict, repr=False)
@@ -59,6 +63,11 @@ class Weights:
     def hidden_size(self) -> int:
         """H."""
         return int(self.w_ih.shape[0]) // self.spec.x_gates
+
+    @property
+    def output_size(self) -> int:
+        """P: the size of h and y."""
+        return self.hidden_size if self.w_hr is None else int(self.w_hr.shape[0])
 
     @property
     def input_size(self) -> int:
@@ -76,14 +85,24 @@ class Weights:
 
 
 class Inputs(NamedTuple):
-    """One call's sequences, C-contiguous; exactly one of `x` and `tokens` is given."""
+    """One call's sequences, C-contiguous; exactly one of `x` and `tokens` is given.
+
+    `x` may be strided in its first two axes. With `batch_first`, y, dy and dx lie in memory, and
+    are given, as (B, T, ...); everything else, x too, is (T, B, ...).
+    """
 
     x: Array | None  # (T, B, I)
     tokens: Array | None = None  # (T, B) int64 in [0, I): x is one-hot
-    states: tuple[Array, ...] | None = None  # (D, B, H) each; None: zeros
+    states: tuple[Array, ...] | None = None  # (D, B, P), (D, B, H); None: zeros
     lengths: Array | None = None  # (B,) int64 in [0, T]; None: T everywhere
     reset: Array | None = None  # (T, B) bool: cuts the link between steps t-1 and t
-    initial: tuple[Array, ...] | None = None  # (D, B, H) each: the state after a cut; None: zeros
+    initial: tuple[Array, ...] | None = None  # as states: the state after a cut; None: zeros
+    mask: Array | None = None  # (T, B) bool, True: a real step; never with lengths
+    drop: Array | None = None  # (D, B, P): recurrent dropout's factors on the operand of R
+    zoneout: tuple[float, float] | None = None  # rates of h and c
+    keep: tuple[Array, ...] | None = None  # (D, T, B, P), (D, T, B, H): 1 keeps the old state;
+    # None: zoneout's expectation
+    batch_first: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +125,8 @@ class Saved:
 class Forward(NamedTuple):
     """Outcome of a forward call."""
 
-    y: Array  # (T, B, D*H)
-    states: tuple[Array, ...]  # (D, B, H) each
+    y: Array  # (T, B, D*P)
+    states: tuple[Array, ...]  # (D, B, P), (D, B, H)
     saved: Saved | None
 
 
@@ -119,6 +138,7 @@ class DirectionGradients(NamedTuple):
     db_ih: Array
     db_hh: Array | None
     dp: Array | None
+    dw_hr: Array | None = None
 
 
 class Gradients(NamedTuple):
@@ -126,7 +146,7 @@ class Gradients(NamedTuple):
 
     dx: Array | None  # (T, B, I); None for token input
     directions: tuple[DirectionGradients, ...]
-    states: tuple[Array, ...]  # (D, B, H) each
+    states: tuple[Array, ...]  # (D, B, P), (D, B, H)
 
 
 class Backend(Protocol):
@@ -154,8 +174,14 @@ class Backend(Protocol):
         dstates: tuple[Array, ...] | None,
         *,
         num_threads: int | None,
+        dcells: Array | None = None,
+        dgates: Array | None = None,
     ) -> Gradients:
-        """Gradients from those of y, (T, B, D*H), and of the final states, (D, B, H)."""
+        """Gradients from those of y and of the final states; None: zeros.
+
+        `dcells` (D, T, B, H) are those of every cell state, `dgates` (D, T, B, n, H) of every
+        gate activation, gates in the order of the weights' rows.
+        """
 
 
 class Setting(Generic[Value]):

@@ -18,22 +18,16 @@ def pack(
     b_ih: Array | None,
     b_hh: Array | None,
     p: Array | None,
-) -> Array: ...
-def pack_backward(
-    isa: str, cell: str, w_ih: Array, w_hh: Array | None, p: Array | None
+    w_hr: Array | None,
+    backward: bool,
 ) -> Array: ...
 def forward(
     isa: str,
     cell: str,
     packs: Sequence[Array],
-    input_size: int,
-    hidden_size: int,
-    x: Array | None,
-    tokens: Array | None,
-    states: tuple[Array, ...] | None,
-    lengths: Array | None,
-    reset: Array | None,
-    initial: tuple[Array, ...] | None,
+    sizes: tuple[int, int, int, bool],
+    options: tuple[object, ...] | None,
+    inputs: tuple[object, ...],
     save: bool,
     num_threads: int,
 ) -> Any: ...
@@ -41,18 +35,15 @@ def backward(
     isa: str,
     cell: str,
     packs: Sequence[Array],
-    input_size: int,
-    hidden_size: int,
-    x: Array | None,
-    tokens: Array | None,
+    sizes: tuple[int, int, int, bool],
+    options: tuple[object, ...] | None,
+    inputs: tuple[object, ...],
     y: Array,
-    states: tuple[Array, ...] | None,
     saved: Array,
     dy: Array | None,
     dstates: tuple[Array, ...] | None,
-    lengths: Array | None,
-    reset: Array | None,
-    initial: tuple[Array, ...] | None,
+    dcells: Array | None,
+    dgates: Array | None,
     want_dx: bool,
     num_threads: int,
 ) -> Any: ...
@@ -60,4 +51,4 @@ def sigmoid(isa: str, x: Array) -> Array: ...
 def tanh(isa: str, x: Array) -> Array: ...
 def exp(isa: str, x: Array) -> Array: ...
 def peak_gflops(isa: str, wide: bool) -> float: ...
-def read_bandwidth(isa: str, bytes: int) -> float: ...
+def read_bandwidth(isa: str, size: int) -> float: ...

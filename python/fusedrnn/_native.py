@@ -17,7 +17,9 @@ from ._backend import (
     chosen_threads,
     record,
 )
+from ._activations import core_options
 from ._spec import Array
+from ._walk import plan
 
 DEFAULT_ISA = _core.default_isa()
 
@@ -32,7 +34,7 @@ def _pack(weights: Weights, isa: str) -> Array:
     pack: Array | None = cache.get(isa)
     if pack is None:
         w = weights
-        pack = cache[isa] = _core.pack(isa, w.spec.name, w.w_ih, w.w_hh, w.b_ih, w.b_hh, w.p)
+        pack = cache[isa] = _pack_as(isa, w, False)
     return pack
 
 
@@ -41,13 +43,33 @@ def _pack_backward(weights: Weights, isa: str) -> Array:
     pack: Array | None = cache.get((isa, "backward"))
     if pack is None:
         w = weights
-        pack = _core.pack_backward(isa, w.spec.name, w.w_ih, w.w_hh, w.p)
+        pack = _pack_as(isa, w, True)
         cache[isa, "backward"] = pack
     return pack
 
 
-def _flags(reset: Array | None) -> Array | None:
-    return None if reset is None else reset.view(np.uint8)
+def _pack_as(isa: str, w: Weights, backward: bool) -> Array:
+    b_ih, b_hh = (None, None) if backward else (w.b_ih, w.b_hh)
+    return _core.pack(isa, w.spec.name, w.w_ih, w.w_hh, b_ih, b_hh, w.p, w.w_hr, backward)
+
+
+def _core_inputs(inputs: Inputs, directions: int) -> tuple[object, ...]:
+    """The fields in the order of csrc/bind_call.hpp."""
+    i = inputs
+    lengths, times, cut = i.lengths, None, None
+    if i.mask is not None or i.reset is not None:
+        sequence = i.tokens if i.x is None else i.x
+        assert sequence is not None
+        steps, batch = sequence.shape[:2]
+        lengths, times, cut = plan(steps, batch, directions, lengths, i.mask, i.reset)
+    return (
+        i.x, i.tokens, i.states, lengths, times, cut, i.initial, i.drop, i.keep, i.zoneout,
+        i.batch_first,
+    )  # fmt: skip
+
+
+def _sizes(w: Weights) -> tuple[int, int, int, bool]:
+    return w.input_size, w.hidden_size, w.output_size, w.w_hr is not None
 
 
 class NativeBackend:
@@ -65,14 +87,9 @@ class NativeBackend:
             target,
             first.spec.name,
             [_pack(w, target) for w in weights],
-            first.input_size,
-            first.hidden_size,
-            inputs.x,
-            inputs.tokens,
-            inputs.states,
-            inputs.lengths,
-            _flags(inputs.reset),
-            inputs.initial,
+            _sizes(first),
+            core_options(first.options),
+            _core_inputs(inputs, len(weights)),
             save,
             chosen_threads.get() if num_threads is None else num_threads,
         )
@@ -89,26 +106,25 @@ class NativeBackend:
         dstates: tuple[Array, ...] | None,
         *,
         num_threads: int | None,
+        dcells: Array | None = None,
+        dgates: Array | None = None,
     ) -> Gradients:
-        """Gradients from those of y, (T, B, D*H), and of the final states, (D, B, H)."""
+        """Walk back through the saved call."""
         first, inputs = saved.weights[0], saved.inputs
         target = chosen_isa.get() or DEFAULT_ISA
         dx, directions, states, threads = _core.backward(
             target,
             first.spec.name,
             [_pack_backward(w, target) for w in saved.weights],
-            first.input_size,
-            first.hidden_size,
-            inputs.x,
-            inputs.tokens,
+            _sizes(first),
+            core_options(first.options),
+            _core_inputs(inputs, len(saved.weights)),
             saved.y,
-            inputs.states,
             saved.data[0],
             dy,
             dstates,
-            inputs.lengths,
-            _flags(inputs.reset),
-            inputs.initial,
+            dcells,
+            dgates,
             True,
             chosen_threads.get() if num_threads is None else num_threads,
         )

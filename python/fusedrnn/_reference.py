@@ -6,11 +6,11 @@ never touched, and the results differ from the compiled kernels' by rounding alo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from . import _reference_cells, _reference_chosen
 from ._backend import (
     DirectionGradients,
     Forward,
@@ -21,66 +21,16 @@ from ._backend import (
     Weights,
     record,
 )
-from ._reference_cells import CELLS
+from ._reference_cells import Step
+from ._reference_call import Call, Slots, calls, zeros
 from ._spec import Array
 
-
-class _Slots:
-    """The weights of one direction by slot: products for every slot in one expression."""
-
-    def __init__(self, weights: Weights) -> None:
-        spec, size = weights.spec, weights.hidden_size
-        self.spec = spec
-        self.late = spec.h_gates - spec.late  # first late slot, counted from h_first
-        self.x_blocks = [spec.block(slot) for slot in range(spec.x_gates)]
-        self.h_blocks = [spec.block(slot) for slot in range(spec.h_first, spec.gates)]
-        self.w = weights.w_ih.reshape(spec.x_gates, size, -1)[self.x_blocks]
-        recurrent = weights.w_hh
-        if recurrent is None:
-            recurrent = np.empty((0, size), weights.dtype)
-        self.r = recurrent.reshape(-1, size, size)[self.h_blocks]
-        self.bias = np.zeros((spec.gates, 1, size), weights.dtype)
-        if weights.b_ih is not None:
-            self.bias[: spec.x_gates, 0] += weights.b_ih.reshape(-1, size)[self.x_blocks]
-        if weights.b_hh is not None:
-            self.bias[spec.h_first :, 0] += weights.b_hh.reshape(-1, size)[self.h_blocks]
-
-    def pre_activations(self, inputs: Inputs, t: int, rows: Array, h: Array) -> Array:
-        """(gates, N, H): bias, plus W x, plus R h for all but the late slots."""
-        a = np.repeat(self.bias, len(rows), axis=1)
-        if inputs.x is not None:
-            a[: self.spec.x_gates] += inputs.x[t, rows] @ self.w.transpose(0, 2, 1)
-        elif inputs.tokens is not None:  # W times a one-hot x is a column of W
-            a[: self.spec.x_gates] += self.w[:, :, inputs.tokens[t, rows]].transpose(0, 2, 1)
-        end = self.spec.gates - self.spec.late
-        a[self.spec.h_first : end] += h @ self.r[: self.late].transpose(0, 2, 1)
-        return a
-
-    def late_product(self, u: Array) -> Array:
-        """R u of the late slot."""
-        product: Array = u @ self.r[-1].T
-        return product
-
-    def late_product_back(self, da: Array) -> Array:
-        """R^T da of the late slot."""
-        product: Array = da @ self.r[-1]
-        return product
+CELLS = _reference_cells.CELLS | _reference_chosen.CELLS
 
 
-def _steps(
-    inputs: Inputs, steps: int, batch: int, direction: int
-) -> Iterator[tuple[int, Array, Array]]:
-    """Time step, its live rows, and which of these enter it after a cut, in walking order."""
-    lengths = np.full(batch, steps) if inputs.lengths is None else inputs.lengths
-    times = range(steps if batch else 0)
-    for t in reversed(times) if direction else times:
-        rows = np.flatnonzero(lengths > t)
-        cut = np.zeros(len(rows), bool)
-        if inputs.reset is not None and not direction:
-            cut = inputs.reset[t, rows]
-        elif inputs.reset is not None and t + 1 < steps:  # the link between t+1 and t
-            cut = inputs.reset[t + 1, rows] & (lengths[rows] > t + 1)
-        yield t, rows, cut
+def _time_major(a: Array, inputs: Inputs) -> Array:
+    """A view (T, B, ...) of an array that lies as the call's y does."""
+    return a.swapaxes(0, 1) if inputs.batch_first else a
 
 
 class ReferenceBackend:
@@ -89,50 +39,59 @@ class ReferenceBackend:
     name = "reference"
 
     def forward(
-        self,
-        weights: tuple[Weights, ...],
-        inputs: Inputs,
-        *,
-        save: bool,
-        num_threads: int | None,
+        self, weights: tuple[Weights, ...], inputs: Inputs, *, save: bool, num_threads: int | None
     ) -> Forward:
         """Run the sequences."""
-        spec, size, dtype = weights[0].spec, weights[0].hidden_size, weights[0].dtype
-        sequence = inputs.tokens if inputs.x is None else inputs.x
-        assert sequence is not None
-        steps, batch = sequence.shape[:2]
+        directions = calls(weights, inputs)
+        first, out = directions[0], weights[0].output_size
+        spec, dtype = weights[0].spec, weights[0].dtype
         record(Path(self.name, "numpy", f"{spec.name} {dtype}", 1))
-        cell, kept = CELLS[spec.name], steps if save else 0
-        y = np.zeros((steps, batch, len(weights) * size), dtype)
-        final = np.zeros((spec.states, len(weights), batch, size), dtype)
-        if inputs.states is not None:
-            final[:] = inputs.states
+        shape = (first.batch, first.steps) if inputs.batch_first else (first.steps, first.batch)
+        result = np.zeros((*shape, len(weights) * out), dtype)
+        y = _time_major(result, inputs)
+        final = zeros(first, len(weights))
+        for k, state in enumerate(inputs.states or ()):
+            final[k][:] = state
         data: list[Array] = []
-        for d, w in enumerate(weights):
-            states = final[:, d]
-            gates = np.zeros((kept, spec.gates, batch, size), dtype)
-            entered = np.zeros((kept, spec.states, batch, size), dtype)
-            left = np.zeros((kept, spec.states, batch, size), dtype)
-            slots = _Slots(w)
-            with np.errstate(over="ignore", invalid="ignore"):
-                for t, rows, cut in _steps(inputs, steps, batch, d):
-                    s = states[:, rows]
-                    if cut.any():
-                        s[:, cut] = 0
-                        if inputs.initial is not None:
-                            s[:, cut] = [first[d, rows[cut]] for first in inputs.initial]
-                    a = slots.pre_activations(inputs, t, rows, s[0])
-                    a, s_next = cell.forward(a, tuple(s), w.p, slots.late_product)
-                    states[:, rows] = s_next
-                    y[t, rows, d * size : (d + 1) * size] = s_next[0]
-                    if save:
-                        gates[t][:, rows], entered[t][:, rows], left[t][:, rows] = a, s, s_next
-            data += [gates, entered, left]
+        with np.errstate(over="ignore", invalid="ignore"):
+            for call in directions:
+                d = call.direction
+                states = [state[d] for state in final]
+                data += self._walk(call, states, y[:, :, d * out : (d + 1) * out], save)
         saved = None
         if save:
-            y.flags.writeable = False
-            saved = Saved(weights, inputs, y, tuple(data), self.name, "numpy")
-        return Forward(y, tuple(final), saved)
+            result.flags.writeable = False
+            saved = Saved(weights, inputs, result, tuple(data), self.name, "numpy")
+        return Forward(result, tuple(final), saved)
+
+    def _walk(self, call: Call, states: list[Array], y: Array, save: bool) -> list[Array]:
+        """One direction: leaves the last states in `states`; gives what its way back reads."""
+        w, cell, slots = call.weights, CELLS[call.weights.spec.name], Slots(call.weights)
+        kept = call.steps if save else 0
+        data = [np.zeros((kept, call.batch, w.spec.gates, w.hidden_size), w.dtype)]
+        for _ in range(2):  # the states that entered each step, and the fresh ones
+            data += [np.zeros((kept, *state.shape), w.dtype) for state in states]
+        if w.w_hr is not None:
+            data.append(np.zeros((kept, call.batch, w.hidden_size), w.dtype))  # m, before it
+        for s, rows, t in call.each_step():
+            old = [state[rows] for state in states]
+            call.replace_cut(old, call.cut(s, rows), rows)
+            u = call.dropped(old[0], rows)
+            a = slots.pre_activations(call.inputs, t, rows, u)
+            a, fresh = cell.forward(a, tuple(old), Step(w.p, u, slots.late_product, w.options))
+            m, fresh = fresh[0], list(fresh)
+            if w.w_hr is not None:
+                fresh[0] = m @ w.w_hr.T
+            for k, state in enumerate(states):
+                state[rows] = call.zoned(k, t, rows, fresh[k], old[k])
+            y[t, rows] = states[0][rows]
+            if save:
+                values = [a.swapaxes(0, 1), *old, *fresh, *([] if w.w_hr is None else [m])]
+                for array, value in zip(data, values, strict=True):
+                    array[t, rows] = value
+        everyone = np.arange(call.batch)
+        call.replace_cut(states, call.cut(call.lengths, everyone), everyone)
+        return data
 
     def backward(
         self,
@@ -141,66 +100,135 @@ class ReferenceBackend:
         dstates: tuple[Array, ...] | None,
         *,
         num_threads: int | None,
+        dcells: Array | None = None,
+        dgates: Array | None = None,
     ) -> Gradients:
         """Walk back through the saved call."""
         weights, inputs = saved.weights, saved.inputs
-        spec, size, dtype = weights[0].spec, weights[0].hidden_size, weights[0].dtype
-        steps, batch = saved.y.shape[:2]
+        parts = calls(weights, inputs)
+        spec, dtype, out = weights[0].spec, weights[0].dtype, weights[0].output_size
         record(Path(self.name, "numpy", f"{spec.name} {dtype}", 1))
-        cell = CELLS[spec.name]
-        dx = None if inputs.x is None else np.zeros_like(inputs.x)
-        carry = np.zeros((spec.states, len(weights), batch, size), dtype)
-        if dstates is not None:
-            carry[:] = dstates
+        result = None
+        if inputs.x is not None:
+            result = np.zeros((*saved.y.shape[:2], inputs.x.shape[2]), dtype)
+        carry = zeros(parts[0], len(weights))
+        for k, dstate in enumerate(dstates or ()):
+            carry[k][:] = dstate
+        each = len(saved.data) // len(weights)
         directions = []
-        for d, w in enumerate(weights):
-            gates, entered, left = saved.data[3 * d : 3 * d + 3]
-            dstate = carry[:, d]
-            slots = _Slots(w)
-            dw, dr = np.zeros_like(slots.w), np.zeros_like(slots.r)
-            db = np.zeros((spec.gates, size), dtype)
-            dp = np.zeros((spec.vectors, size), dtype)
-            with np.errstate(over="ignore", invalid="ignore"):
-                for t, rows, cut in reversed(list(_steps(inputs, steps, batch, d))):
-                    ds = dstate[:, rows]
-                    if dy is not None:
-                        ds[0] += dy[t, rows, d * size : (d + 1) * size]
-                    a, s, s_next = gates[t][:, rows], entered[t][:, rows], left[t][:, rows]
-                    da, ds_before = cell.backward(
-                        a, tuple(s), tuple(s_next), tuple(ds), w.p, slots.late_product_back
-                    )
-                    da_x, da_h = da[: spec.x_gates], da[spec.h_first :]
-                    ds[:] = ds_before
-                    ds[0] += (da_h[: slots.late] @ slots.r[: slots.late]).sum(axis=0)
-                    ds[:, cut] = 0
-                    dstate[:, rows] = ds
-
-                    if inputs.x is not None and dx is not None:
-                        dx[t, rows] += (da_x @ slots.w).sum(axis=0)
-                        dw += da_x.transpose(0, 2, 1) @ inputs.x[t, rows]
-                    elif inputs.tokens is not None:
-                        columns: Any = (slice(None), slice(None), inputs.tokens[t, rows])
-                        np.add.at(dw, columns, da_x.transpose(0, 2, 1))
-                    da_ht = da_h.transpose(0, 2, 1)
-                    dr[: slots.late] += da_ht[: slots.late] @ s[0]
-                    dr[slots.late :] += da_ht[slots.late :] @ (a[0] * s[0])
-                    db += da.sum(axis=1)
-                    if cell.vector_terms is not None:
-                        dp += cell.vector_terms(da, tuple(s), tuple(s_next)).sum(axis=1)
-            directions.append(_direction_gradients(slots, dw, dr, db, dp))
-        return Gradients(dx, tuple(directions), tuple(carry))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for call in parts:
+                d = call.direction
+                back = _Back(
+                    call,
+                    saved.data[d * each : (d + 1) * each],
+                    dy=None if dy is None else _time_major(dy, inputs)[..., d * out : (d + 1) * out],
+                    dcells=None if dcells is None else dcells[d],
+                    dgates=None if dgates is None else dgates[d],
+                    dx=None if result is None else _time_major(result, inputs),
+                )
+                directions.append(back.walk([state[d] for state in carry]))
+        return Gradients(result, tuple(directions), tuple(carry))
 
 
-def _direction_gradients(
-    slots: _Slots, dw: Array, dr: Array, db: Array, dp: Array
-) -> DirectionGradients:
-    """From slots back to the row blocks of the weights."""
-    spec, size = slots.spec, dw.shape[1]
-    x_slots, h_slots = np.argsort(slots.x_blocks), np.argsort(slots.h_blocks)
-    return DirectionGradients(
-        dw_ih=dw[x_slots].reshape(spec.x_gates * size, -1),
-        dw_hh=dr[h_slots].reshape(-1, size) if spec.h_gates else None,
-        db_ih=db[: spec.x_gates][x_slots].reshape(-1),
-        db_hh=db[spec.h_first :][h_slots].reshape(-1) if spec.h_gates else None,
-        dp=dp if spec.vectors else None,
-    )
+class _Back:
+    """One direction's way back."""
+
+    def __init__(
+        self,
+        call: Call,
+        data: tuple[Array, ...],
+        dy: Array | None,
+        dcells: Array | None,
+        dgates: Array | None,
+        dx: Array | None,
+    ) -> None:
+        w = call.weights
+        self.call, self.dy, self.dcells, self.dgates, self.dx = call, dy, dcells, dgates, dx
+        n = w.spec.states
+        self.gates, self.entered, self.fresh = data[0], data[1 : 1 + n], data[1 + n : 1 + 2 * n]
+        self.m = data[-1]  # where projected
+        self.slots = Slots(w)
+        self.dw, self.dr = np.zeros_like(self.slots.w), np.zeros_like(self.slots.r)
+        self.db = np.zeros((w.spec.gates, w.hidden_size), w.dtype)
+        self.dp = np.zeros((w.spec.vectors, w.hidden_size), w.dtype)
+        self.dw_hr = None if w.w_hr is None else np.zeros_like(w.w_hr)
+
+    def walk(self, carry: list[Array]) -> DirectionGradients:
+        """From the gradients of the last states in `carry` to those of the first, left there."""
+        call = self.call
+        everyone = np.arange(call.batch)
+        left = call.cut(call.lengths, everyone)
+        for dstate in carry:
+            dstate[left] = 0
+        for s, rows, t in reversed(list(call.each_step())):
+            ds = self.step(t, rows, [dstate[rows] for dstate in carry])
+            for dstate, value in zip(carry, ds, strict=True):
+                value[call.cut(s, rows)] = 0
+                dstate[rows] = value
+        return self.direction()
+
+    def step(self, t: Array, rows: Array, ds: list[Array]) -> list[Array]:
+        """Gradients of the states that entered, from those of the states that left."""
+        call, slots, w = self.call, self.slots, self.call.weights
+        spec, cell = w.spec, CELLS[w.spec.name]
+        if self.dy is not None:
+            ds[0] = ds[0] + self.dy[t, rows]
+        if self.dcells is not None:
+            ds[1] = ds[1] + self.dcells[t, rows]
+        split = [call.zoned_back(k, t, rows, d) for k, d in enumerate(ds)]
+        fresh, kept = [new for new, _ in split], [old for _, old in split]
+        if w.w_hr is not None and self.dw_hr is not None:
+            self.dw_hr += fresh[0].T @ self.m[t, rows]
+            fresh[0] = fresh[0] @ w.w_hr
+        a = self.gates[t, rows].swapaxes(0, 1)
+        s, s_next = tuple(e[t, rows] for e in self.entered), tuple(f[t, rows] for f in self.fresh)
+        u = call.dropped(s[0], rows)
+        incoming = np.zeros((spec.x_gates, *a.shape[1:]), a.dtype)
+        if self.dgates is not None:
+            incoming[:] = self.dgates[t, rows].swapaxes(0, 1)
+        step = Step(w.p, u, slots.late_product_back, w.options)
+        da, before, du = cell.backward(a, s, s_next, tuple(fresh), incoming, step)
+
+        da_h = da[spec.h_first :]
+        du = du + (da_h[: slots.late] @ slots.r[: slots.late]).sum(axis=0)
+        after = [kept[0] + call.dropped(du, rows), *kept[1:]]
+        if w.w_hr is None:
+            after[0] = after[0] + before[0]
+        for k in range(1, spec.states):
+            after[k] = after[k] + before[k]
+        self.reduce(t, rows, da, u, a)
+        if cell.vector_terms is not None:
+            self.dp += cell.vector_terms(da, s, s_next).sum(axis=1)
+        return after
+
+    def reduce(self, t: Array, rows: Array, da: Array, u: Array, a: Array) -> None:
+        """What this step adds to dx and to the weight gradients."""
+        inputs, slots, spec = self.call.inputs, self.slots, self.call.weights.spec
+        da_x, da_h = da[: spec.x_gates], da[spec.h_first :]
+        if inputs.x is not None and self.dx is not None:
+            self.dx[t, rows] += (da_x @ slots.w).sum(axis=0)
+            self.dw += da_x.transpose(0, 2, 1) @ inputs.x[t, rows]
+        elif inputs.tokens is not None:
+            columns: Any = (slice(None), slice(None), inputs.tokens[t, rows])
+            np.add.at(self.dw, columns, da_x.transpose(0, 2, 1))
+        da_ht = da_h.transpose(0, 2, 1)
+        self.dr[: slots.late] += da_ht[: slots.late] @ u
+        if spec.late:
+            by = self.call.weights.options
+            gate = a[0] if by is None else _reference_chosen.gate(a[0], by)
+            self.dr[slots.late :] += da_ht[slots.late :] @ (gate * u)
+        self.db += da.sum(axis=1)
+
+    def direction(self) -> DirectionGradients:
+        """From slots back to the row blocks of the weights."""
+        slots, spec, size = self.slots, self.call.weights.spec, self.dw.shape[1]
+        x_slots, h_slots = np.argsort(slots.x_blocks), np.argsort(slots.h_blocks)
+        return DirectionGradients(
+            dw_ih=self.dw[x_slots].reshape(spec.x_gates * size, -1),
+            dw_hh=self.dr[h_slots].reshape(-1, self.dr.shape[2]) if spec.h_gates else None,
+            db_ih=self.db[: spec.x_gates][x_slots].reshape(-1),
+            db_hh=self.db[spec.h_first :][h_slots].reshape(-1) if spec.h_gates else None,
+            dp=self.dp if spec.vectors else None,
+            dw_hr=self.dw_hr,
+        )

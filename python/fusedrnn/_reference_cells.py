@@ -1,49 +1,47 @@
 """The cells as NumPy, each a pair of functions: the equations and their derivatives.
 
 Arrays are slot-major: `a` is (gates, N, H) for the N rows of one time step, `s` and `s_next` are
-the previous and next states, each (N, H), `p` the per-unit vectors (vectors, H).
+the previous and next states, each (N, H).
 
-forward(a, s, p, late) takes pre-activations and gives (activated slots, next states).
-backward(a, s, s_next, ds_next, p, late) takes activated slots and the gradients of the next
-states, and gives (gradients of the pre-activations, pointwise part of the gradients of the
-previous states).
-
+forward(a, s, step) takes pre-activations and gives (what backward reads of them, next states):
+activated slots, or pre-activations where activations are chosen at run time.
+backward(a, s, s_next, ds_next, dgates, step) takes those and the gradients of the next states and
+of the gate activations, and gives (gradients of the pre-activations, pointwise part of the
+gradients of the previous states, gradient of step.u beyond what the early products bring).
 vector_terms(da, s, s_next) gives what each row adds to the gradient of `p`, (vectors, N, H).
-
-`late` multiplies by the late slots' recurrent weights: R u in forward, R^T da in backward. Only
-the GRU with the reset gate before the product calls it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from ._activations import Options, relu, sigmoid
 from ._spec import Array
 
 States: TypeAlias = tuple[Array, ...]
-Product: TypeAlias = Callable[[Array], Array]
+Backward: TypeAlias = tuple[Array, States, Array | float]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a cell may read besides slots and states."""
+
+    p: Array | None  # per-unit vectors (vectors, H)
+    u: Array  # (N, H) what R sees: h, or h under recurrent dropout
+    late: Callable[[Array], Array]  # the late slots' R: R u in forward, R^T da in backward
+    by: Options | None
 
 
 class Cell(NamedTuple):
     """The functions of a cell."""
 
-    forward: Callable[[Array, States, Array | None, Product], tuple[Array, States]]
-    backward: Callable[[Array, States, States, States, Array | None, Product], tuple[Array, States]]
+    forward: Callable[[Array, States, Step], tuple[Array, States]]
+    backward: Callable[[Array, States, States, States, Array, Step], Backward]
     vector_terms: Callable[[Array, States, States], Array] | None = None
-
-
-def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), without overflow for any x."""
-    e = np.exp(-np.abs(x))
-    return np.asarray(np.where(x >= 0, 1 / (1 + e), e / (1 + e)))
-
-
-def relu(x: Array) -> Array:
-    """max(x, 0); NaN stays NaN."""
-    return np.asarray(np.maximum(x, 0))
 
 
 def identity(x: Array) -> Array:
@@ -79,22 +77,22 @@ def d_identity(y: Array) -> Array:
 def elman(f: Callable[[Array], Array], d_f: Callable[[Array], Array]) -> Cell:
     """h' = f(a)."""
 
-    def forward(a: Array, s: States, p: Array | None, late: Product) -> tuple[Array, States]:
+    def forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
         h = f(a[0])
         return h[None], (h,)
 
     def backward(
-        a: Array, s: States, s_next: States, ds_next: States, p: Array | None, late: Product
-    ) -> tuple[Array, States]:
-        da = ds_next[0] * d_f(a[0])
-        return da[None], (np.zeros_like(da),)
+        a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
+    ) -> Backward:
+        da = (dgates[0] + ds_next[0]) * d_f(a[0])
+        return da[None], (np.zeros_like(da),), 0.0
 
     return Cell(forward, backward)
 
 
-def lstm_forward(a: Array, s: States, p: Array | None, late: Product) -> tuple[Array, States]:
+def lstm_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
     """Gates i f g o: c' = f c + i g;  h' = o tanh(c'). Peepholes: i, f see c and o sees c'."""
-    _, c = s
+    (_, c), p = s, step.p
     a_i, a_f, a_g, a_o = a
     if p is not None:
         a_i = a_i + p[0] * c
@@ -108,23 +106,23 @@ def lstm_forward(a: Array, s: States, p: Array | None, late: Product) -> tuple[A
 
 
 def lstm_backward(
-    a: Array, s: States, s_next: States, ds_next: States, p: Array | None, late: Product
-) -> tuple[Array, States]:
+    a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
+) -> Backward:
     """From dh' and dc' to the four gates and dc; dh comes through R alone."""
     i, f, g, o = a
-    (_, c), (_, c_next), (dh, dc) = s, s_next, ds_next
+    (_, c), (_, c_next), (dh, dc), p = s, s_next, ds_next, step.p
     t = np.tanh(c_next)
-    da_o = dh * t * d_sigmoid(o)
+    da_o = (dgates[3] + dh * t) * d_sigmoid(o)
     dc = dc + dh * o * d_tanh(t)
     if p is not None:
         dc = dc + da_o * p[2]
-    da_i = dc * g * d_sigmoid(i)
-    da_f = dc * c * d_sigmoid(f)
-    da_g = dc * i * d_tanh(g)
+    da_i = (dgates[0] + dc * g) * d_sigmoid(i)
+    da_f = (dgates[1] + dc * c) * d_sigmoid(f)
+    da_g = (dgates[2] + dc * i) * d_tanh(g)
     dc = dc * f
     if p is not None:
         dc = dc + da_i * p[0] + da_f * p[1]
-    return np.stack((da_i, da_f, da_g, da_o)), (np.zeros_like(dh), dc)
+    return np.stack((da_i, da_f, da_g, da_o)), (np.zeros_like(dh), dc), 0.0
 
 
 def peephole_terms(da: Array, s: States, s_next: States) -> Array:
@@ -133,7 +131,7 @@ def peephole_terms(da: Array, s: States, s_next: States) -> Array:
     return np.stack((da[0] * c, da[1] * c, da[3] * c_next))
 
 
-def gru_forward(a: Array, s: States, p: Array | None, late: Product) -> tuple[Array, States]:
+def gru_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
     """Slots nx r z nh: n = tanh(nx + r nh);  h' = (1 - z) n + z h = z (h - n) + n."""
     (h,) = s
     nx, a_r, a_z, nh = a
@@ -143,36 +141,36 @@ def gru_forward(a: Array, s: States, p: Array | None, late: Product) -> tuple[Ar
 
 
 def gru_backward(
-    a: Array, s: States, s_next: States, ds_next: States, p: Array | None, late: Product
-) -> tuple[Array, States]:
+    a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
+) -> Backward:
     """From dh' to nx r z nh, and to h along z."""
     n, r, z, nh = a
     (h,), (dh,) = s, ds_next
-    dn = dh * (1 - z) * d_tanh(n)
-    dr = dn * nh * d_sigmoid(r)
-    dz = dh * (h - n) * d_sigmoid(z)
-    return np.stack((dn, dr, dz, dn * r)), (dh * z,)
+    dn = (dgates[2] + dh * (1 - z)) * d_tanh(n)
+    dr = (dgates[0] + dn * nh) * d_sigmoid(r)
+    dz = (dgates[1] + dh * (h - n)) * d_sigmoid(z)
+    return np.stack((dn, dr, dz, dn * r)), (dh * z,), 0.0
 
 
-def gru_before_forward(a: Array, s: States, p: Array | None, late: Product) -> tuple[Array, States]:
-    """Slots r z n: n = tanh(W x + b + R (r h));  h' = z (h - n) + n."""
+def gru_before_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
+    """Slots r z n: n = tanh(W x + b + R (r u));  h' = z (h - n) + n."""
     (h,) = s
     r, z = sigmoid(a[0]), sigmoid(a[1])
-    n = np.tanh(a[2] + late(r * h))
+    n = np.tanh(a[2] + step.late(r * step.u))
     return np.stack((r, z, n)), (z * (h - n) + n,)
 
 
 def gru_before_backward(
-    a: Array, s: States, s_next: States, ds_next: States, p: Array | None, late: Product
-) -> tuple[Array, States]:
-    """From dh' to r z n, and to h along z and, through u = r h, along r."""
+    a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
+) -> Backward:
+    """From dh' to r z n, to h along z and to u along r."""
     r, z, n = a
     (h,), (dh,) = s, ds_next
-    dn = dh * (1 - z) * d_tanh(n)
-    dz = dh * (h - n) * d_sigmoid(z)
-    du = late(dn)
-    dr = du * h * d_sigmoid(r)
-    return np.stack((dr, dz, dn)), (dh * z + du * r,)
+    dn = (dgates[2] + dh * (1 - z)) * d_tanh(n)
+    dz = (dgates[1] + dh * (h - n)) * d_sigmoid(z)
+    du = step.late(dn)
+    dr = (dgates[0] + du * step.u) * d_sigmoid(r)
+    return np.stack((dr, dz, dn)), (dh * z,), du * r
 
 
 CELLS: dict[str, Cell] = {

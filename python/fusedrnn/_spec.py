@@ -39,17 +39,21 @@ class CellSpec:
         """Row block of the gate-major weights that slot ``slot`` takes."""
         return (slot - self.h_first) % self.x_gates
 
-    def shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
+    def shapes(
+        self, input_size: int, hidden_size: int, proj_size: int = 0
+    ) -> dict[str, tuple[int, ...]]:
         """Shape of each array of one layer and direction, biases included."""
         rows = self.x_gates * hidden_size
         shapes: dict[str, tuple[int, ...]] = {"w_ih": (rows, input_size)}
         if self.h_gates:
-            shapes["w_hh"] = (rows, hidden_size)
+            shapes["w_hh"] = (rows, proj_size or hidden_size)
         shapes["b_ih"] = (rows,)
         if self.h_gates:
             shapes["b_hh"] = (rows,)
         if self.vectors:
             shapes["p"] = (self.vectors, hidden_size)
+        if proj_size:
+            shapes["w_hr"] = (proj_size, hidden_size)
         return shapes
 
 
@@ -68,5 +72,10 @@ CELLS: dict[str, CellSpec] = {
         CellSpec("gru", 4, 3, 1, 0, 1, 0, _GRU_GATES),
         CellSpec("gru_reset_before", 3, 3, 0, 1, 1, 0, _GRU_GATES),
         CellSpec("dense", 1, 1, 1, 0, 1, 0, ("a",)),
+        # Activations chosen at run time; the LSTM always takes peepholes, zeros where it has none.
+        CellSpec("rnn_chosen", 1, 1, 0, 0, 1, 0, ("a",)),
+        CellSpec("lstm_chosen", 4, 4, 0, 0, 2, 3, _LSTM_GATES, ("h", "c"), ("i", "f", "o")),
+        CellSpec("gru_chosen", 4, 3, 1, 0, 1, 0, _GRU_GATES),
+        CellSpec("gru_reset_before_chosen", 3, 3, 0, 1, 1, 0, _GRU_GATES),
     )
 }

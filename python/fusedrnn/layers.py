@@ -50,6 +50,7 @@ class Layer(Parameterised, Generic[State]):
         "b_ih": "bias_ih_l0",
         "b_hh": "bias_hh_l0",
         "p": "weight_p_l0",
+        "w_hr": "weight_hr_l0",
     }
     _options: tuple[str, ...] = ()
 

@@ -1,4 +1,4 @@
-// The kernels without Python: runs the cases of tests/data/golden_cases.txt, forward and backward,
+// The kernels without Python, in one file for plain compiler commands: runs the cases of tests/data/golden_cases.txt, forward and backward,
 // and prints SHA-256 of the results, as fusedrnn._golden does. compare_digest.py judges them.
 //
 //   digest CASES [--isa NAME] [--threads N [--split units]] [--arrays] [CASE...]
@@ -82,8 +82,19 @@ class Run {
         if (cell_number_ < 0) throw std::invalid_argument("no cell called " + given.cell);
         cell_ = table_.info[cell_number_];
         recurrent_ = cell_.h_first < cell_.gates;
-        request_ = {cell_, given.steps, given.batch,  given.input, given.hidden, given.directions,
-                    1,     true,        given.tokens, sizeof(T)};
+        request_ = {.cell = cell_,
+                    .steps = given.steps,
+                    .batch = given.batch,
+                    .input = given.input,
+                    .hidden = given.hidden,
+                    .output = given.hidden,
+                    .project = false,
+                    .drop = false,
+                    .directions = given.directions,
+                    .threads = 1,
+                    .save = true,
+                    .tokens = given.tokens,
+                    .item = sizeof(T)};
         plan_ =
             options.threads > 0 ? Plan{options.threads, options.split} : plan_threads(request_, 1);
         request_.threads = plan_.threads;
@@ -141,13 +152,7 @@ class Run {
                 length.push_back(b * at_.steps / std::max<Index>(at_.batch - 1, 1));
             ranks_.order(length.data(), at_.batch, at_.steps, schedule_);
         }
-        if (case_.reset) {
-            for (const std::uint64_t z : integers(case_.name + "/reset", n))
-                reset_.push_back(z >> 62 == 0);
-            schedule_.reset = reset_.data();
-            schedule_.reset_step = at_.batch;
-            schedule_.reset_row = 1;
-        }
+        if (case_.reset) make_cuts();
         for (int k = 0; k < cell_.states; ++k) {
             const std::string number = std::to_string(k);
             if (case_.bias && recurrent_) {
@@ -158,10 +163,30 @@ class Run {
         }
     }
 
+    // As fusedrnn._walk.plan: resets of times to cuts of each direction's walk steps.
+    void make_cuts() {
+        std::vector<bool> reset;
+        for (const std::uint64_t z : integers(case_.name + "/reset", at_.steps * at_.batch))
+            reset.push_back(z >> 62 == 0);
+        const Index plane = (at_.steps + 1) * at_.batch;
+        cut_.assign(size(at_.directions * plane), 0);
+        for (int d = 0; d < at_.directions; ++d) {
+            schedule_.cut[d] = cut_.data() + d * plane;
+            for (Index r = 0; r < at_.batch; ++r) {
+                const Index b = schedule_.row == nullptr ? r : schedule_.row[r];
+                const Index length = schedule_.row == nullptr ? at_.steps : schedule_.length[r];
+                for (Index s = d; s < length; ++s)
+                    cut_[size(d * plane + s * at_.batch + b)] =
+                        reset[size((d == 0 ? s : length - s) * at_.batch + b)];
+            }
+        }
+    }
+
     void fill(Call<T>& call) const {
         call.layout = at_;
         call.schedule = schedule_;
         call.split = plan_.split;
+        call.part = {0, 1};
         call.x = or_null(x_);
         call.x_row = at_.input;
         call.x_step = at_.batch * at_.input;
@@ -184,7 +209,7 @@ class Run {
         const Kernels<T>& kernels = kernels_of<T>(table_);
         (backward ? kernels.pack_backward
                   : kernels.pack)({cell_, at_, w.w_ih.data(), or_null(w.w_hh), or_null(w.b_ih),
-                                   or_null(w.b_hh), or_null(w.p), out.data()});
+                                   or_null(w.b_hh), or_null(w.p), nullptr, out.data()});
         return out.data();
     }
 
@@ -228,6 +253,8 @@ class Run {
         if (!case_.tokens)
             call.dx =
                 result("dx", at_.steps * at_.batch * at_.input, whole ? kUnwritten : T(0)).data();
+        call.dx_row = at_.input;
+        call.dx_step = at_.batch * at_.input;
         for (int d = 0; d < at_.directions; ++d) {
             auto& direction = call.direction[d];
             const std::string number = std::to_string(d);
@@ -272,7 +299,7 @@ class Run {
     std::vector<Weights> weights_;
     std::vector<T> x_, states_[kMaxStates], initial_[kMaxStates], dstates_[kMaxStates];
     std::vector<Index> tokens_;
-    std::vector<std::uint8_t> reset_;
+    std::vector<std::uint8_t> cut_;
     Ranks ranks_;
     Schedule schedule_{};
     std::deque<Scratch<T>> memory_;

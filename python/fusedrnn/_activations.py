@@ -1,0 +1,133 @@
+"""The eleven activations of ONNX's recurrent operators, with their parameters, and their slopes.
+
+Source: ONNX operators RNN, GRU and LSTM (opset 22).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ._spec import Array
+
+
+class Activation(NamedTuple):
+    """One of NAMES with its parameters."""
+
+    name: str
+    alpha: float = 0.0
+    beta: float = 0.0
+
+
+class Options(NamedTuple):
+    """What a cell with chosen activations does: f on gates, g on the candidate, h on c'."""
+
+    f: Activation
+    g: Activation
+    h: Activation
+    clip: float = np.inf  # every activation's input is clipped to [-clip, clip]
+    coupled: bool = False  # forget gate = 1 - input gate
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), without overflow for any x."""
+    e = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1 / (1 + e), e / (1 + e)))
+
+
+def relu(x: Array) -> Array:
+    """max(x, 0); NaN stays NaN."""
+    return np.asarray(np.maximum(x, 0))
+
+
+def _elu(x: Array, a: float, b: float) -> Array:
+    return np.asarray(np.where(x < 0, a * np.expm1(np.minimum(x, 0)), x))
+
+
+def _softplus(x: Array, a: float, b: float) -> Array:
+    return np.asarray(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
+
+
+def _one_where(condition: Array, x: Array, otherwise: float = 0.0) -> Array:
+    return np.where(condition, 1, otherwise).astype(x.dtype)
+
+
+Function = Callable[[Array, float, float], Array]
+
+# Name: (default alpha, default beta, function, slope); the order is that of csrc/kernels.hpp.
+_TABLE: dict[str, tuple[float, float, Function, Function]] = {
+    "relu": (0.0, 0.0, lambda x, a, b: relu(x), lambda x, a, b: _one_where(x > 0, x)),
+    "tanh": (0.0, 0.0, lambda x, a, b: np.tanh(x), lambda x, a, b: 1 - np.tanh(x) ** 2),
+    "sigmoid": (
+        0.0,
+        0.0,
+        lambda x, a, b: sigmoid(x),
+        lambda x, a, b: sigmoid(x) * (1 - sigmoid(x)),
+    ),
+    "affine": (1.0, 0.0, lambda x, a, b: a * x + b, lambda x, a, b: np.full_like(x, a)),
+    "leaky_relu": (
+        0.01,
+        0.0,
+        lambda x, a, b: np.where(x < 0, a * x, x),
+        lambda x, a, b: _one_where(x > 0, x, a),
+    ),
+    "thresholded_relu": (
+        1.0,
+        0.0,
+        lambda x, a, b: np.where(x < a, x.dtype.type(0), x),
+        lambda x, a, b: _one_where(~(x < a), x),
+    ),
+    "scaled_tanh": (
+        1.0,
+        1.0,
+        lambda x, a, b: a * np.tanh(b * x),
+        lambda x, a, b: a * b * (1 - np.tanh(b * x) ** 2),
+    ),
+    "hard_sigmoid": (
+        0.2,
+        0.5,
+        lambda x, a, b: np.minimum(np.maximum(a * x + b, 0), 1),
+        lambda x, a, b: a * _one_where((a * x + b > 0) & (a * x + b < 1), x),
+    ),
+    "elu": (
+        1.0,
+        0.0,
+        _elu,
+        lambda x, a, b: np.where(x < 0, a * np.exp(np.minimum(x, 0)), 1).astype(x.dtype),
+    ),
+    "softsign": (
+        0.0,
+        0.0,
+        lambda x, a, b: x / (1 + np.abs(x)),
+        lambda x, a, b: 1 / (1 + np.abs(x)) ** 2,
+    ),
+    "softplus": (0.0, 0.0, _softplus, lambda x, a, b: sigmoid(x)),
+}
+
+NAMES = tuple(_TABLE)
+
+
+def defaults(name: str) -> tuple[float, float]:
+    """ONNX's alpha and beta of an activation."""
+    return _TABLE[name][:2]
+
+
+def activate(x: Array, by: Activation, clip: float) -> Array:
+    """The activation of clipped `x`."""
+    return np.asarray(_TABLE[by.name][2](np.clip(x, -clip, clip), by.alpha, by.beta), x.dtype)
+
+
+def slope(x: Array, by: Activation, clip: float) -> Array:
+    """Its derivative; 0 where `x` was clipped."""
+    d = _TABLE[by.name][3](np.clip(x, -clip, clip), by.alpha, by.beta)
+    return np.asarray(np.where(np.abs(x) > clip, 0, d), x.dtype)
+
+
+def core_options(by: Options | None) -> tuple[object, ...] | None:
+    """As the compiled module takes them."""
+    if by is None:
+        return None
+    chosen = [(NAMES.index(one.name), one.alpha, one.beta) for one in (by.f, by.g, by.h)]
+    return (*chosen, by.clip, by.coupled)

@@ -1,0 +1,138 @@
+"""What both walks of the NumPy backend ask of a call: weights by slot, rows, cuts, zoneout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._backend import Inputs, Weights
+from ._spec import Array
+from ._walk import Walk, plan
+
+
+class Slots:
+    """The weights of one direction by slot: products for every slot in one expression."""
+
+    def __init__(self, weights: Weights) -> None:
+        spec, size, out = weights.spec, weights.hidden_size, weights.output_size
+        self.spec = spec
+        self.late = spec.h_gates - spec.late  # first late slot, counted from h_first
+        self.x_blocks = [spec.block(slot) for slot in range(spec.x_gates)]
+        self.h_blocks = [spec.block(slot) for slot in range(spec.h_first, spec.gates)]
+        self.w = weights.w_ih.reshape(spec.x_gates, size, -1)[self.x_blocks]
+        recurrent = weights.w_hh
+        if recurrent is None:
+            recurrent = np.empty((0, out), weights.dtype)
+        self.r = recurrent.reshape(-1, size, out)[self.h_blocks]
+        self.bias = np.zeros((spec.gates, 1, size), weights.dtype)
+        if weights.b_ih is not None:
+            self.bias[: spec.x_gates, 0] += weights.b_ih.reshape(-1, size)[self.x_blocks]
+        if weights.b_hh is not None:
+            self.bias[spec.h_first :, 0] += weights.b_hh.reshape(-1, size)[self.h_blocks]
+
+    def pre_activations(self, inputs: Inputs, t: Array, rows: Array, u: Array) -> Array:
+        """(gates, N, H): bias, plus W x, plus R u for all but the late slots."""
+        a = np.repeat(self.bias, len(rows), axis=1)
+        if inputs.x is not None:
+            a[: self.spec.x_gates] += inputs.x[t, rows] @ self.w.transpose(0, 2, 1)
+        elif inputs.tokens is not None:  # W times a one-hot x is a column of W
+            a[: self.spec.x_gates] += self.w[:, :, inputs.tokens[t, rows]].transpose(0, 2, 1)
+        end = self.spec.gates - self.spec.late
+        a[self.spec.h_first : end] += u @ self.r[: self.late].transpose(0, 2, 1)
+        return a
+
+    def late_product(self, u: Array) -> Array:
+        """R u of the late slot."""
+        product: Array = u @ self.r[-1].T
+        return product
+
+    def late_product_back(self, da: Array) -> Array:
+        """R^T da of the late slot."""
+        product: Array = da @ self.r[-1]
+        return product
+
+
+@dataclass
+class Call:
+    """What both walks of a direction ask of a call's inputs."""
+
+    weights: Weights
+    inputs: Inputs
+    direction: int
+    walk: Walk
+    steps: int
+    batch: int
+
+    def __post_init__(self) -> None:
+        lengths = self.walk.lengths
+        self.lengths = np.full(self.batch, self.steps) if lengths is None else lengths
+
+    def cut(self, s: int | Array, rows: Array) -> Array:
+        """Whether `initial` takes the place of the state that enters (leaves) step s."""
+        if self.walk.cut is None:
+            return np.zeros(len(rows), bool)
+        return np.asarray(self.walk.cut[self.direction, s, rows] != 0)
+
+    def each_step(self) -> Iterator[tuple[int, Array, Array]]:
+        """Walk step, its rows, and their times."""
+        for s in range(int(self.lengths.max(initial=0))):
+            rows = np.flatnonzero(self.lengths > s)
+            if self.walk.times is not None:
+                t = self.walk.times[self.direction, rows, s]
+            else:
+                t = self.lengths[rows] - 1 - s if self.direction else np.full(len(rows), s)
+            yield s, rows, t
+
+    def replace_cut(self, states: list[Array], cut: Array, rows: Array) -> None:
+        """Put `initial` where the link was cut."""
+        for k, state in enumerate(states):
+            first = self.inputs.initial
+            state[cut] = 0 if first is None else first[k][self.direction, rows[cut]]
+
+    def dropped(self, h: Array, rows: Array) -> Array:
+        """What R sees of h."""
+        drop = self.inputs.drop
+        return h if drop is None else h * drop[self.direction, rows]
+
+    def kept(self, k: int, t: Array, rows: Array) -> Array | float | None:
+        """How much of the old state k zoneout keeps: flags, its expectation, or None."""
+        rates, keep = self.inputs.zoneout, self.inputs.keep
+        if rates is None or rates[k] == 0:
+            return None
+        return rates[k] if keep is None else keep[k][self.direction, t, rows]
+
+    def zoned(self, k: int, t: Array, rows: Array, fresh: Array, old: Array) -> Array:
+        """State k after zoneout."""
+        keep = self.kept(k, t, rows)
+        if keep is None:
+            return fresh
+        if isinstance(keep, np.ndarray):
+            return np.asarray(np.where(keep > 0, old, fresh))
+        return np.asarray(fresh + fresh.dtype.type(keep) * (old - fresh))
+
+    def zoned_back(self, k: int, t: Array, rows: Array, d: Array) -> tuple[Array, Array]:
+        """The gradient of state k, split between the fresh and the old one."""
+        keep = self.kept(k, t, rows)
+        if keep is None:
+            return d, np.zeros_like(d)
+        if isinstance(keep, np.ndarray):
+            return np.where(keep > 0, 0, d).astype(d.dtype), np.where(keep > 0, d, 0).astype(d.dtype)
+        old = d.dtype.type(keep) * d
+        return d - old, old
+
+
+def calls(weights: tuple[Weights, ...], inputs: Inputs) -> list[Call]:
+    sequence = inputs.tokens if inputs.x is None else inputs.x
+    assert sequence is not None
+    steps, batch = sequence.shape[:2]
+    walk = plan(steps, batch, len(weights), inputs.lengths, inputs.mask, inputs.reset)
+    return [Call(w, inputs, d, walk, steps, batch) for d, w in enumerate(weights)]
+
+
+def zeros(call: Call, directions: int) -> list[Array]:
+    """(D, B, P) and, for a second state, (D, B, H)."""
+    w = call.weights
+    widths = (w.output_size, w.hidden_size)[: w.spec.states]
+    return [np.zeros((directions, call.batch, width), w.dtype) for width in widths]

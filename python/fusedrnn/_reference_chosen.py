@@ -1,0 +1,133 @@
+"""The cells whose activations are chosen at run time, as NumPy; see `_reference_cells`.
+
+`a` stays pre-activations, peepholes included; f, g, h of the options stand where the other cells
+have sigmoid and tanh, each on clipped input, and derivatives start from that input.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._activations import Activation, Options, activate, slope
+from ._reference_cells import Backward, Cell, States, Step, peephole_terms
+from ._spec import Array
+
+
+class _Chosen:
+    """The functions of a call's options."""
+
+    def __init__(self, by: Options | None) -> None:
+        assert by is not None
+        self.by = by
+
+    def f(self, x: Array) -> Array:
+        return activate(x, self.by.f, self.by.clip)
+
+    def g(self, x: Array) -> Array:
+        return activate(x, self.by.g, self.by.clip)
+
+    def h(self, x: Array) -> Array:
+        return activate(x, self.by.h, self.by.clip)
+
+    def slope(self, x: Array, of: Activation) -> Array:
+        return slope(x, of, self.by.clip)
+
+
+def gate(a: Array, by: Options) -> Array:
+    """A gate's activation from its pre-activation."""
+    return activate(a, by.f, by.clip)
+
+
+def rnn_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
+    """h' = f(a)."""
+    return a, (_Chosen(step.by).f(a[0]),)
+
+
+def rnn_backward(
+    a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
+) -> Backward:
+    """From dh' to a."""
+    by = _Chosen(step.by)
+    da = (dgates[0] + ds_next[0]) * by.slope(a[0], by.by.f)
+    return da[None], (np.zeros_like(da),), 0.0
+
+
+def lstm_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
+    """i f g o: c' = f c + i g;  h' = o h(c'); f = 1 - i where coupled."""
+    (_, c), by, p = s, _Chosen(step.by), step.p
+    assert p is not None
+    a_i, a_f, a_g = a[0] + p[0] * c, a[1] + p[1] * c, a[2]
+    i = by.f(a_i)
+    c = (1 - i if by.by.coupled else by.f(a_f)) * c + i * by.g(a_g)
+    a_o = a[3] + p[2] * c
+    return np.stack((a_i, a_f, a_g, a_o)), (by.f(a_o) * by.h(c), c)
+
+
+def lstm_backward(
+    a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
+) -> Backward:
+    """From dh' and dc' to the four gates and dc."""
+    by, p = _Chosen(step.by), step.p
+    assert p is not None
+    (_, c), (_, c_next), (dh, dc) = s, s_next, ds_next
+    i, g, o = by.f(a[0]), by.g(a[2]), by.f(a[3])
+    f = 1 - i if by.by.coupled else by.f(a[1])
+    da_o = (dgates[3] + dh * by.h(c_next)) * by.slope(a[3], by.by.f)
+    dc = dc + dh * o * by.slope(c_next, by.by.h) + da_o * p[2]
+    di, df = dgates[0] + dc * g, dgates[1] + dc * c
+    if by.by.coupled:
+        di, df = di - df, np.zeros_like(df)
+    da_i, da_f = di * by.slope(a[0], by.by.f), df * by.slope(a[1], by.by.f)
+    da_g = (dgates[2] + dc * i) * by.slope(a[2], by.by.g)
+    dc = dc * f + da_i * p[0] + da_f * p[1]
+    return np.stack((da_i, da_f, da_g, da_o)), (np.zeros_like(dh), dc), 0.0
+
+
+def gru_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
+    """Slots nx r z nh: n = g(nx + r nh);  h' = z (h - n) + n."""
+    (h,), by = s, _Chosen(step.by)
+    z, n = by.f(a[2]), by.g(a[0] + by.f(a[1]) * a[3])
+    return a, (z * (h - n) + n,)
+
+
+def gru_backward(
+    a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
+) -> Backward:
+    """From dh' to nx r z nh, and to h along z."""
+    (h,), (dh,), by = s, ds_next, _Chosen(step.by)
+    r, z = by.f(a[1]), by.f(a[2])
+    pre = a[0] + r * a[3]
+    n = by.g(pre)
+    dn = (dgates[2] + dh * (1 - z)) * by.slope(pre, by.by.g)
+    dr = (dgates[0] + dn * a[3]) * by.slope(a[1], by.by.f)
+    dz = (dgates[1] + dh * (h - n)) * by.slope(a[2], by.by.f)
+    return np.stack((dn, dr, dz, dn * r)), (dh * z,), 0.0
+
+
+def gru_before_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
+    """Slots r z n: n = g(W x + b + R (r u));  h' = z (h - n) + n."""
+    (h,), by = s, _Chosen(step.by)
+    a_n = a[2] + step.late(by.f(a[0]) * step.u)
+    z, n = by.f(a[1]), by.g(a_n)
+    return np.stack((a[0], a[1], a_n)), (z * (h - n) + n,)
+
+
+def gru_before_backward(
+    a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
+) -> Backward:
+    """From dh' to r z n, to h along z and to u along r."""
+    (h,), (dh,), by = s, ds_next, _Chosen(step.by)
+    r, z, n = by.f(a[0]), by.f(a[1]), by.g(a[2])
+    dn = (dgates[2] + dh * (1 - z)) * by.slope(a[2], by.by.g)
+    dz = (dgates[1] + dh * (h - n)) * by.slope(a[1], by.by.f)
+    du = step.late(dn)
+    dr = (dgates[0] + du * step.u) * by.slope(a[0], by.by.f)
+    return np.stack((dr, dz, dn)), (dh * z,), du * r
+
+
+CELLS: dict[str, Cell] = {
+    "rnn_chosen": Cell(rnn_forward, rnn_backward),
+    "lstm_chosen": Cell(lstm_forward, lstm_backward, peephole_terms),
+    "gru_chosen": Cell(gru_forward, gru_backward),
+    "gru_reset_before_chosen": Cell(gru_before_forward, gru_before_backward),
+}

@@ -1,0 +1,89 @@
+"""Which steps each row takes: lengths, masks and resets as one plan, for both backends.
+
+A direction walks its steps s = 0, 1, ...; row b takes its own valid times, in rising order, or in
+falling order in the reverse direction. Conventions: CONTRACT section 4, docs/conventions.md.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ._spec import Array
+
+
+class Walk(NamedTuple):
+    """The steps of every row; None where the plain rule holds."""
+
+    lengths: Array | None  # (B,) int64 number of steps; None: T
+    times: Array | None  # (D, B, T) int64, walk step -> t; None: 0.. or lengths - 1..
+    cut: Array | None  # (D, T + 1, B) uint8: the state that enters (leaves) a step is `initial`
+
+
+def plan(
+    steps: int,
+    batch: int,
+    directions: int,
+    lengths: Array | None,
+    mask: Array | None,
+    reset: Array | None,
+) -> Walk:
+    """Plan a call of (steps, batch): `lengths` (B,) or `mask` (T, B) bool, `reset` (T, B) bool."""
+    times = None
+    if mask is not None:
+        lengths = mask.sum(axis=0, dtype=np.int64)
+        times = _times(np.argsort(~mask, axis=0, kind="stable").T, lengths, directions)
+    if reset is None:
+        return Walk(lengths, times, None)
+    counts = np.full(batch, steps) if lengths is None else lengths
+    valid = times
+    if valid is None:
+        rising = np.broadcast_to(np.arange(steps), (batch, steps))
+        valid = _times(rising, counts, directions)
+    cut = np.zeros((directions, steps + 1, batch), np.uint8)
+    if steps == 0:
+        return Walk(lengths, times, cut)
+    before = np.concatenate((np.zeros((1, batch), np.int64), np.cumsum(reset, axis=0)))
+    for d in range(directions):
+        cut[d] = _cuts(valid[d].T, counts, before, d == 1, mask is not None)
+    return Walk(lengths, times, cut)
+
+
+def _times(rising: Array, counts: Array, directions: int) -> Array:
+    """(D, B, T): the valid times of each row, the reverse direction's turned round."""
+    batch, steps = rising.shape
+    times = np.zeros((directions, batch, steps), np.int64)
+    times[0] = rising
+    if directions > 1:
+        back = counts[:, None] - 1 - np.arange(steps)
+        times[1] = np.take_along_axis(rising, np.maximum(back, 0), axis=1)
+    return times
+
+
+def _cuts(times: Array, counts: Array, before: Array, reverse: bool, masked: bool) -> Array:
+    """(T + 1, B): whether a reset lies on the way to each walk step, and on the way out.
+
+    `before[t]` counts the resets of times < t; the links that lead from time a to time b > a are
+    those of a + 1, ..., b. A masked row also passes the masked times around its valid ones.
+    """
+    steps, batch = times.shape
+    rows = np.arange(batch)
+    walked = np.arange(steps + 1)[:, None] <= counts  # the way out included
+    start = np.where(counts > 0, times[0], 0)
+    stop = times[np.maximum(counts - 1, 0), rows]
+    here, came = np.concatenate((times, times[-1:])), np.concatenate((times[:1], times))
+    if reverse:
+        came[0] = steps - 1 if masked else start
+        here[counts, rows] = 0 if masked else stop
+        came[counts, rows] = np.where(counts > 0, stop, steps - 1 if masked else 0)
+        low, high = here, came
+    else:
+        came[0] = -1
+        here[counts, rows] = steps - 1 if masked else np.where(counts > 0, stop, -1)
+        came[counts, rows] = np.where(counts > 0, stop, -1)
+        low, high = came, here
+    crossed = np.take_along_axis(before, high + 1, axis=0) > np.take_along_axis(
+        before, low + 1, axis=0
+    )
+    return crossed & walked

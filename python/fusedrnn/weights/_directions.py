@@ -1,0 +1,175 @@
+"""Systems whose form holds one direction of one layer: Haste, the lecture notes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .. import _check
+from .._spec import CELLS, Array
+from ._blocks import Blocks, read, write
+from ._stack import direction_of, layout_of, ours
+
+# --- Haste ------------------------------------------------------------------------------------
+
+
+def from_haste(
+    state_dict: Mapping[str, Any], cell: str, *, layer: int = 0, reverse: bool = False
+) -> dict[str, Array]:
+    """Weights of a Haste ``LSTM`` or ``GRU``.
+
+    Parameters
+    ----------
+    state_dict : mapping of str to array_like
+        Of haste_pytorch's module, or ``get_weights()`` of haste_tf's layer: kernel (I, n*H),
+        recurrent_kernel (H, n*H), bias (n*H,), and for the GRU recurrent_bias (3*H,). Gates
+        i g f o; z r h.
+    cell : str
+        A cell that Haste has: "lstm", "gru".
+    layer : int
+        Which layer of a stack this becomes; ``|`` joins the layers' mappings.
+    reverse : bool
+        Whether it becomes the reverse direction; ``|`` joins the directions.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Our mapping; the LSTM's bias is ``bias_ih``, and ``bias_hh`` is zeros.
+
+    Raises
+    ------
+    TypeError
+        An array is not floating point; `state_dict` is not a mapping.
+    ValueError
+        A name, shape or cell is none of those above.
+    """
+    layout = layout_of(cell, "haste")
+    blocks = read("from_haste", layout, _check.weights_mapping("from_haste", state_dict))
+    return ours("from_haste", [blocks], cell, layer, reverse)
+
+
+def to_haste(
+    params: Mapping[str, Any], cell: str, *, layer: int | None = None, reverse: bool | None = None
+) -> dict[str, Array]:
+    """Weights for a Haste ``LSTM`` or ``GRU``.
+
+    Parameters
+    ----------
+    params : mapping of str to array_like
+        Our mapping.
+    cell : str
+        A cell that Haste has.
+    layer : int, optional
+        Which layer of the stack; needed where there are several.
+    reverse : bool, optional
+        Which direction; needed where there are two.
+
+    Returns
+    -------
+    dict of str to ndarray
+        As `from_haste` takes it. The LSTM's bias is the sum of ours; zeros where we have none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `from_haste`.
+    """
+    layout = layout_of(cell, "haste")
+    blocks = direction_of("to_haste", params, cell, layer, reverse)
+    return write("to_haste", layout, blocks, CELLS[cell])
+
+
+# --- the lecture notes ------------------------------------------------------------------------
+
+
+def from_lecture(
+    arrays: Mapping[str, Any],
+    cell: str,
+    *,
+    z_keeps_old: bool | None = None,
+    layer: int = 0,
+    reverse: bool = False,
+) -> dict[str, Array]:
+    """Weights as lecture notes and papers write them: one matrix a gate, acting on [h, x].
+
+    Parameters
+    ----------
+    arrays : mapping of str to array_like
+        LSTM: W_f, W_i, W_c, W_o (H, H + I) and b_f, b_i, b_c, b_o (H,). GRU: W_z, W_r, W_h and b_z,
+        b_r, b_h, with ``h~ = tanh(W_h [r*h, x] + b_h)``. RNN: W_h (H, H), W_x (H, I), b (H,). The
+        biases may be absent, all of them.
+    cell : str
+        "rnn_tanh" ..., "lstm", "gru_reset_before": notes apply r before the product.
+    z_keeps_old : bool
+        What z is, and so needed for a GRU. True: ``h' = z*h + (1-z)*h~`` (Cho et al. 2014), as
+        here. False: ``h' = (1-z)*h + z*h~`` (Chung et al. 2014); W_z and b_z are negated, because
+        1 - sigmoid(a) = sigmoid(-a).
+    layer : int
+        Which layer of a stack this becomes; ``|`` joins the layers' mappings.
+    reverse : bool
+        Whether it becomes the reverse direction; ``|`` joins the directions.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Our mapping; the biases are ``bias_ih``, and ``bias_hh`` is zeros.
+
+    Raises
+    ------
+    TypeError
+        An array is not floating point; `z_keeps_old` is not given for a GRU.
+    ValueError
+        A name, shape or cell is none of those above.
+    """
+    layout = layout_of(cell, "lecture")
+    blocks = read("from_lecture", layout, _check.weights_mapping("from_lecture", arrays))
+    return ours("from_lecture", [_kept(blocks, z_keeps_old)], cell, layer, reverse)
+
+
+def _kept(blocks: Blocks, z_keeps_old: object) -> Blocks:
+    """z as ours keeps the old state, or ours as theirs takes the new one."""
+    if any(gate == "z" for _, gate in blocks):
+        if z_keeps_old is None:
+            expected = "z_keeps_old for a GRU: True for h' = z*h + (1-z)*h~, False for the reverse"
+            _check.weights_type("lecture notes", expected, z_keeps_old)
+        if not _check.flag(z_keeps_old, "z_keeps_old"):
+            return {key: -a if key[1] == "z" else a for key, a in blocks.items()}
+    return blocks
+
+
+def to_lecture(
+    params: Mapping[str, Any],
+    cell: str,
+    *,
+    z_keeps_old: bool | None = None,
+    layer: int | None = None,
+    reverse: bool | None = None,
+) -> dict[str, Array]:
+    """Weights as lecture notes and papers write them.
+
+    Parameters
+    ----------
+    params : mapping of str to array_like
+        Our mapping.
+    cell : str
+        "rnn_tanh" ..., "lstm", "gru_reset_before".
+    z_keeps_old : bool
+        What z is to be, as in `from_lecture`; needed for a GRU.
+    layer : int, optional
+        Which layer of the stack; needed where there are several.
+    reverse : bool, optional
+        Which direction; needed where there are two.
+
+    Returns
+    -------
+    dict of str to ndarray
+        As `from_lecture` takes it; a bias is the sum of ours.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `from_lecture`; there is no projection.
+    """
+    layout = layout_of(cell, "lecture")
+    blocks = direction_of("to_lecture", params, cell, layer, reverse)
+    return write("to_lecture", layout, _kept(blocks, z_keeps_old), CELLS[cell])

@@ -1,0 +1,112 @@
+"""flax: the cells of linen and nnx."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .. import _check
+from .._spec import CELLS, Array
+from . import _text
+from ._blocks import fits, names, read, write
+from ._stack import direction_of, layout_of, layouts_of, ours
+
+FLAX = ("linen", "nnx", "nnx_optimized")
+
+
+def from_flax(
+    tree: Mapping[str, Any], cell: str, *, layer: int = 0, reverse: bool = False
+) -> dict[str, Array]:
+    """Weights of a flax ``SimpleCell``, ``LSTMCell``, ``OptimizedLSTMCell`` or ``GRUCell``.
+
+    Parameters
+    ----------
+    tree : mapping
+        Parameters of one cell, nested, or flat with "/" in the names: of flax.linen
+        ``variables["params"]``, of flax.nnx ``nnx.state(cell, nnx.Param)``; of an ``RNN`` around a
+        cell the part "cell". Which cell of which interface it is, the names tell. Kernels are
+        (I, H) or (I, n*H), gates i f g o; r z n.
+    cell : str
+        A cell that flax has: "rnn_tanh" ..., "lstm", "gru".
+    layer : int
+        Which layer of a stack this becomes; ``|`` joins the layers' mappings.
+    reverse : bool
+        Whether it becomes the reverse direction; ``|`` joins the directions.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Our mapping; zeros for the biases that flax does not have: b_ih of the LSTM; b_hh of RNN and
+        GRU, but for gate n in linen.
+
+    Raises
+    ------
+    TypeError
+        An array is not floating point; `tree` is not a mapping.
+    ValueError
+        A name, shape or cell is none of those above.
+    """
+    layouts = layouts_of(cell, *(f"flax {form}" for form in FLAX))
+    flat = flattened("from_flax", tree)
+    fitting = [layout for layout in layouts if fits(layout, flat)]
+    if not fitting:
+        expected = "; or ".join(map(names, layouts))
+        _check.weights_differ("from_flax", expected, _text.found(flat))
+    return ours("from_flax", [read("from_flax", fitting[0], flat)], cell, layer, reverse)
+
+
+def flattened(what: str, tree: object, before: str = "") -> dict[str, Any]:
+    """A nested mapping as a flat one, the names joined by "/"."""
+    flat: dict[str, Any] = {}
+    for name, value in _check.weights_mapping(what, tree).items():
+        whole = f"{before}{name}"
+        flat |= (
+            flattened(what, value, f"{whole}/") if isinstance(value, Mapping) else {whole: value}
+        )
+    return flat
+
+
+def to_flax(
+    params: Mapping[str, Any],
+    cell: str,
+    form: str = "linen",
+    *,
+    layer: int | None = None,
+    reverse: bool | None = None,
+) -> dict[str, Any]:
+    """Weights for a flax cell.
+
+    Parameters
+    ----------
+    params : mapping of str to array_like
+        Our mapping.
+    cell : str
+        A cell that flax has; the GRU that resets before the product is none.
+    form : {"linen", "nnx", "nnx_optimized"}
+        linen: all cells of flax.linen. nnx: those of flax.nnx, but ``nnx.OptimizedLSTMCell``, which
+        is nnx_optimized.
+    layer : int, optional
+        Which layer of the stack; needed where there are several.
+    reverse : bool, optional
+        Which direction; needed where there are two.
+
+    Returns
+    -------
+    dict
+        Nested, as linen's ``{"params": ...}`` and ``nnx.update(cell, ...)`` take it. Where flax has
+        one bias it is the sum of ours; zeros where we have none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `from_flax`; there is no projection, and ``nnx.GRUCell`` has no place for a hidden bias
+        of gate n other than zeros.
+    """
+    form = _check.choice(form, "form", FLAX)
+    layout = layout_of(cell, f"flax {form}")
+    blocks = direction_of("to_flax", params, cell, layer, reverse)
+    tree: dict[str, Any] = {}
+    for name, a in write("to_flax", layout, blocks, CELLS[cell]).items():
+        module, leaf = name.split("/")
+        tree.setdefault(module, {})[leaf] = a
+    return tree

@@ -1,0 +1,236 @@
+"""Systems whose form holds a whole layer, both directions or more: PyTorch, Keras, ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import _check
+from .._spec import CELLS, Array
+from . import _text
+from ._blocks import Blocks, fits, names, read, write
+from ._formats import Layout
+from ._stack import layer_of, layout_of, ours, restacked
+
+# --- PyTorch ----------------------------------------------------------------------------------
+
+
+def from_torch(state_dict: Mapping[str, Any], cell: str, *, prefix: str = "") -> dict[str, Array]:
+    """Weights of ``torch.nn.RNN``, ``LSTM`` or ``GRU``: all layers and directions, checked, copied.
+
+    The names are ours too; what this adds to ``layer.load_state_dict`` is the check of a whole
+    stack, and that nothing of it is left out.
+
+    Parameters
+    ----------
+    state_dict : mapping of str to array_like
+        ``weight_ih_l{k}`` (n*H, I), ``weight_hh_l{k}`` (n*H, H or P), with biases ``bias_ih_l{k}``
+        and ``bias_hh_l{k}`` (n*H,), with a projection ``weight_hr_l{k}`` (P, H), each for the
+        reverse direction again with ``_reverse``. Gates i f g o; r z n. CPU tensors or arrays.
+    cell : str
+        A cell that PyTorch has: "rnn_tanh" ..., "lstm", "gru".
+    prefix : str
+        Only names that begin with it are looked at, without it: "encoder.lstm.".
+
+    Returns
+    -------
+    dict of str to ndarray
+        Our mapping.
+
+    Raises
+    ------
+    TypeError
+        An array is not floating point; `state_dict` is not a mapping.
+    ValueError
+        A name, shape or cell is none of those above: the text lists what was expected and found.
+    """
+    given = _check.weights_mapping("from_torch", state_dict)
+    inside = {name[len(prefix) :]: given[name] for name in given if name.startswith(prefix)}
+    if prefix and not inside:
+        _check.weights_differ("from_torch", f"names that begin with {prefix!r}", _text.found(given))
+    what = f"from_torch: after {prefix!r}" if prefix else "from_torch"
+    return restacked(what, inside, cell, "torch", "fusedrnn")
+
+
+def to_torch(params: Mapping[str, Any], cell: str) -> dict[str, Array]:
+    """Weights for ``torch.nn.RNN``, ``LSTM`` or ``GRU``: all layers and directions.
+
+    Parameters
+    ----------
+    params : mapping of str to array_like
+        Our mapping.
+    cell : str
+        A cell that PyTorch has; the GRU that resets before the product is none.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``module.load_state_dict({name: torch.from_numpy(a) for name, a in ....items()})``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `from_torch`.
+    """
+    layout_of(cell, "torch")
+    return restacked("to_torch", params, cell, "fusedrnn", "torch")
+
+
+# --- Keras ------------------------------------------------------------------------------------
+
+
+def from_keras(arrays: Sequence[Any], cell: str, *, layer: int = 0) -> dict[str, Array]:
+    """Weights of a Keras 3 ``SimpleRNN``, ``LSTM`` or ``GRU``, also inside ``Bidirectional``.
+
+    Parameters
+    ----------
+    arrays : list of array_like
+        What ``keras_layer.get_weights()`` returns: kernel (I, n*H), recurrent_kernel (H, n*H) and,
+        unless ``use_bias=False``, bias (n*H,); that of a GRU with ``reset_after=True`` (Keras's
+        default) is (2, 3*H). Bidirectional: those of the forward layer, then of the backward one.
+        Gates i f c o; z r h.
+    cell : str
+        "gru" is ``reset_after=True``, "gru_reset_before" is ``reset_after=False``.
+    layer : int
+        Which layer of a stack this becomes; ``|`` joins the layers' mappings.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Our mapping. Where Keras has one bias it is ``bias_ih``, and ``bias_hh`` is zeros.
+
+    Raises
+    ------
+    TypeError
+        An array is not floating point; `arrays` is not a list.
+    ValueError
+        A number of arrays, shape or cell is none of those above.
+    """
+    layout = layout_of(cell, "keras")
+    if not isinstance(arrays, (list, tuple)):
+        _check.weights_type("from_keras", "the list of layer.get_weights()", arrays)
+    sides = 2 if len(arrays) in (4, 6) else 1
+    each = len(arrays) // sides
+    if len(arrays) not in (2, 3, 4, 6):
+        expected = f"{names(layout)}, or these twice for Bidirectional"
+        _check.weights_differ("from_keras", expected, _text.found(_numbered(arrays)))
+    parts = [
+        dict(zip((entry.name for entry in layout), arrays[i * each : (i + 1) * each], strict=False))
+        for i in range(sides)
+    ]
+    return ours("from_keras", _read_all("from_keras", layout, parts), cell, layer)
+
+
+def _numbered(arrays: Sequence[Any]) -> dict[str, Any]:
+    return {f"array {i}": a for i, a in enumerate(arrays)}
+
+
+def _read_all(what: str, layout: Layout, parts: Sequence[Mapping[str, Any]]) -> list[Blocks]:
+    if len(parts) == 1:
+        return [read(what, layout, parts[0])]
+    sides = ("forward", "reverse")
+    return [read(f"{what}, {side}", layout, part) for side, part in zip(sides, parts, strict=True)]
+
+
+def to_keras(params: Mapping[str, Any], cell: str, *, layer: int | None = None) -> list[Array]:
+    """Weights for ``keras_layer.set_weights()``.
+
+    Parameters
+    ----------
+    params : mapping of str to array_like
+        Our mapping. Without biases, the Keras layer must have ``use_bias=False``.
+    cell : str
+        "gru" is ``reset_after=True``, "gru_reset_before" is ``reset_after=False``.
+    layer : int, optional
+        Which layer of the stack; needed where there are several.
+
+    Returns
+    -------
+    list of ndarray
+        As `from_keras` takes it; twice as long where there is a reverse direction. Where Keras has
+        one bias it is the sum of ours.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `from_keras`; Keras has no projection and no peepholes.
+    """
+    layout = layout_of(cell, "keras")
+    directions = layer_of("to_keras", params, cell, layer)
+    parts = [write("to_keras", layout, blocks, CELLS[cell]) for blocks in directions]
+    return [a for part in parts for a in part.values()]
+
+
+# --- ONNX -------------------------------------------------------------------------------------
+
+
+def from_onnx(arrays: Mapping[str, Any], cell: str, *, layer: int = 0) -> dict[str, Array]:
+    """Weights of an ONNX ``RNN``, ``LSTM`` or ``GRU`` node.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array_like
+        The node's inputs by their names in the specification: W (D, n*H, I), R (D, n*H, H), and
+        where the node has them B (D, 2*n*H) and P (D, 3*H); D is 2 for
+        ``direction="bidirectional"``. `onnx_layers` finds them in a file. Gates i o f c; z r h; P
+        is i o f.
+    cell : str
+        "lstm_peephole" has P. A GRU node with ``linear_before_reset=1`` is "gru", one with 0, the
+        default, is "gru_reset_before".
+    layer : int
+        Which layer of a stack this becomes; ``|`` joins the layers' mappings.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Our mapping. A node with ``direction="reverse"`` becomes a forward layer, which is to run on
+        the reversed sequence.
+
+    Raises
+    ------
+    TypeError
+        An array is not floating point; `arrays` is not a mapping.
+    ValueError
+        A name, shape or cell is none of those above.
+    """
+    layout = layout_of(cell, "onnx")
+    given = _check.weights_mapping("from_onnx", arrays)
+    if not fits(layout, given):
+        _check.weights_differ("from_onnx", f"{names(layout)}, a D before each", _text.found(given))
+    parts = {name: _check.weights_array("from_onnx", name, a) for name, a in given.items()}
+    counts = {a.shape[0] if a.ndim else 0 for a in parts.values()}
+    if counts not in ({1}, {2}):
+        _check.weights_differ("from_onnx", "D, 1 or 2, as first axis of all", _text.found(parts))
+    sides = [{name: a[d] for name, a in parts.items()} for d in range(counts.pop())]
+    return ours("from_onnx", _read_all("from_onnx", layout, sides), cell, layer)
+
+
+def to_onnx(params: Mapping[str, Any], cell: str, *, layer: int | None = None) -> dict[str, Array]:
+    """Weights for an ONNX ``RNN``, ``LSTM`` or ``GRU`` node.
+
+    Parameters
+    ----------
+    params : mapping of str to array_like
+        Our mapping.
+    cell : str
+        Give the node of a "gru" the attribute ``linear_before_reset=1``.
+    layer : int, optional
+        Which layer of the stack; needed where there are several.
+
+    Returns
+    -------
+    dict of str to ndarray
+        W, R and, where we have biases or peepholes, B and P, as `from_onnx` takes them; nothing is
+        summed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `from_onnx`; ONNX has no projection.
+    """
+    layout = layout_of(cell, "onnx")
+    directions = layer_of("to_onnx", params, cell, layer)
+    parts = [write("to_onnx", layout, blocks, CELLS[cell]) for blocks in directions]
+    return {name: np.stack([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,25 @@
+"""Names and shapes in error texts; the errors themselves are in `_check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+LISTED = 40  # names of a whole model's state dict are cut off here
+
+
+def listed(parts: Iterable[str]) -> str:
+    """Names in an error text."""
+    parts = list(parts)
+    more = f" and {len(parts) - LISTED} more" if len(parts) > LISTED else ""
+    return (", ".join(parts[:LISTED]) or "nothing") + more
+
+
+def found(given: Mapping[str, Any]) -> str:
+    """What came: names, with dtypes and shapes."""
+    parts = []
+    for name, value in given.items():
+        shape = getattr(value, "shape", None)
+        kind = getattr(value, "dtype", "") if shape is not None else type(value).__name__
+        parts.append(f"{name} {kind} {'' if shape is None else tuple(shape)}".strip())
+    return listed(parts)
