@@ -35,17 +35,28 @@ template <class T>
     const V zero{}, one = splat(T(1)), alpha = splat(f.alpha), beta = splat(f.beta);
     x = clamp(x, splat(-clip), splat(clip));
     switch (f.kind) {
-        case Activation::kRelu: return relu(x);
-        case Activation::kTanh: return tanh(x);
-        case Activation::kSigmoid: return sigmoid(x);
-        case Activation::kAffine: return fma(alpha, x, beta);
-        case Activation::kLeakyRelu: return select(x < zero, alpha * x, x);
-        case Activation::kThresholdedRelu: return select(x < alpha, zero, x);
-        case Activation::kScaledTanh: return alpha * tanh(beta * x);
-        case Activation::kHardSigmoid: return clamp(fma(alpha, x, beta), zero, one);
-        case Activation::kElu: return select(x < zero, alpha * expm1_below(min(x, zero)), x);
-        case Activation::kSoftsign: return x / (one + abs(x));
-        case Activation::kSoftplus: return max(x, zero) + log1p_unit(exp(-abs(x)));
+        case Activation::kRelu:
+            return relu(x);
+        case Activation::kTanh:
+            return tanh(x);
+        case Activation::kSigmoid:
+            return sigmoid(x);
+        case Activation::kAffine:
+            return fma(alpha, x, beta);
+        case Activation::kLeakyRelu:
+            return select(x < zero, alpha * x, x);
+        case Activation::kThresholdedRelu:
+            return select(x < alpha, zero, x);
+        case Activation::kScaledTanh:
+            return alpha * tanh(beta * x);
+        case Activation::kHardSigmoid:
+            return clamp(fma(alpha, x, beta), zero, one);
+        case Activation::kElu:
+            return select(x < zero, alpha * expm1_below(min(x, zero)), x);
+        case Activation::kSoftsign:
+            return x / (one + abs(x));
+        case Activation::kSoftplus:
+            return max(x, zero) + log1p_unit(exp(-abs(x)));
     }
     return x;
 }
@@ -58,25 +69,43 @@ template <class T>
     const auto clipped = abs(x) > splat(clip);
     V d = one;
     switch (f.kind) {
-        case Activation::kRelu: d = select(x > zero, one, zero); break;
-        case Activation::kTanh: d = dtanh(tanh(x)); break;
-        case Activation::kSigmoid: d = dsigmoid(sigmoid(x)); break;
-        case Activation::kAffine: d = alpha; break;
-        case Activation::kLeakyRelu: d = select(x > zero, one, alpha); break;
-        case Activation::kThresholdedRelu: d = select(x < alpha, zero, one); break;
-        case Activation::kScaledTanh: d = alpha * beta * dtanh(tanh(beta * x)); break;
+        case Activation::kRelu:
+            d = select(x > zero, one, zero);
+            break;
+        case Activation::kTanh:
+            d = dtanh(tanh(x));
+            break;
+        case Activation::kSigmoid:
+            d = dsigmoid(sigmoid(x));
+            break;
+        case Activation::kAffine:
+            d = alpha;
+            break;
+        case Activation::kLeakyRelu:
+            d = select(x > zero, one, alpha);
+            break;
+        case Activation::kThresholdedRelu:
+            d = select(x < alpha, zero, one);
+            break;
+        case Activation::kScaledTanh:
+            d = alpha * beta * dtanh(tanh(beta * x));
+            break;
         case Activation::kHardSigmoid: {
             const V y = fma(alpha, x, beta);
             d = select(y > zero, select(y < one, alpha, zero), zero);
             break;
         }
-        case Activation::kElu: d = select(x < zero, alpha * exp(min(x, zero)), one); break;
+        case Activation::kElu:
+            d = select(x < zero, alpha * exp(min(x, zero)), one);
+            break;
         case Activation::kSoftsign: {
             const V y = one + abs(x);
             d = one / (y * y);
             break;
         }
-        case Activation::kSoftplus: d = sigmoid(x); break;
+        case Activation::kSoftplus:
+            d = sigmoid(x);
+            break;
     }
     return select(clipped, zero, d);
 }

@@ -91,9 +91,11 @@ py::array map_function(const std::string& isa, const py::object& x, Choose choos
             const T* from;
             T* to;
             Index n;
-        } context{choose(kernels_of<T>(find_isa(isa)).math), view<T>(x, "x", {n}), out.mutable_data(), n};
+        } context{choose(kernels_of<T>(find_isa(isa)).math), view<T>(x, "x", {n}),
+                  out.mutable_data(), n};
         Barrier none{};
-        run([](void* c, int, int) {
+        run(
+            [](void* c, int, int) {
                 const auto& job = *static_cast<Context*>(c);
                 job.fn(job.from, job.to, job.n);
             },

@@ -37,7 +37,8 @@ const T* view(const py::handle& given, const char* name, const std::vector<Index
     if (got != shape)
         throw py::value_error(std::string(name) + ": got shape " + text_of(got) + ", expected " +
                               text_of(shape));
-    if (!array.dtype().equal(py::dtype::of<T>()) || (array.flags() & (kContiguous | kAligned)) != (kContiguous | kAligned))
+    if (!array.dtype().equal(py::dtype::of<T>()) ||
+        (array.flags() & (kContiguous | kAligned)) != (kContiguous | kAligned))
         throw py::value_error(std::string(name) +
                               ": expected a contiguous, aligned array of the call's dtype");
     return static_cast<const T*>(array.data());
@@ -61,12 +62,13 @@ Strided<T> strided(const py::handle& given, const char* name, const std::vector<
                 (array.flags() & kAligned) != 0;
     for (py::ssize_t i = 0; fits && i < 3; ++i)
         fits = array.shape(i) == shape[static_cast<std::size_t>(i)];
-    fits = fits && (array.size() == 0 ||
-                    ((array.shape(2) <= 1 || array.strides(2) == item) &&
-                     array.strides(0) % item == 0 && array.strides(1) % item == 0));
+    fits = fits &&
+           (array.size() == 0 || ((array.shape(2) <= 1 || array.strides(2) == item) &&
+                                  array.strides(0) % item == 0 && array.strides(1) % item == 0));
     if (!fits)
-        throw py::value_error(std::string(name) + ": expected an array of the call's dtype, shape " +
-                              text_of(shape) + ", contiguous in its last dimension");
+        throw py::value_error(std::string(name) +
+                              ": expected an array of the call's dtype, shape " + text_of(shape) +
+                              ", contiguous in its last dimension");
     return {static_cast<const T*>(array.data()), array.strides(0) / item, array.strides(1) / item};
 }
 
@@ -101,7 +103,8 @@ class Collected {
         return at(static_cast<Index>(list_.size()) - 1);
     }
     T* at(Index i) {
-        return py::reinterpret_borrow<py::array_t<T>>(list_[static_cast<std::size_t>(i)]).mutable_data();
+        return py::reinterpret_borrow<py::array_t<T>>(list_[static_cast<std::size_t>(i)])
+            .mutable_data();
     }
     py::tuple tuple() const { return py::tuple(list_); }
 

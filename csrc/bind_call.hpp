@@ -37,7 +37,8 @@ py::tuple run_forward(const Job<T>& job, const std::vector<py::object>& packs) {
         for (Index k = 0; k < job.states(); ++k)
             dir.state_out[k] = (d == 0 ? states.add(job.state_shape(k)) : states.at(k)) +
                                d * at.batch * job.state_width(k);
-        dir.saved = saved ? saved->mutable_data() + d * at.steps * at.batch * at.saved_row : nullptr;
+        dir.saved =
+            saved ? saved->mutable_data() + d * at.steps * at.batch * at.saved_row : nullptr;
         dir.scratch = scratch.data() + d * at.fwd_total;
     }
     int used = 1;
@@ -56,7 +57,8 @@ struct Incoming {
 };
 
 template <class T>
-py::tuple run_backward(const Job<T>& job, const std::vector<py::object>& packs, const Incoming& given) {
+py::tuple run_backward(const Job<T>& job, const std::vector<py::object>& packs,
+                       const Incoming& given) {
     const Layout& at = job.layout;
     const CellInfo& cell = job.request.cell;
     Backward<T> call{};

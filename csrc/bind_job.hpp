@@ -20,13 +20,24 @@ inline int cell_index(const Table& table, const std::string& name) {
 
 // Where _backend.Inputs, a named tuple, keeps what.
 enum Field : std::size_t {
-    kX, kTokens, kStates, kLengths, kTimes, kCut, kInitial, kDrop, kKeep, kZoneout, kBatchFirst
+    kX,
+    kTokens,
+    kStates,
+    kLengths,
+    kTimes,
+    kCut,
+    kInitial,
+    kDrop,
+    kKeep,
+    kZoneout,
+    kBatchFirst
 };
 
 // I, H, P and whether W_hr is there.
 using Sizes = std::tuple<Index, Index, Index, bool>;
 
-// (f, g, h, clip, coupled), an activation being (kind, alpha, beta); None where the cell's are fixed.
+// (f, g, h, clip, coupled), an activation being (kind, alpha, beta); None where the cell's are
+// fixed.
 template <class T>
 CellOptions<T> read_options(const py::object& given) {
     if (given.is_none()) return {};
@@ -35,7 +46,8 @@ CellOptions<T> read_options(const py::object& given) {
         const auto [kind, alpha, beta] = fields[i].cast<std::tuple<int, double, double>>();
         if (kind < 0 || kind > static_cast<int>(Activation::kSoftplus))
             throw py::value_error("options: unknown activation");
-        return ActivationOf<T>{static_cast<Activation>(kind), static_cast<T>(alpha), static_cast<T>(beta)};
+        return ActivationOf<T>{static_cast<Activation>(kind), static_cast<T>(alpha),
+                               static_cast<T>(beta)};
     };
     return {activation(0), activation(1), activation(2), static_cast<T>(fields[3].cast<double>()),
             fields[4].cast<bool>()};
@@ -108,7 +120,8 @@ class Job {
         if (dir.pack == nullptr) throw py::value_error("pack: expected an array");
         states_of(inputs[kStates], "states", d, dir.state_in);
         states_of(inputs[kInitial], "initial", d, dir.initial);
-        dir.drop = part(d, view<T>(inputs[kDrop], "drop", state_shape(0)), layout.batch * layout.output);
+        dir.drop =
+            part(d, view<T>(inputs[kDrop], "drop", state_shape(0)), layout.batch * layout.output);
         for (auto& keep : dir.keep) keep = nullptr;
         if (const py::object keep = inputs[kKeep]; !keep.is_none())
             for (Index k = 0; k < states(); ++k)
@@ -134,12 +147,17 @@ class Job {
     }
     std::vector<Index> saved_shape() const {
         const Index block = kBlockBytes / static_cast<Index>(sizeof(T));
-        return {layout.directions, layout.steps,       layout.batch, layout.padded / block,
-                layout.saved_row / layout.padded, block};
+        return {layout.directions,
+                layout.steps,
+                layout.batch,
+                layout.padded / block,
+                layout.saved_row / layout.padded,
+                block};
     }
 
     // Pointers of direction d in a list of state arrays (D, B, P), (D, B, H); None gives null.
-    void states_of(const py::object& list, const char* name, int d, const T* (&out)[kMaxStates]) const {
+    void states_of(const py::object& list, const char* name, int d,
+                   const T* (&out)[kMaxStates]) const {
         for (auto& p : out) p = nullptr;
         if (list.is_none()) return;
         for (Index k = 0; k < states(); ++k)
@@ -176,7 +194,8 @@ class Job {
         if (!ids.is_none()) {
             tokens_ = view<Index>(ids, "tokens", {layout.steps, layout.batch});
             const Index n = layout.steps * layout.batch;
-            if (!std::all_of(tokens_, tokens_ + n, [&](Index t) { return t >= 0 && t < layout.input; }))
+            if (!std::all_of(tokens_, tokens_ + n,
+                             [&](Index t) { return t >= 0 && t < layout.input; }))
                 throw py::value_error("tokens: an index is outside [0, input_size)");
         } else {
             input_ = strided<T>(x, "x", {layout.steps, layout.batch, layout.input});

@@ -6,9 +6,15 @@
 namespace fusedrnn {
 
 #if defined(__x86_64__)
-namespace avx512 { extern const Table kTable; }
-namespace avx2 { extern const Table kTable; }
-namespace baseline { extern const Table kTable; }
+namespace avx512 {
+extern const Table kTable;
+}
+namespace avx2 {
+extern const Table kTable;
+}
+namespace baseline {
+extern const Table kTable;
+}
 
 // libgcc's and compiler-rt's cpu model asks cpuid and, by xgetbv, whether the operating system
 // saves the wide registers.
@@ -16,16 +22,18 @@ const std::vector<Isa>& isas() {
     static const std::vector<Isa> list = [] {
         __builtin_cpu_init();
         const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-        const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
-                            __builtin_cpu_supports("avx512bw") &&
-                            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+        const bool avx512 =
+            avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
         return std::vector<Isa>{
             {&avx512::kTable, avx512}, {&avx2::kTable, avx2}, {&baseline::kTable, true}};
     }();
     return list;
 }
 #elif defined(__aarch64__)
-namespace neon { extern const Table kTable; }
+namespace neon {
+extern const Table kTable;
+}
 
 const std::vector<Isa>& isas() {
     static const std::vector<Isa> list{{&neon::kTable, true}};
@@ -42,7 +50,8 @@ const Table& find_isa(const std::string& name) {
         if (name == isa.table->isa) return *isa.table;
         choices += (choices.empty() ? "" : ", ") + std::string(isa.table->isa);
     }
-    throw std::invalid_argument("isa: got '" + name + "', expected one this machine runs: " + choices);
+    throw std::invalid_argument("isa: got '" + name +
+                                "', expected one this machine runs: " + choices);
 }
 
 const Table& default_isa() {

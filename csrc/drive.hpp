@@ -42,8 +42,8 @@ class Scratch {
 // arrays of the schedule it fills.
 class Ranks {
   public:
-    // length: [batch], each in [0, steps]. Where all are `steps` and times are not given one by one,
-    // out is left as it is.
+    // length: [batch], each in [0, steps]. Where all are `steps` and times are not given one by
+    // one, out is left as it is.
     void order(const Index* length, Index batch, Index steps, Schedule& out) {
         if (out.times[0] == nullptr &&
             std::all_of(length, length + batch, [&](Index n) { return n == steps; }))

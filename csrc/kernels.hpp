@@ -31,17 +31,17 @@ struct CellInfo {
 // Sizes and offsets of one call, in elements of T; computed once by layout.cpp.
 struct Layout {
     Index steps, batch, input, hidden;  // T, B, I, H
-    Index output;        // P: size of h and y; H without projection
+    Index output;                       // P: size of h and y; H without projection
     int directions;
-    bool project;        // h' = W_hr m instead of h' = m
-    Index padded;        // hidden rounded up to whole blocks
-    Index out_padded;    // output rounded up to whole blocks
-    Index state_row;     // row stride of scratch states: padded + a block, against cache-set conflicts
-    Index out_row;       // the same for h
-    Index gate_row;      // padded * gates
-    Index saved_row;     // padded * slots, slots = gates + states - 1
-    Index block_steps;   // steps whose x-projection is computed at once; 0: W x inside the step
-    Index partial_steps; // S = max(1, 512 / B): steps whose weight gradients form a partial sum
+    bool project;      // h' = W_hr m instead of h' = m
+    Index padded;      // hidden rounded up to whole blocks
+    Index out_padded;  // output rounded up to whole blocks
+    Index state_row;  // row stride of scratch states: padded + a block, against cache-set conflicts
+    Index out_row;    // the same for h
+    Index gate_row;   // padded * gates
+    Index saved_row;  // padded * slots, slots = gates + states - 1
+    Index block_steps;    // steps whose x-projection is computed at once; 0: W x inside the step
+    Index partial_steps;  // S = max(1, 512 / B): steps whose weight gradients form a partial sum
     // forward pack: chain starts, per-unit vectors, panels of W, R and the late slots of R
     Index pack_bias, pack_vectors, pack_x, pack_h, pack_late, pack_project, pack_total;
     // backward pack: per-unit vectors, panels of R^T, late R^T, W^T and W_hr^T
@@ -54,24 +54,33 @@ struct Layout {
 };
 
 // Which rows live at walk step s. A row walks its own valid steps; rank r is its place in the order
-// of falling numbers of them, and the rows of walk step s are the ranks [0, live[s]). The first four
-// arrays are null when every row has all T steps.
+// of falling numbers of them, and the rows of walk step s are the ranks [0, live[s]). The first
+// four arrays are null when every row has all T steps.
 struct Schedule {
-    const Index* row;     // [B] rank -> batch index
-    const Index* length;  // [B] valid steps, by rank
-    const Index* live;    // [T + 1], live[T] = 0
-    const Index* start;   // [T + 1] sum of live[0..s)
-    const Index* times[kMaxDirections];       // [B][T] batch index, walk step -> t; null: 0, 1, ... or
-                                              // length - 1, ..., 0
-    const std::uint8_t* cut[kMaxDirections];  // [T + 1][B] walk step, batch index: nonzero where the
-                                              // state that enters (or, at the end, leaves) is
+    const Index* row;                    // [B] rank -> batch index
+    const Index* length;                 // [B] valid steps, by rank
+    const Index* live;                   // [T + 1], live[T] = 0
+    const Index* start;                  // [T + 1] sum of live[0..s)
+    const Index* times[kMaxDirections];  // [B][T] batch index, walk step -> t; null: 0, 1, ... or
+                                         // length - 1, ..., 0
+    const std::uint8_t* cut[kMaxDirections];  // [T + 1][B] walk step, batch index: nonzero where
+                                              // the state that enters (or, at the end, leaves) is
                                               // `initial`; null: never
 };
 
 // The eleven activations of ONNX, chosen at run time; defaults are the caller's business.
 enum class Activation : int {
-    kRelu, kTanh, kSigmoid, kAffine, kLeakyRelu, kThresholdedRelu, kScaledTanh, kHardSigmoid, kElu,
-    kSoftsign, kSoftplus
+    kRelu,
+    kTanh,
+    kSigmoid,
+    kAffine,
+    kLeakyRelu,
+    kThresholdedRelu,
+    kScaledTanh,
+    kHardSigmoid,
+    kElu,
+    kSoftsign,
+    kSoftplus
 };
 
 template <class T>
@@ -110,12 +119,12 @@ struct Call {
     Barrier barrier;
     Split split;
     Part part;
-    const T* x;             // [T][B][I] by strides (I contiguous); null for token input
+    const T* x;  // [T][B][I] by strides (I contiguous); null for token input
     Index x_step, x_row;
-    const Index* tokens;    // [T][B] contiguous, 0 <= id < I; null for dense input
-    Index y_step, y_row;    // strides of y and dy [T][B][D*P]; direction d owns [d*P, (d+1)*P)
+    const Index* tokens;  // [T][B] contiguous, 0 <= id < I; null for dense input
+    Index y_step, y_row;  // strides of y and dy [T][B][D*P]; direction d owns [d*P, (d+1)*P)
     CellOptions<T> options;
-    T zone_h, zone_c;       // zoneout rates; 0: none
+    T zone_h, zone_c;  // zoneout rates; 0: none
 };
 
 // What a direction of both walks reads.
@@ -125,39 +134,39 @@ struct Direction {
     const T* state_in[kMaxStates];  // [B][P] h0, [B][H] c0; null: zeros
     const T* initial[kMaxStates];   // [B][P], [B][H] the state after a cut; null: zeros
     const T* drop;                  // [B][P] what the operand of R is multiplied by; null: ones
-    const T* keep[kMaxStates];      // [T][B][P], [T][B][H] zoneout drawn: 1 keeps the old state; null
-                                    // with a rate: its expectation
+    const T* keep[kMaxStates];  // [T][B][P], [T][B][H] zoneout drawn: 1 keeps the old state; null
+                                // with a rate: its expectation
 };
 
 template <class T>
 struct ForwardDirection : Direction<T> {
-    T* state_out[kMaxStates];              // [B][P] h_n, [B][H] c_n
-    T* saved;                              // [T][B][H/block][slot][block], or null; 64-byte aligned
-    T* scratch;                            // [fwd_total], lives from slice to slice
+    T* state_out[kMaxStates];  // [B][P] h_n, [B][H] c_n
+    T* saved;                  // [T][B][H/block][slot][block], or null; 64-byte aligned
+    T* scratch;                // [fwd_total], lives from slice to slice
 };
 
 template <class T>
 struct Forward : Call<T> {
     ForwardDirection<T> direction[kMaxDirections];
-    T* y;                  // out, written for live steps only
-    Index begin, end;      // walk steps of this slice; state lives in scratch between slices
+    T* y;              // out, written for live steps only
+    Index begin, end;  // walk steps of this slice; state lives in scratch between slices
 };
 
 template <class T>
 struct BackwardDirection : Direction<T> {
-    const T* saved;                        // read only
-    const T* dstate_out[kMaxStates];       // [B][P] d h_n, [B][H] d c_n; null: zeros
-    const T* dcell;                        // [T][B][H] gradient of every c; null: zeros
-    const T* dgate;                        // [T][B][n][H] gradient of every gate; null: zeros
-    T* dstate_in[kMaxStates];              // out: d h0, d c0
-    T* dw;                                 // out: [n*H][I], rows as the API has them
-    T* dr;                                 // out: [n*H][P]; null where the cell has no recurrent slots
-    T* db_x;                               // out: [n*H] gradient of b_ih
-    T* db_h;                               // out: [n*H] gradient of b_hh; null as dr is
-    T* dp;                                 // out: [vectors][H]
-    T* dproject;                           // out: [P][H] gradient of W_hr; null without projection
-    T* scratch;                            // [bwd_total]
-    bool add_dx;                           // dx += (second direction) instead of dx =
+    const T* saved;                   // read only
+    const T* dstate_out[kMaxStates];  // [B][P] d h_n, [B][H] d c_n; null: zeros
+    const T* dcell;                   // [T][B][H] gradient of every c; null: zeros
+    const T* dgate;                   // [T][B][n][H] gradient of every gate; null: zeros
+    T* dstate_in[kMaxStates];         // out: d h0, d c0
+    T* dw;                            // out: [n*H][I], rows as the API has them
+    T* dr;                            // out: [n*H][P]; null where the cell has no recurrent slots
+    T* db_x;                          // out: [n*H] gradient of b_ih
+    T* db_h;                          // out: [n*H] gradient of b_hh; null as dr is
+    T* dp;                            // out: [vectors][H]
+    T* dproject;                      // out: [P][H] gradient of W_hr; null without projection
+    T* scratch;                       // [bwd_total]
+    bool add_dx;                      // dx += (second direction) instead of dx =
 };
 
 // A backward call walks the blocks of partial_steps from the last to the first; in each kSteps
@@ -168,28 +177,28 @@ enum class Stage : int { kSteps, kProducts, kFinish };
 template <class T>
 struct Backward : Call<T> {
     BackwardDirection<T> direction[kMaxDirections];
-    const T* y;            // what the forward returned
-    const T* dy;           // strides as y; null: zeros
-    T* dx;                 // out, [T][B][I] by strides; null: not wanted or token input
+    const T* y;   // what the forward returned
+    const T* dy;  // strides as y; null: zeros
+    T* dx;        // out, [T][B][I] by strides; null: not wanted or token input
     Index dx_step, dx_row;
     Stage stage;
-    int which;             // direction of this slice
-    Index block;           // first walk step of the current block of partial_steps
-    Index begin, end;      // kSteps: walk steps [begin, end), walked downwards; kProducts: partial
-                           // sums of 512 rows [begin, end), in walk order
+    int which;         // direction of this slice
+    Index block;       // first walk step of the current block of partial_steps
+    Index begin, end;  // kSteps: walk steps [begin, end), walked downwards; kProducts: partial
+                       // sums of 512 rows [begin, end), in walk order
 };
 
 template <class T>
 struct Pack {
     CellInfo cell;
     Layout layout;
-    const T* w_ih;         // [n*H][I], rows gate-major
-    const T* w_hh;         // [n*H][P] or null
-    const T* b_ih;         // [n*H] or null
-    const T* b_hh;         // [n*H] or null
-    const T* p;            // [vectors][H] or null
-    const T* w_hr;         // [P][H] or null
-    T* out;                // [pack_total] or [back_total], 64-byte aligned, zeroed
+    const T* w_ih;  // [n*H][I], rows gate-major
+    const T* w_hh;  // [n*H][P] or null
+    const T* b_ih;  // [n*H] or null
+    const T* b_hh;  // [n*H] or null
+    const T* p;     // [vectors][H] or null
+    const T* w_hr;  // [P][H] or null
+    T* out;         // [pack_total] or [back_total], 64-byte aligned, zeroed
 };
 
 template <class T>
@@ -216,7 +225,7 @@ struct Probes {
 
 template <class T>
 struct Kernels {
-    const CellKernels<T>* cells;           // [Table::cells]
+    const CellKernels<T>* cells;  // [Table::cells]
     void (*pack)(const Pack<T>& job);
     void (*pack_backward)(const Pack<T>& job);
     MathKernels<T> math;

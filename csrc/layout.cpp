@@ -82,8 +82,8 @@ bool make_layout(const Request& call, Layout& out) {
     const Index weight_bytes = n.mul(n.mul(out.gate_row, n.add(I, P)), call.item);
     const bool merged = T == 1 || (B >= kMergedRows && weight_bytes <= kMergedBytes);
     if (!call.tokens && !merged && I > 0)
-        out.block_steps =
-            std::clamp<Index>(kProjectedBytes / std::max<Index>(1, step_bytes), 1, std::max<Index>(1, T));
+        out.block_steps = std::clamp<Index>(kProjectedBytes / std::max<Index>(1, step_bytes), 1,
+                                            std::max<Index>(1, T));
 
     Regions pack(n, block);
     out.pack_bias = pack.take(out.padded, cell.gates);
@@ -107,8 +107,9 @@ bool make_layout(const Request& call, Layout& out) {
     out.fwd_drop = fwd.take(call.drop ? n.mul(B, 2) : 0, out.out_row);
     out.fwd_u = fwd.take(cell.late > 0 || call.project ? B : 0, out.state_row);
     out.fwd_c = fwd.take(cell.states > 1 ? B : 0, out.state_row);
-    out.fwd_gates = fwd.take(
-        call.save ? 0 : n.mul(B, std::max<Index>(out.block_steps, cell.late > 0 ? 1 : 0)), out.gate_row);
+    out.fwd_gates =
+        fwd.take(call.save ? 0 : n.mul(B, std::max<Index>(out.block_steps, cell.late > 0 ? 1 : 0)),
+                 out.gate_row);
     out.fwd_gather_thread = n.round_up(n.mul(kGroupRows, I), block);
     out.fwd_gather = fwd.take(call.threads, out.fwd_gather_thread);
     out.fwd_total = fwd.total();

@@ -8,13 +8,13 @@ namespace fusedrnn {
 struct Request {
     CellInfo cell;
     Index steps, batch, input, hidden, output;  // output: P, hidden without projection
-    bool project;     // h' = W_hr m
-    bool drop;        // recurrent dropout
+    bool project;                               // h' = W_hr m
+    bool drop;                                  // recurrent dropout
     int directions;
     int threads;
-    bool save;        // gates go to `saved`, not to scratch
-    bool tokens;      // integer input: W x is a gather, done inside the step
-    Index item;       // bytes of a number
+    bool save;    // gates go to `saved`, not to scratch
+    bool tokens;  // integer input: W x is a gather, done inside the step
+    Index item;   // bytes of a number
 };
 
 // Fills `out`; false where a size does not fit 63 bits (or is negative).

@@ -93,7 +93,8 @@ void pack_projection(const T* w, Index outputs, Index hidden, T* out) {
         const Index n = outputs - p0 < wide ? outputs - p0 : wide;
         const Index stride = vectors_of<T>(n) * kLanes<T>;
         for (Index k = 0; k < hidden; ++k)
-            for (Index i = 0; i < n; ++i) out[p0 * hidden + k * stride + i] = w[(p0 + i) * hidden + k];
+            for (Index i = 0; i < n; ++i)
+                out[p0 * hidden + k * stride + i] = w[(p0 + i) * hidden + k];
     }
 }
 

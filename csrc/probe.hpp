@@ -30,8 +30,8 @@ template <class T>
     V sum[kRun] = {};
     for (Index k = 0; k < times; ++k)
         for (Index i = 0; i + kRun * kLanes<T> <= n; i += kRun * kLanes<T>)
-            FUSEDRNN_UNROLL for (int j = 0; j < kRun; ++j)
-                sum[j] = sum[j] + load(from + i + j * kLanes<T>);
+            FUSEDRNN_UNROLL for (int j = 0; j < kRun; ++j) sum[j] =
+                sum[j] + load(from + i + j * kLanes<T>);
     V all = sum[0];
     for (int j = 1; j < kRun; ++j) all = all + sum[j];
     return all[0];

@@ -1,8 +1,8 @@
 // The register tile: a few rows times one weight panel, any K range, into a panel buffer. Knows no
-// cell. Each element's products are fma chains in rising K over pieces of kPiece, each from 0, added
-// in order, whatever the tiling: results do not depend on batch, threads or ISA. (One chain over all
-// of K loses up to eleven times what BLAS does at K = 1024; pieces lose less than BLAS, for one
-// addition each.)
+// cell. Each element's products are fma chains in rising K over pieces of kPiece, each from 0,
+// added in order, whatever the tiling: results do not depend on batch, threads or ISA. (One chain
+// over all of K loses up to eleven times what BLAS does at K = 1024; pieces lose less than BLAS,
+// for one addition each.)
 #pragma once
 
 #include "kernels.hpp"
@@ -61,10 +61,8 @@ template <class T, int R, int NV, int NP>
 [[gnu::noinline]] void tile(const Accumulator<T>& out, const Operand<T>& a, const Panels<T>& w) {
     using V = vec<T>;
     V c[NP][R][NV];
-    FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j)
-        FUSEDRNN_UNROLL for (int i = 0; i < R; ++i)
-            FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v)
-                c[j][i][v] = V{};
+    FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j) FUSEDRNN_UNROLL for (int i = 0; i < R; ++i)
+        FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v) c[j][i][v] = V{};
     const T* wp = w.w;
     const Index row = a.row, step = a.k, wk = w.k, wpanel = w.panel, len = a.len;
     for (Index g = 0; g < a.segs; ++g) {
@@ -75,30 +73,29 @@ template <class T, int R, int NV, int NP>
                 FUSEDRNN_UNROLL for (int i = 0; i < R; ++i) b[i] = splat(ap[i * row]);
                 FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j)
                     FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v) {
-                        const V x = load(wp + j * wpanel + v * kLanes<T>);
-                        FUSEDRNN_UNROLL for (int i = 0; i < R; ++i)
-                            c[j][i][v] = fma(b[i], x, c[j][i][v]);
-                    }
+                    const V x = load(wp + j * wpanel + v * kLanes<T>);
+                    FUSEDRNN_UNROLL for (int i = 0; i < R; ++i) c[j][i][v] =
+                        fma(b[i], x, c[j][i][v]);
+                }
             } else {
                 V x[NP][NV];
                 FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j)
-                    FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v)
-                        x[j][v] = load(wp + j * wpanel + v * kLanes<T>);
+                    FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v) x[j][v] =
+                        load(wp + j * wpanel + v * kLanes<T>);
                 FUSEDRNN_UNROLL for (int i = 0; i < R; ++i) {
                     const V b = splat(ap[i * row]);
                     FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j)
-                        FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v)
-                            c[j][i][v] = fma(b, x[j][v], c[j][i][v]);
+                        FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v) c[j][i][v] =
+                            fma(b, x[j][v], c[j][i][v]);
                 }
             }
         }
     }
-    FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j)
-        FUSEDRNN_UNROLL for (int i = 0; i < R; ++i)
-            FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v) {
-                T* to = out.acc + j * out.panel + i * out.row + v * kLanes<T>;
-                store(to, load(to) + c[j][i][v]);
-            }
+    FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j) FUSEDRNN_UNROLL for (int i = 0; i < R; ++i)
+        FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v) {
+        T* to = out.acc + j * out.panel + i * out.row + v * kLanes<T>;
+        store(to, load(to) + c[j][i][v]);
+    }
 }
 
 template <class T, int NV, int R>
@@ -145,10 +142,18 @@ void product(Index rows, int vectors, int panels, const Accumulator<T>& out, Ope
         const Index n = left < most ? left : most;
         (whole ? a.len : a.segs) = n;
         switch (vectors) {
-            case 1: tile_panels<T, 1>(rows, panels, out, a, w); break;
-            case 2: tile_panels<T, 2>(rows, panels, out, a, w); break;
-            case 3: tile_panels<T, 3>(rows, panels, out, a, w); break;
-            default: tile_panels<T, 4>(rows, panels, out, a, w); break;
+            case 1:
+                tile_panels<T, 1>(rows, panels, out, a, w);
+                break;
+            case 2:
+                tile_panels<T, 2>(rows, panels, out, a, w);
+                break;
+            case 3:
+                tile_panels<T, 3>(rows, panels, out, a, w);
+                break;
+            default:
+                tile_panels<T, 4>(rows, panels, out, a, w);
+                break;
         }
         a.a += n * (whole ? a.k : a.seg);
         w.w += n * (whole ? 1 : a.len) * w.k;

@@ -148,9 +148,7 @@ def forward(
                 times.reverse()
                 cut = ([False, *reversed(cut[1:])])[:length]
             start, after_cut = pair(inputs.states, d, b), pair(inputs.initial, d, b)
-            hs, last = run_sequence(
-                spec.name, arrays, xs, cut, start, after_cut, weight.options
-            )
+            hs, last = run_sequence(spec.name, arrays, xs, cut, start, after_cut, weight.options)
             for t, h in zip(times, hs, strict=True):
                 y[t, b, d * size : (d + 1) * size] = h
             finals[0, d, b], finals[1, d, b] = last

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import Chosen
 
+from conftest import Chosen
 from fusedrnn._spec import Array
 
 

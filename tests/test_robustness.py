@@ -28,7 +28,6 @@ from fusedrnn._spec import CELLS, Array
 from fusedrnn._walk import plan
 from test_runtime import output
 
-
 needs_native = pytest.mark.skipif(not ISAS, reason="this installation has no compiled kernels")
 
 # --- denormal numbers --------------------------------------------------------------------------

@@ -51,7 +51,8 @@ concept Cell = requires {
     { C::kInfo } -> std::convertible_to<const CellInfo&>;
     requires C::kInfo.gates >= 1 && C::kInfo.gates <= kMaxGates;
     requires C::kInfo.states >= 1 && C::kInfo.states <= kMaxStates;
-    requires C::kInfo.x_gates + C::kInfo.h_first == C::kInfo.gates || C::kInfo.h_first == C::kInfo.gates;
+    requires C::kInfo.x_gates + C::kInfo.h_first == C::kInfo.gates ||
+                         C::kInfo.h_first == C::kInfo.gates;
     requires C::kInfo.h_first + C::kInfo.late <= C::kInfo.gates;
 };
 

@@ -72,7 +72,8 @@ struct LstmChosen {
     }
 
     template <class V>
-    static void vector_terms(const V (&da)[4], const V (&prev)[2], const V (&next)[2], V (&sum)[3]) {
+    static void vector_terms(const V (&da)[4], const V (&prev)[2], const V (&next)[2],
+                             V (&sum)[3]) {
         LstmPeephole::vector_terms(da, prev, next, sum);
     }
 };

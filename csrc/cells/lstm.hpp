@@ -72,7 +72,8 @@ struct LstmPeephole : Lstm {
     }
 
     template <class V>
-    static void vector_terms(const V (&da)[4], const V (&prev)[2], const V (&next)[2], V (&sum)[3]) {
+    static void vector_terms(const V (&da)[4], const V (&prev)[2], const V (&next)[2],
+                             V (&sum)[3]) {
         sum[0] = fma(da[0], prev[1], sum[0]);
         sum[1] = fma(da[1], prev[1], sum[1]);
         sum[2] = fma(da[3], next[1], sum[2]);

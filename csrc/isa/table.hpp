@@ -20,33 +20,47 @@ struct Cells {
     static constexpr CellKernels<T> kKernels[] = {{forward<C, T>, backward<C, T>}...};
 };
 
-using AllCells = Cells<ElmanCell<Tanh, kRnnTanh>, ElmanCell<Relu, kRnnRelu>,
-                       ElmanCell<Sigmoid, kRnnSigmoid>, ElmanCell<Identity, kRnnIdentity>, Lstm,
-                       LstmPeephole, Gru, GruResetBefore, ElmanCell<Identity, kDense>, RnnChosen,
-                       LstmChosen, GruChosen, GruResetBeforeChosen>;
+using AllCells =
+    Cells<ElmanCell<Tanh, kRnnTanh>, ElmanCell<Relu, kRnnRelu>, ElmanCell<Sigmoid, kRnnSigmoid>,
+          ElmanCell<Identity, kRnnIdentity>, Lstm, LstmPeephole, Gru, GruResetBefore,
+          ElmanCell<Identity, kDense>, RnnChosen, LstmChosen, GruChosen, GruResetBeforeChosen>;
 
-struct ExpOf { template <class V> static V of(V x) { return exp(x); } };
-struct SigmoidOf { template <class V> static V of(V x) { return sigmoid(x); } };
-struct TanhOf { template <class V> static V of(V x) { return tanh(x); } };
+struct ExpOf {
+    template <class V> static V of(V x) { return exp(x); }
+};
+struct SigmoidOf {
+    template <class V> static V of(V x) { return sigmoid(x); }
+};
+struct TanhOf {
+    template <class V> static V of(V x) { return tanh(x); }
+};
 
 template <class F, class T>
 void apply(const T* x, T* y, Index n) {
     Index i = 0;
     for (; i + kLanes<T> <= n; i += kLanes<T>) store(y + i, F::of(load(x + i)));
-    if (i < n) store_n(y + i, F::of(load_n(x + i, static_cast<int>(n - i))), static_cast<int>(n - i));
+    if (i < n)
+        store_n(y + i, F::of(load_n(x + i, static_cast<int>(n - i))), static_cast<int>(n - i));
 }
 
 template <class T>
-inline constexpr Kernels<T> kKernels = {AllCells::kKernels<T>, pack_forward<T>, pack_backward<T>,
-                                        {apply<ExpOf, T>, apply<SigmoidOf, T>, apply<TanhOf, T>},
-                                        {probe_fma<T>, probe_read<T>, 2 * kProbeChains * kLanes<T>}};
+inline constexpr Kernels<T> kKernels = {
+    AllCells::kKernels<T>,
+    pack_forward<T>,
+    pack_backward<T>,
+    {apply<ExpOf, T>, apply<SigmoidOf, T>, apply<TanhOf, T>},
+    {probe_fma<T>, probe_read<T>, 2 * kProbeChains * kLanes<T>}};
 
 #define FUSEDRNN_QUOTE_(x) #x
 #define FUSEDRNN_QUOTE(x) FUSEDRNN_QUOTE_(x)
 
 // The one name the outer house knows of this ISA; see dispatch.cpp.
 [[gnu::visibility("hidden")]] extern const Table kTable;
-const Table kTable = {FUSEDRNN_QUOTE(FUSEDRNN_ISA), kVectorBytes,    AllCells::kCount,
-                      AllCells::kInfo,              kKernels<float>, kKernels<double>};
+const Table kTable = {FUSEDRNN_QUOTE(FUSEDRNN_ISA),
+                      kVectorBytes,
+                      AllCells::kCount,
+                      AllCells::kInfo,
+                      kKernels<float>,
+                      kKernels<double>};
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -1,6 +1,6 @@
-// Walks back, in one file because a step's phases hand each other da: per step dh = da R of the step
-// after as a product, the cell's derivative as its epilogue; da of a block of steps stays in scratch
-// for reduce.hpp.
+// Walks back, in one file because a step's phases hand each other da: per step dh = da R of the
+// step after as a product, the cell's derivative as its epilogue; da of a block of steps stays in
+// scratch for reduce.hpp.
 #pragma once
 
 #include "../cells/cell.hpp"
@@ -83,7 +83,8 @@ class BackwardView {
 
     // out += da of `n` rows times the slots [s0, s1) of one output panel of transposed weights. K
     // runs block by block, slot by slot within, and pieces are whole blocks: the same on every ISA.
-    void multiply(T* out, const T* da, Index n, int s0, int s1, const T* panel, Index vectors) const {
+    void multiply(T* out, const T* da, Index n, int s0, int s1, const T* panel,
+                  Index vectors) const {
         const Index block = kBlock<T>, slots = s1 - s0, full = at_.hidden / block;
         const Index tail = at_.hidden % block, row = at_.gate_row, width = vectors * L;
         const int nv = static_cast<int>(vectors);
@@ -106,18 +107,19 @@ class BackwardView {
 template <Cell C, class T>
 class BackwardSteps : BackwardView<C, T> {
     using Base = BackwardView<C, T>;
-    using typename Base::V;
     using Base::at_, Base::call_, Base::da, Base::dir_, Base::drop, Base::dy, Base::G, Base::HF;
     using Base::kCell, Base::kEarly, Base::kLate, Base::kStates, Base::L, Base::least;
     using Base::load_gates, Base::multiply, Base::offset_, Base::previous, Base::real;
     using Base::renewed, Base::rows_, Base::width, Base::XG;
+    using typename Base::V;
 
   public:
     BackwardSteps(const Backward<T>& call, int thread, int threads)
         : Base(call),
           by_units_(call.split == Split::kUnits),
           row_(rows_of(call, thread, threads)),
-          out_((vectors_of<T>(at_.output) + 3) / 4, by_units_ ? thread : 0, by_units_ ? threads : 1),
+          out_((vectors_of<T>(at_.output) + 3) / 4, by_units_ ? thread : 0,
+               by_units_ ? threads : 1),
           unit_((vectors_of<T>(at_.hidden) + 3) / 4, by_units_ ? thread : 0,
                 by_units_ ? threads : 1) {}
 
@@ -127,11 +129,13 @@ class BackwardSteps : BackwardView<C, T> {
             each_tile(out_, rows_.live(s), [&](Index r, Index n, Index p) { through(s, r, n, p); });
             wait();
             if (at_.project) {
-                each_tile(unit_, rows_.live(s), [&](Index r, Index n, Index p) { project(s, r, n, p); });
+                each_tile(unit_, rows_.live(s),
+                          [&](Index r, Index n, Index p) { project(s, r, n, p); });
                 wait();
             }
             if constexpr (kLate) {
-                each_tile(unit_, rows_.live(s), [&](Index r, Index n, Index p) { late(s, r, n, p); });
+                each_tile(unit_, rows_.live(s),
+                          [&](Index r, Index n, Index p) { late(s, r, n, p); });
                 wait();
             }
         }
@@ -145,7 +149,8 @@ class BackwardSteps : BackwardView<C, T> {
             for (Index r = row_.begin; r < row_.end; ++r)
                 each_vector(unit_, 1, [&](Index unit) {
                     const V value = rows_.cut(0, r) ? V{} : load(dc(r) + unit);
-                    put(dir_.dstate_in[1] + rows_.batch(r) * at_.hidden + unit, value, real(1, unit));
+                    put(dir_.dstate_in[1] + rows_.batch(r) * at_.hidden + unit, value,
+                        real(1, unit));
                 });
     }
 
@@ -180,7 +185,8 @@ class BackwardSteps : BackwardView<C, T> {
     template <class Body>
     void each_tile(const Share& panels, Index live, Body body) const {
         Index left = least(row_.end, live) - row_.begin, r = row_.begin;
-        for (Index groups = left > 0 ? (left + kGroupRows - 1) / kGroupRows : 0; groups > 0; --groups) {
+        for (Index groups = left > 0 ? (left + kGroupRows - 1) / kGroupRows : 0; groups > 0;
+             --groups) {
             const Index n = (left + groups - 1) / groups;
             for (Index p = panels.begin; p < panels.end; ++p) body(r, n, p);
             r += n;
@@ -202,9 +208,11 @@ class BackwardSteps : BackwardView<C, T> {
         for (Index i = 0; i < n; ++i)
             for (Index v = 0; v < wide; v += L) {
                 const Index unit = first + v;
-                // The pointwise part is often the larger: added last, it does not coarsen the chain.
+                // The pointwise part is often the larger: added last, it does not coarsen the
+                // chain.
                 const V direct = load(dh(r + i) + unit), sum = load(acc + i * wide + v);
-                const V chain = dir_.drop == nullptr ? sum + direct : fma(drop(r + i, unit), sum, direct);
+                const V chain =
+                    dir_.drop == nullptr ? sum + direct : fma(drop(r + i, unit), sum, direct);
                 arrive(s, r + i, unit, chain, i < came);
             }
     }
@@ -264,7 +272,8 @@ class BackwardSteps : BackwardView<C, T> {
         if constexpr (kStates > 1) {
             V dc_next = came && rows_.cut(s + 1, r) ? V{} : load(dc(r) + unit);
             if (dir_.dcell != nullptr)
-                dc_next = dc_next + take(dir_.dcell + rows_.at(s, r) * at_.hidden + unit, real(1, unit));
+                dc_next =
+                    dc_next + take(dir_.dcell + rows_.at(s, r) * at_.hidden + unit, real(1, unit));
             ds[1] = zoned(1, s, r, unit, dc_next, old_c);
             prev[1] = previous(1, s, r, unit);
             next[1] = renewed(s, r, unit, a, prev[1]);
@@ -282,7 +291,8 @@ class BackwardSteps : BackwardView<C, T> {
         const Index vectors = least(4, vectors_of<T>(at_.hidden) - 4 * p);
         const Index wide = vectors * L, first = p * 4 * L;
         for (Index v = 0; v < n * wide; v += L) store(acc + v, V{});
-        product<T>(n, static_cast<int>(vectors), 1, {acc, wide}, {dy(s, r), at_.out_row, 1, at_.output},
+        product<T>(n, static_cast<int>(vectors), 1, {acc, wide},
+                   {dy(s, r), at_.out_row, 1, at_.output},
                    {dir_.pack + at_.back_project + first * at_.output, wide});
         for (Index i = 0; i < n; ++i)
             for (Index v = 0; v < wide; v += L)

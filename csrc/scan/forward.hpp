@@ -1,5 +1,6 @@
 // Walks time, in one file because the phases of a step share every buffer: per step and phase a
-// product from packed panels, then the cell as a row-wise epilogue on the sums while they are in L1.
+// product from packed panels, then the cell as a row-wise epilogue on the sums while they are in
+// L1.
 #pragma once
 
 #include "../cells/cell.hpp"
@@ -77,9 +78,8 @@ class ForwardScan {
         return k == 0 && at_.project ? out_panel_.begin * 4 * L : first_unit_;
     }
     Index last(int k) const {
-        return k == 0 && at_.project
-                   ? least(out_panel_.end * 4 * L, vectors_of<T>(at_.output) * L)
-                   : last_unit_;
+        return k == 0 && at_.project ? least(out_panel_.end * 4 * L, vectors_of<T>(at_.output) * L)
+                                     : last_unit_;
     }
 
     V initial(int k, Index r, Index unit) const {
@@ -144,9 +144,7 @@ class ForwardScan {
     }
 
     // Panel `p` of the buffer: units, row stride and vectors of its slots.
-    Index units_of(Index p) const {
-        return least(kUnits, vectors_of<T>(at_.hidden) - p * kUnits);
-    }
+    Index units_of(Index p) const { return least(kUnits, vectors_of<T>(at_.hidden) - p * kUnits); }
 
     void start_from_bias(T* acc, Index p, Index n) const {
         const Index width = units_of(p) * G * L;
@@ -231,7 +229,8 @@ class ForwardScan {
     void keep(const T* acc, Index p, T* to) const {
         for (Index u = 0; u < units_of(p); ++u)
             for (int s = 0; s < G; ++s)
-                store(to + slot_at<T>((p * kUnits + u) * L, s, slots_), load(acc + (u * G + s) * L));
+                store(to + slot_at<T>((p * kUnits + u) * L, s, slots_),
+                      load(acc + (u * G + s) * L));
     }
 
     // Splits this thread's live rows of step s evenly into groups: body(first rank, rows).
@@ -297,7 +296,8 @@ class ForwardScan {
             const Operand<T> a{u(r), at_.state_row, 1, at_.hidden};
             each_panel(n, [&](T* acc, Index p, Index few) {
                 const Index width = units_of(p) * G * L;
-                for (Index j = 0; j < few; ++j) start_from_gates(acc + j * n * width, p + j, from, n);
+                for (Index j = 0; j < few; ++j)
+                    start_from_gates(acc + j * n * width, p + j, from, n);
                 multiply(acc, p, few, n, a, at_.pack_late, kEarly, G, at_.hidden);
                 for (Index j = 0; j < few; ++j)
                     for (Index i = 0; i < n; ++i)
@@ -374,7 +374,8 @@ class ForwardScan {
                        {dir_.pack + at_.pack_project + p * 4 * L * at_.hidden, width});
             for (Index i = 0; i < n; ++i)
                 for (Index v = 0; v < width; v += L)
-                    give(s, r + i, p * 4 * L + v, load(acc + i * width + v), rows_.cut(s + 1, r + i));
+                    give(s, r + i, p * 4 * L + v, load(acc + i * width + v),
+                         rows_.cut(s + 1, r + i));
         }
     }
 

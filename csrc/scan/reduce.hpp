@@ -11,11 +11,11 @@ namespace fusedrnn::FUSEDRNN_ISA {
 template <Cell C, class T>
 class Reduce : BackwardView<C, T> {
     using Base = BackwardView<C, T>;
-    using typename Base::V;
     using Base::at_, Base::block_end_, Base::call_, Base::da, Base::dir_, Base::drop, Base::dy;
     using Base::G, Base::HF, Base::kCell, Base::kEarly, Base::kLate, Base::kStates, Base::L;
     using Base::least, Base::load_gates, Base::multiply, Base::previous, Base::renewed, Base::rows_;
     using Base::XG;
+    using typename Base::V;
     static constexpr int kUnits = panel_units(kCell);
 
   public:
@@ -63,7 +63,8 @@ class Reduce : BackwardView<C, T> {
             const Index early = at_.padded * (kEarly - HF) * at_.output;
             unpack_rows(kCell, hidden, HF, kEarly, base + at_.bwd_dr, at_.output, dir_.dr);
             if (kLate)
-                unpack_rows(kCell, hidden, kEarly, G, base + at_.bwd_dr + early, at_.output, dir_.dr);
+                unpack_rows(kCell, hidden, kEarly, G, base + at_.bwd_dr + early, at_.output,
+                            dir_.dr);
             for (Index unit = 0; at_.project && unit < hidden; unit += 4 * L) {
                 const Index n = least(4 * L, hidden - unit), wide = vectors_of<T>(n) * L;
                 for (Index p = 0; p < at_.output; ++p)
@@ -184,7 +185,8 @@ class Reduce : BackwardView<C, T> {
                 for (Index v = 0; v < vectors * L; v += L) {
                     V a[G];
                     load_gates(c.s, c.r, first + v, a);
-                    const V prev = call_.zone_c == T(0) ? V{} : this->previous(1, c.s, c.r, first + v);
+                    const V prev =
+                        call_.zone_c == T(0) ? V{} : this->previous(1, c.s, c.r, first + v);
                     const V cell = renewed(c.s, c.r, first + v, a, prev);
                     store(da_panel_ + q * vectors * L + v, C::output(a, cell, call_.options));
                 }
@@ -304,8 +306,12 @@ template <Cell C, class T>
 void backward(void* call, int thread, int threads) {
     const auto& backward = *static_cast<const Backward<T>*>(call);
     switch (backward.stage) {
-        case Stage::kSteps: BackwardSteps<C, T>(backward, thread, threads).run(); break;
-        case Stage::kProducts: Reduce<C, T>(backward, thread, threads).products(); break;
+        case Stage::kSteps:
+            BackwardSteps<C, T>(backward, thread, threads).run();
+            break;
+        case Stage::kProducts:
+            Reduce<C, T>(backward, thread, threads).products();
+            break;
         case Stage::kFinish:
             BackwardSteps<C, T>(backward, thread, threads).finish();
             Reduce<C, T>(backward, thread, threads).finish();

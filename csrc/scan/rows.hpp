@@ -1,6 +1,6 @@
-// Which rows live at a walk step, where they lie in the call's arrays, and where their past was cut.
-// A direction walks its steps s = 0, 1, ...: times rise forwards, and fall in the reverse direction
-// from each row's own last valid step.
+// Which rows live at a walk step, where they lie in the call's arrays, and where their past was
+// cut. A direction walks its steps s = 0, 1, ...: times rise forwards, and fall in the reverse
+// direction from each row's own last valid step.
 #pragma once
 
 #include "../cells/slots.hpp"

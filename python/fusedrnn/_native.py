@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from . import _core
+from ._activations import core_options
 from ._backend import (
     DirectionGradients,
     Forward,
@@ -17,7 +16,6 @@ from ._backend import (
     chosen_threads,
     record,
 )
-from ._activations import core_options
 from ._spec import Array
 from ._walk import plan
 

@@ -21,8 +21,8 @@ from ._backend import (
     Weights,
     record,
 )
-from ._reference_cells import Step
 from ._reference_call import Call, Slots, calls, zeros
+from ._reference_cells import Step
 from ._spec import Array
 
 CELLS = _reference_cells.CELLS | _reference_chosen.CELLS
@@ -78,10 +78,9 @@ class ReferenceBackend:
             call.replace_cut(old, call.cut(s, rows), rows)
             u = call.dropped(old[0], rows)
             a = slots.pre_activations(call.inputs, t, rows, u)
-            a, fresh = cell.forward(a, tuple(old), Step(w.p, u, slots.late_product, w.options))
-            m, fresh = fresh[0], list(fresh)
-            if w.w_hr is not None:
-                fresh[0] = m @ w.w_hr.T
+            step = Step(w.p, u, slots.late_product, w.options)
+            a, (m, *rest) = cell.forward(a, tuple(old), step)
+            fresh = [m if w.w_hr is None else m @ w.w_hr.T, *rest]
             for k, state in enumerate(states):
                 state[rows] = call.zoned(k, t, rows, fresh[k], old[k])
             y[t, rows] = states[0][rows]
@@ -122,7 +121,9 @@ class ReferenceBackend:
                 back = _Back(
                     call,
                     saved.data[d * each : (d + 1) * each],
-                    dy=None if dy is None else _time_major(dy, inputs)[..., d * out : (d + 1) * out],
+                    dy=None
+                    if dy is None
+                    else _time_major(dy, inputs)[..., d * out : (d + 1) * out],
                     dcells=None if dcells is None else dcells[d],
                     dgates=None if dgates is None else dgates[d],
                     dx=None if result is None else _time_major(result, inputs),

@@ -118,7 +118,9 @@ class Call:
         if keep is None:
             return d, np.zeros_like(d)
         if isinstance(keep, np.ndarray):
-            return np.where(keep > 0, 0, d).astype(d.dtype), np.where(keep > 0, d, 0).astype(d.dtype)
+            return np.where(keep > 0, 0, d).astype(d.dtype), np.where(keep > 0, d, 0).astype(
+                d.dtype
+            )
         old = d.dtype.type(keep) * d
         return d - old, old
 

@@ -18,11 +18,17 @@ def faults(lines: list[str], golden: dict[str, dict[str, str]]) -> list[str]:
     for line in lines:
         case, kind, value = line.split()
         found[case, kind] = value
-    expected = {(case, kind): value for case, kinds in golden.items() for kind, value in kinds.items()}
+    expected = {
+        (case, kind): value for case, kinds in golden.items() for kind, value in kinds.items()
+    }
     wrong = [f"{case} {kind}: not printed" for case, kind in expected.keys() - found.keys()]
     wrong += [f"{case} {kind}: not in golden.json" for case, kind in found.keys() - expected.keys()]
     same = found.keys() & expected.keys()
-    wrong += [f"{case} {kind}: other bits" for case, kind in same if found[case, kind] != expected[case, kind]]
+    wrong += [
+        f"{case} {kind}: other bits"
+        for case, kind in same
+        if found[case, kind] != expected[case, kind]
+    ]
     return sorted(wrong)
 
 

@@ -1,5 +1,6 @@
-// The kernels without Python, in one file for plain compiler commands: runs the cases of tests/data/golden_cases.txt, forward and backward,
-// and prints SHA-256 of the results, as fusedrnn._golden does. compare_digest.py judges them.
+// The kernels without Python, in one file for plain compiler commands: runs the cases of
+// tests/data/golden_cases.txt, forward and backward, and prints SHA-256 of the results, as
+// fusedrnn._golden does. compare_digest.py judges them.
 //
 //   digest CASES [--isa NAME] [--threads N [--split units]] [--arrays] [CASE...]
 //   digest --isas            names the instruction sets of this machine
