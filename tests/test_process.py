@@ -1,4 +1,4 @@
-"""Threads, the GIL, fork and Ctrl-C: what a process may do around and during a call."""
+"""Threads, the GIL, fork and Ctrl-C around and during a call, in one file: the same long calls."""
 
 from __future__ import annotations
 
