@@ -24,7 +24,7 @@ build() {
     local to=$work/$1
     shift
     cmake -S "$root" -B "$to" -DFUSEDRNN_MODULE=OFF -DFUSEDRNN_CPP_TESTS=ON "$@" >"$work/log" 2>&1 &&
-        cmake --build "$to" --target digest --parallel >>"$work/log" 2>&1 || {
+        cmake --build "$to" --target digest >>"$work/log" 2>&1 || {
         cat "$work/log"
         return 1
     }
