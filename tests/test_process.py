@@ -196,6 +196,7 @@ sys.path.insert(0, {TESTS!r})
 import fpu
 from cases import Case, call
 from fusedrnn._backend import by_name
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 run, word, threads = by_name("native"), fpu.control(), {threads}
 weights, inputs = call({cell!r}, {case!r}, "float32")
 small = inputs._replace(x=inputs.x[:3, :2].copy(), states=None)

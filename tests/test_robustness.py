@@ -224,7 +224,7 @@ def test_sizes_that_overflow(native: Chosen) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits as Linux keeps them")
 @pytest.mark.slow
 def test_out_of_memory() -> None:
-    """[X5] However little there is: MemoryError or the right result; with enough again, it works."""
+    """[X5] However little there is: MemoryError or the right result; with more, it works again."""
     code = """
 import gc, resource
 layer = fr.LSTM(4, 64, seed=0)
