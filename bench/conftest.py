@@ -15,7 +15,9 @@ def idle_machine() -> None:
     """Say so where the figures will be noise: something else is running."""
     load = os.getloadavg()[0]
     if load > 0.5:
-        warnings.warn(f"the machine is busy (load {load:.1f}): times are upper bounds", stacklevel=1)
+        warnings.warn(
+            f"the machine is busy (load {load:.1f}): times are upper bounds", stacklevel=1
+        )
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import CASES, Case
 
 import fusedrnn as fr
+from cases import CASES, Case
 
 RUNS = [(isa, isa) for isa in fr.supported_isas()] + [("reference", "numpy")]
 
@@ -49,18 +49,17 @@ def test_ours(
     """Our layer."""
     benchmark.group = f"{case.cell} {'training' if training else 'forward'}"
     native = isa != "reference"
-    with fr.use_backend("native" if native else "reference"):
-        with fr.use_isa(isa if native else fr.supported_isas()[0]):
-            benchmark.pedantic(ours(case, training), rounds=3 if native else 1, warmup_rounds=int(native))
-            assert fr.last_path().backend == ("native" if native else "reference")
+    backend = "native" if native else "reference"
+    with fr.use_backend(backend), fr.use_isa(isa if native else fr.supported_isas()[0]):
+        rounds = 3 if native else 1
+        benchmark.pedantic(ours(case, training), rounds=rounds, warmup_rounds=int(native))
+        assert fr.last_path().backend == backend
     note(benchmark, case, training, peaks.get(isa))
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["forward", "training"])
 @pytest.mark.parametrize("case", [c for c in CASES if c.cell in ("RNN", "LSTM", "GRU")])
-def test_torch(
-    benchmark: Any, case: Case, training: bool, peaks: dict[str, float]
-) -> None:
+def test_torch(benchmark: Any, case: Case, training: bool, peaks: dict[str, float]) -> None:
     """torch's layer of the same name, where torch is installed."""
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)

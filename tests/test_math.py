@@ -1,4 +1,4 @@
-"""sigmoid and tanh of the kernels against wider arithmetic; ulp.cpp of tests/cpp sweeps them all."""
+"""sigmoid and tanh of the kernels against wider arithmetic; tests/cpp/ulp.cpp sweeps them all."""
 
 from __future__ import annotations
 
