@@ -169,7 +169,7 @@ def named(g: Gradients) -> dict[str, Array]:
 @settings(max_examples=25)
 @given(data=st.data())
 def test_native_is_the_reference(isa: str, cell: str, data: st.DataObject) -> None:
-    """[L1] [L5] Outputs, states and every gradient; one thread or three; saved or not."""
+    """[L1] [L6] Outputs, states and every gradient; one thread or three; saved or not."""
     dtype = data.draw(st.sampled_from(("float64", "float64", "float32")), "dtype")
     call = Call(data.draw, cell, dtype, NAMES)
     right = call.run(reference(), 1)

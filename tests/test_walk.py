@@ -60,7 +60,7 @@ def rows(
 
 @given(calls())
 def test_plan(given_: tuple[int, int, int, Array | None, Array | None, Array]) -> None:
-    """[L1] [L5] Times and cuts of every step, and the cut on the way out."""
+    """[L1] [L6] Times and cuts of every step, and the cut on the way out."""
     steps, batch, directions, lengths, mask, reset = given_
     found = plan(steps, batch, directions, lengths, mask, reset)
     assert found.cut is not None
