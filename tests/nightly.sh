@@ -4,8 +4,9 @@
 #     tests/nightly.sh               all of them
 #     tests/nightly.sh clang mutants these
 #
-# Installs its compilers and emulators by apt-get. Each check works in a copy of the tree; its log is
-# shown when it fails. The exit status is 0 when all passed.
+# Installs its compilers and emulators by apt-get. Each check works in a copy of the tree or builds
+# outside it; its log is shown when it fails. The last thing printed is a table; the exit status is 0
+# when all passed. About an hour on two cores.
 set -uo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -13,6 +14,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 unset FUSEDRNN_BUILD FUSEDRNN_BACKEND FUSEDRNN_ISA FUSEDRNN_NUM_THREADS PYTHONPATH
 export FUSEDRNN_REQUIRE_NATIVE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+export CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
 
 packages() {
     local missing=() package
@@ -51,35 +53,71 @@ clang() {
 
 # Address and undefined-behaviour sanitizers. The interpreter is not instrumented, so the runtime is
 # preloaded; it never frees everything, so leaks are not looked for. Times and memory limits mean
-# nothing here.
+# nothing here, and neither do symbols.
 sanitizers() {
-    CXXFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g1" \
-        workplace sanitizers '.[test]' || return
+    CXXFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g1" \
+        workplace sanitizers -C cmake.build-type=Debug '.[test]' || return
     LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)" \
         ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
         PYTHONMALLOC=malloc .venv/bin/python -m pytest -k 'not ctrl_c and not out_of_memory' \
         --ignore=tests/test_codebase.py --ignore=tests/test_cpp.py
 }
 
-# Compiler flags that would change bits, were they obeyed.
-hostile() {
-    local flags
-    for flags in "-march=native" "-Ofast -ffast-math -march=native -mfma -flto -ffp-contract=fast"; do
-        rm -rf "$work/hostile"
-        CXXFLAGS="$flags" workplace hostile . || return
-        .venv/bin/fusedrnn selftest || return
+# digest PROGRAM NAME CMAKE_ARGUMENTS...: builds a program without Python at $work/NAME/PROGRAM.
+digest() {
+    local program=$1 to=$work/$2
+    shift 2
+    cmake --version >/dev/null 2>&1 || packages cmake make || return
+    cmake -S "$root" -B "$to" -DFUSEDRNN_MODULE=OFF -DFUSEDRNN_CPP_TESTS=ON "$@" &&
+        cmake --build "$to" --target "$program"
+}
+
+# The thread sanitizer on teams of both splits. Each thread count is run on one instruction set with
+# fma, whose hashes must hold too; the walk is the same text on all.
+races() {
+    local isa team
+    CXXFLAGS="-fsanitize=thread -O1 -g1" digest digest_threads races -DCMAKE_BUILD_TYPE=Debug || return
+    isa=$("$work/races/digest_threads" --isas | head -n 1)
+    for team in "2 --split rows" "3 --split rows" "2 --split units" "3 --split units"; do
+        # shellcheck disable=SC2086
+        "$work/races/digest_threads" "$root/tests/data/golden_cases.txt" --isa "$isa" --threads $team \
+            >"$work/races/hashes" || return
+        python3 "$root/tests/cpp/compare_digest.py" "$work/races/hashes" || return
     done
 }
 
+# No result rests on memory that nobody wrote. Valgrind knows no AVX-512.
+memory() {
+    local isa
+    packages valgrind || return
+    digest digest memory || return
+    for isa in $("$work/memory/digest" --isas); do
+        [[ $isa == avx512 ]] && continue
+        valgrind --error-exitcode=9 "$work/memory/digest" "$root/tests/data/golden_cases.txt" \
+            --isa "$isa" >"$work/memory/hashes" || return
+        [[ $isa == baseline ]] ||
+            python3 "$root/tests/cpp/compare_digest.py" "$work/memory/hashes" || return
+    done
+}
+
+# Compiler flags that would change bits, or the oldest machine, were they obeyed.
+hostile() {
+    local cxx flags
+    packages clang libomp-dev || return
+    for cxx in g++ clang++; do
+        for flags in "-march=native -O2 -ffp-contract=fast" "$worst_flags"; do
+            CXX=$cxx CXXFLAGS=$flags "$root/tests/cpp/emulate.sh" host || return
+        done
+    done
+    CXXFLAGS=$worst_flags workplace hostile '.[test]' || return
+    .venv/bin/fusedrnn selftest || return
+    .venv/bin/python -m pytest tests/test_codebase.py
+}
+worst_flags="-Ofast -ffast-math -march=native -mfma -mrecip -flto -ffp-contract=fast"
+
 # The kernels under emulation of aarch64: the hashes of golden.json, without Python there.
 aarch64() {
-    packages g++-aarch64-linux-gnu qemu-user || return
-    workplace aarch64 || return
-    aarch64-linux-gnu-g++ -std=c++20 -O3 -Wall -Wextra -Wconversion -Werror -ffp-contract=off \
-        -fno-math-errno -static -pthread -I csrc -o digest tests/cpp/digest.cpp \
-        csrc/layout.cpp csrc/team.cpp csrc/dispatch.cpp csrc/isa/neon.cpp || return
-    qemu-aarch64 ./digest tests/data/golden_cases.txt >hashes || return
-    python3 tests/cpp/compare_digest.py hashes
+    "$root/tests/cpp/emulate.sh" aarch64
 }
 
 # A build without OpenMP passes everything, serially.
@@ -97,7 +135,7 @@ mutants() {
 # Many more examples than a person waits for.
 properties() {
     workplace properties '.[test]' || return
-    HYPOTHESIS_PROFILE=nightly .venv/bin/python -m pytest
+    HYPOTHESIS_PROFILE=nightly .venv/bin/python -m pytest -m hypothesis
 }
 
 # The pages of docs/, links included.
@@ -107,8 +145,8 @@ pages() {
     .venv/bin/mkdocs build --strict --site-dir "$work/site"
 }
 
-all=(exhaustive clang sanitizers hostile aarch64 serial mutants properties pages)
-failed=() passed=0
+all=(exhaustive clang sanitizers races memory hostile aarch64 serial mutants properties pages)
+table=() failed=0
 for check in "${@:-${all[@]}}"; do
     if [[ ! " ${all[*]} " == *" $check "* ]]; then
         echo "no such check: $check (there are: ${all[*]})"
@@ -116,15 +154,15 @@ for check in "${@:-${all[@]}}"; do
     fi
     start=$SECONDS
     if ("$check") >"$work/$check.log" 2>&1; then
-        passed=$((passed + 1))
+        verdict=passed
         tail -n 3 "$work/$check.log"
-        printf '%s: passed (%d s)\n\n' "$check" $((SECONDS - start))
     else
-        failed+=("$check")
+        verdict=FAILED
+        failed=$((failed + 1))
         tail -n 200 "$work/$check.log"
-        printf '%s: FAILED (%d s)\n\n' "$check" $((SECONDS - start))
     fi
+    table+=("$(printf '%-12s%-8s%6d s' "$check" "$verdict" $((SECONDS - start)))")
+    printf '%s\n\n' "${table[-1]}"
 done
-((${#failed[@]} == 0)) || echo "failed: ${failed[*]}"
-echo "$passed passed, ${#failed[@]} failed"
-((${#failed[@]} == 0))
+printf '%s\n' "${table[@]}"
+((failed == 0))

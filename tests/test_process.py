@@ -65,14 +65,13 @@ def test_one_saved_call_walked_back_by_many_threads(native: Chosen) -> None:
 
 @pytest.mark.parametrize("back", [False, True], ids=["forward", "backward"])
 def test_the_gil_is_released(back: bool) -> None:
-    """[P4] Another Python thread runs while a call does, throughout the call."""
+    """[P4] Another Python thread runs while a call does, throughout it; the best of 3."""
     run = by_name("native")
     weights, inputs = call("lstm", Case(150, 16, 64, 384), "float32")
     saved = run.forward(weights, inputs, save=True, num_threads=1).saved
     assert saved is not None
-    times: list[float] = []
 
-    def work() -> None:
+    def work(times: list[float]) -> None:
         times.append(time.perf_counter())
         if back:
             run.backward(saved, saved.y, None, num_threads=1)
@@ -80,16 +79,19 @@ def test_the_gil_is_released(back: bool) -> None:
             run.forward(weights, inputs, save=True, num_threads=1)
         times.append(time.perf_counter())
 
-    worker = threading.Thread(target=work)
-    ticks = []
-    worker.start()
-    while worker.is_alive():
-        ticks.append(time.perf_counter())
-        time.sleep(0.0005)
-    begin, end = times
-    inside = [begin, *(t for t in ticks if begin < t < end), end]
-    assert end - begin > 0.02, "too short a call to tell"
-    assert max(np.diff(inside)) < 0.7 * (end - begin)
+    longest = []  # without a turn for this thread, as a share of the call
+    for _ in range(3):
+        ticks, times = [], list[float]()
+        worker = threading.Thread(target=work, args=(times,))
+        worker.start()
+        while worker.is_alive():
+            ticks.append(time.perf_counter())
+            time.sleep(0.0005)
+        begin, end = times
+        assert end - begin > 0.02, "too short a call to tell"
+        inside = [begin, *(t for t in ticks if begin < t < end), end]
+        longest.append(max(np.diff(inside)) / (end - begin))
+    assert min(longest) < 0.7
 
 
 FORK = f"""
@@ -109,7 +111,7 @@ def work():
 def in_child(what):
     pid = os.fork()
     if pid == 0:
-        signal.alarm(60)  # a deadlock ends the child, and fails the test
+        signal.alarm(30)  # a deadlock ends the child, and fails the test
         status = 1
         try:
             what()

@@ -12,6 +12,7 @@ trap 'rm -rf "$build"' EXIT
 flags=(${CXXFLAGS:-} -std=c++20 -O3 -ffp-contract=off -fno-math-errno
     -Wall -Wextra -Wconversion -Wshadow -Wpedantic -Werror -I ../../csrc)
 
+declare -A sweeps=()
 # run_isa NAME VECTOR_BYTES RUNNER COMPILER FLAGS...
 run_isa() {
     local isa=$1 bytes=$2 runner=$3 program sweep=$mode
@@ -23,7 +24,12 @@ run_isa() {
     done
     [[ -z $runner ]] || sweep=sampled # every float takes hours under emulation
     $runner "$build/test_simd-$isa"
-    $runner "$build/ulp-$isa" "$sweep"
+    if [[ $sweep == exhaustive ]]; then # minutes each, so side by side
+        "$build/ulp-$isa" "$sweep" >"$build/sweep-$isa" &
+        sweeps[$isa]=$!
+    else
+        $runner "$build/ulp-$isa" "$sweep"
+    fi
     $runner "$build/ulp-$isa" hash >"$build/hash-$isa"
 }
 
@@ -43,7 +49,7 @@ if [[ $machine == x86_64 ]]; then
     fi
     run_isa baseline 16 "" "$cxx"
     mv "$build/hash-baseline" "$build/baseline" # no fma, bits of its own
-    if ! command -v qemu-aarch64 aarch64-linux-gnu-g++ >/dev/null; then
+    if ! { command -v qemu-aarch64 && command -v aarch64-linux-gnu-g++; } >/dev/null; then
         echo "== neon: needs qemu-user and g++-aarch64-linux-gnu"
     elif [[ $cxx == *clang* ]]; then
         run_isa neon 16 qemu-aarch64 "$cxx" --target=aarch64-linux-gnu -static
@@ -53,6 +59,14 @@ if [[ $machine == x86_64 ]]; then
 elif [[ $machine == aarch64 ]]; then
     run_isa neon 16 "" "$cxx"
 fi
+
+good=1
+for isa in "${!sweeps[@]}"; do
+    wait "${sweeps[$isa]}" || good=0
+    echo "== $isa, exhaustive"
+    cat "$build/sweep-$isa"
+done
+((good))
 
 hashes=("$build"/hash-*)
 for other in "${hashes[@]:1}"; do
