@@ -52,15 +52,15 @@ clang() {
 }
 
 # Address and undefined-behaviour sanitizers. The interpreter is not instrumented, so the runtime is
-# preloaded; it never frees everything, so leaks are not looked for. The reference has nothing to find,
-# times and memory limits mean
-# nothing here, and neither do symbols.
+# preloaded; it never frees everything, so leaks are not looked for. The reference has nothing to
+# find, and times, memory limits and symbols mean nothing here.
 sanitizers() {
     CXXFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g1" \
         workplace sanitizers -C cmake.build-type=Debug '.[test]' || return
     LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)" \
         ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
-        PYTHONMALLOC=malloc .venv/bin/python -m pytest -k 'not reference and not ctrl_c and not out_of_memory' \
+        PYTHONMALLOC=malloc .venv/bin/python -m pytest \
+        -k 'not reference and not ctrl_c and not out_of_memory' \
         --ignore=tests/test_codebase.py --ignore=tests/test_cpp.py
 }
 
@@ -73,8 +73,8 @@ digest() {
         cmake --build "$to" --target "$program"
 }
 
-# The thread sanitizer on teams of both splits. Each thread count is run on one instruction set with
-# fma, whose hashes must hold too; the walk is the same text on all.
+# The thread sanitizer on teams of both splits, on one instruction set: the walk is the same text on
+# all. The hashes must hold too.
 races() {
     local isa team
     CXXFLAGS="-fsanitize=thread -O1 -g1" digest digest_threads races -DCMAKE_BUILD_TYPE=Debug || return
