@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from fusedrnn._golden import load_hashes
 
 HERE = Path(__file__).parent / "cpp"
 
@@ -24,3 +27,21 @@ def test_simd_and_sigmoid_and_tanh() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test_simd: 0 failures" in done.stdout
     assert "equal bits:" in done.stdout
+
+
+def test_digest_has_the_cases_of_python() -> None:
+    data = HERE.parent / "data"
+    written = runpy.run_path(str(data / "make_golden.py"))["case_list"]()
+    assert (data / "golden_cases.txt").read_text() == written
+
+
+def test_every_fault_of_a_digest_is_found() -> None:
+    """[N2.1] The judge of hashes that other machines print."""
+    faults = runpy.run_path(str(HERE / "compare_digest.py"))["faults"]
+    golden = load_hashes()
+    lines = [f"{case} {kind} {value}" for case in golden for kind, value in golden[case].items()]
+    assert faults(lines, golden) == []
+    case = next(iter(golden))
+    assert faults(lines[1:], golden) == [f"{case} outputs: not printed"]
+    assert faults([*lines, "other outputs 0"], golden) == ["other outputs: not in golden.json"]
+    assert faults([f"{case} outputs 0", *lines[1:]], golden) == [f"{case} outputs: other bits"]
