@@ -17,6 +17,9 @@ CELL_NAMES = tuple(CELLS)
 OPTIONS_CHOSEN = Options(
     Activation("sigmoid"), Activation("softsign"), Activation("scaled_tanh", 1.2, 0.8)
 )
+# The arrays of a direction, in the order of their gradients.
+ARRAYS = ("w_ih", "w_hh", "b_ih", "b_hh", "p", "w_hr")
+ARRAYS += ("norm_ih", "norm_hh", "norm_c", "norm_c_bias")
 RECURRENT = tuple(name for name, spec in CELLS.items() if spec.h_gates)
 DTYPES = ("float32", "float64")
 
@@ -107,7 +110,7 @@ def call(
             scale = {"w_ih": 1 / np.sqrt(max(shape[-1], 1)), "w_hh": 0.4 / np.sqrt(size)}.get(
                 name, 0.5
             )
-            if case.bias or not name.startswith("b_"):
+            if case.bias or name not in ("b_ih", "b_hh", "norm_c_bias"):
                 arrays[name] = random(*shape, scale=scale)
         chosen = OPTIONS_CHOSEN if cell.endswith("_chosen") else None
         weights.append(Weights(spec, **arrays, options=chosen))
@@ -137,11 +140,7 @@ def converted(
     changed = tuple(
         replace(
             w,
-            w_ih=w.w_ih.astype(dtype),
-            w_hh=to(w.w_hh),
-            b_ih=to(w.b_ih),
-            b_hh=to(w.b_hh),
-            p=to(w.p),
+            **{name: to(getattr(w, name)) for name in ARRAYS},  # type: ignore[arg-type]
             cache={},
         )
         for w in weights
