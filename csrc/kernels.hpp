@@ -107,6 +107,7 @@ struct Barrier {
     void* self;
 };
 
+// What threads divide; a normalised cell is never divided by units.
 enum class Split : int { kRows = 0, kUnits = 1 };
 
 // Rows that a region takes, where threads divide rows: part `index` of `count`. A step too long for

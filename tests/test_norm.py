@@ -133,6 +133,16 @@ def test_threads_with_noise(native: Chosen, cell: str, dtype: str, lengths: bool
         assert_same_bits(found, serial)
 
 
+@pytest.mark.parametrize("cell", NORMED)
+def test_few_rows_are_not_divided(native: Chosen, cell: str) -> None:
+    """[N1.2] Nobody shares a row that is normalised: with few rows there are few threads."""
+    weights, inputs = call(cell, Case(4, 11, 24, 181), "float32")
+    gradient = out_gradients(weights, inputs)
+    serial = outcome(native.run, weights, inputs, *gradient, threads=1)
+    assert_same_bits(outcome(native.run, weights, inputs, *gradient, threads=7), serial)
+    native.ran(f"{cell} float32", 1)
+
+
 @pytest.mark.skipif(len(FMA_ISAS) < 2, reason="one instruction set with fma here")
 @pytest.mark.parametrize("hidden", EDGES)
 @pytest.mark.parametrize("dtype", DTYPES)
