@@ -211,20 +211,29 @@ EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 49, 63, 64, 65, 70)
 SIZES = st.sampled_from(EDGES) | st.integers(1, 70)
 
 
+def hidden_sizes(cell: str) -> st.SearchStrategy[int]:
+    """H where errors are measured: of normalised cells, 8 at least.
+
+    Few sums may lie so close together that LN stretches their rounding by up to 1 / sqrt(1e-5).
+    """
+    return SIZES.filter(lambda size: size >= 8) if CELLS[cell].norm else SIZES
+
+
 @st.composite
-def any_case(draw: st.DrawFn) -> tuple[str, Case, int]:
+def any_case(draw: st.DrawFn, measured: bool = False) -> tuple[str, Case, int]:
     """A cell, a case of it with any options, and a seed for `call`."""
     cell = draw(st.sampled_from(CELL_NAMES), "cell")
     flag = st.booleans() if cell != "dense" else st.just(False)
     batch = draw(st.just(0) | SIZES, "B")
-    steps = draw(st.integers(0, min(20, 400 // max(batch, 1))), "T")
+    longest = 6 if measured and CELLS[cell].norm else 20
+    steps = draw(st.integers(0, min(longest, 400 // max(batch, 1))), "T")
     tokens = draw(flag, "tokens")
     lengths = st.none() | st.tuples(*[st.integers(0, steps)] * batch)
     case = Case(
         steps,
         batch,
         draw(SIZES if tokens else st.just(0) | SIZES, "I"),
-        draw(SIZES, "H"),
+        draw(hidden_sizes(cell) if measured else SIZES, "H"),
         directions=2 if draw(flag, "two directions") else 1,
         bias=draw(st.booleans(), "bias"),
         states=draw(flag, "states"),

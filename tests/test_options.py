@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fusedrnn as fr
-from cases import ARRAYS, RECURRENT, SIZES
+from cases import ARRAYS, RECURRENT, SIZES, hidden_sizes
 from conftest import ISAS
 from fusedrnn._activations import NAMES, Activation, Options, defaults
 from fusedrnn._backend import Backend, Gradients, Inputs, Weights, by_name, reference
@@ -35,7 +35,7 @@ class Call:
             draw(st.integers(0, 7), "T"),
             draw(st.sampled_from((0, 1, 2, 5, 13, 70)), "B"),
         )
-        inputs, hidden = draw(st.sampled_from((1, 3, 16, 17)), "I"), draw(SIZES, "H")
+        inputs, hidden = draw(st.sampled_from((1, 3, 16, 17)), "I"), draw(hidden_sizes(cell), "H")
         directions, states = 1 + flag("two directions"), self.spec.states
         projected = states == 2 and not self.spec.norm and flag("projected")
         out = draw(SIZES, "P") if projected else hidden
