@@ -154,6 +154,7 @@ py::dict cells() {
         cell["late"] = c.late;
         cell["states"] = c.states;
         cell["vectors"] = c.vectors;
+        cell["norm"] = c.norm;
         out[c.name] = cell;
     }
     return out;

@@ -86,8 +86,8 @@ class Job {
                           .save = save,
                           .tokens = !ids.is_none(),
                           .item = static_cast<Index>(sizeof(T))};
-        if (project && request.cell.states < 2)
-            throw py::value_error("w_hr: only the LSTM cells project");
+        if (project && (request.cell.states < 2 || request.cell.norm))
+            throw py::value_error("w_hr: this cell does not project");
         plan = plan_threads(request, std::max(1, threads > 0 ? threads : default_threads()));
         request.threads = plan.threads;
         team = {plan.threads, threads > 0};

@@ -16,6 +16,8 @@ inline constexpr Index kBlockBytes = 64;
 inline constexpr int kMaxStates = 2;
 inline constexpr int kMaxDirections = 2;
 inline constexpr int kMaxGates = 4;
+// Pre-activations of a normalised cell: as many biases, whose gradients follow those of `vectors`.
+inline constexpr int kNormBiases = 4;
 // Rows that one partial sum of a weight gradient covers (CONTRACT.md 7.1).
 inline constexpr Index kPartialRows = 512;
 // Rows that share a panel buffer in L1, and the vectors of a panel.
@@ -26,6 +28,7 @@ inline constexpr Index kPanelVectors = 4;
 struct CellInfo {
     const char* name;
     int gates, x_gates, h_first, late, states, vectors;
+    bool norm = false;  // layer normalisation: see cells/norm.hpp
 };
 
 // Sizes and offsets of one call, in elements of T; computed once by layout.cpp.
@@ -44,12 +47,13 @@ struct Layout {
     Index partial_steps;  // S = max(1, 512 / B): steps whose weight gradients form a partial sum
     // forward pack: chain starts, per-unit vectors, panels of W, R and the late slots of R
     Index pack_bias, pack_vectors, pack_x, pack_h, pack_late, pack_project, pack_total;
-    // backward pack: per-unit vectors, panels of R^T, late R^T, W^T and W_hr^T
-    Index back_vectors, back_h, back_late, back_x, back_project, back_total;
+    // backward pack: biases of a normalised cell, per-unit vectors, panels of R^T, late R^T, W^T
+    // and W_hr^T
+    Index back_bias, back_vectors, back_h, back_late, back_x, back_project, back_total;
     // forward scratch of a direction; gather is one row block per thread
     Index fwd_h, fwd_drop, fwd_u, fwd_c, fwd_gates, fwd_gather, fwd_gather_thread, fwd_total;
     // backward scratch, used by one direction after the other
-    Index bwd_dh, bwd_dc, bwd_da, bwd_dy, bwd_x, bwd_x_row, bwd_u, bwd_late, bwd_panel,
+    Index bwd_dh, bwd_dc, bwd_da, bwd_terms, bwd_dy, bwd_x, bwd_x_row, bwd_u, bwd_late, bwd_panel,
         bwd_panel_thread, bwd_dw, bwd_dr, bwd_db, bwd_dp, bwd_dproject, bwd_total;
 };
 
@@ -103,6 +107,7 @@ struct Barrier {
     void* self;
 };
 
+// What threads divide; a normalised cell is never divided by units.
 enum class Split : int { kRows = 0, kUnits = 1 };
 
 // Rows that a region takes, where threads divide rows: part `index` of `count`. A step too long for

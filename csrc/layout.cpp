@@ -95,6 +95,7 @@ bool make_layout(const Request& call, Layout& out) {
     out.pack_total = pack.total();
 
     Regions back(n, block);
+    out.back_bias = back.take(cell.norm ? out.padded : 0, cell.gates);
     out.back_vectors = back.take(out.padded, cell.vectors);
     out.back_h = back.take(n.mul(out.out_padded, recurrent), H);
     out.back_late = back.take(n.mul(out.out_padded, cell.late), H);
@@ -105,11 +106,11 @@ bool make_layout(const Request& call, Layout& out) {
     Regions fwd(n, block);
     out.fwd_h = fwd.take(n.mul(B, 2), out.out_row);
     out.fwd_drop = fwd.take(call.drop ? n.mul(B, 2) : 0, out.out_row);
-    out.fwd_u = fwd.take(cell.late > 0 || call.project ? B : 0, out.state_row);
+    out.fwd_u = fwd.take(cell.late > 0 || cell.norm || call.project ? B : 0, out.state_row);
     out.fwd_c = fwd.take(cell.states > 1 ? B : 0, out.state_row);
-    out.fwd_gates =
-        fwd.take(call.save ? 0 : n.mul(B, std::max<Index>(out.block_steps, cell.late > 0 ? 1 : 0)),
-                 out.gate_row);
+    const Index least_steps = cell.late > 0 || cell.norm ? 1 : 0;
+    out.fwd_gates = fwd.take(
+        call.save ? 0 : n.mul(B, std::max<Index>(out.block_steps, least_steps)), out.gate_row);
     out.fwd_gather_thread = n.round_up(n.mul(kGroupRows, I), block);
     out.fwd_gather = fwd.take(call.threads, out.fwd_gather_thread);
     out.fwd_total = fwd.total();
@@ -119,17 +120,20 @@ bool make_layout(const Request& call, Layout& out) {
     out.bwd_dh = bwd.take(B, out.out_row);
     out.bwd_dc = bwd.take(cell.states > 1 ? B : 0, out.state_row);
     out.bwd_da = bwd.take(n.add(B, rows), out.gate_row);
-    out.bwd_dy = bwd.take(call.project ? rows : 0, out.out_row);
+    const Index terms = cell.vectors + (cell.norm ? kNormBiases : 0);
+    out.bwd_terms = bwd.take(cell.norm ? rows : 0, n.mul(out.padded, terms));
+    out.bwd_dy = bwd.take(call.project || cell.norm ? rows : 0, out.out_row);
     out.bwd_x_row = n.add(n.round_up(I, block), block);
     out.bwd_x = bwd.take(call.tokens ? 0 : rows, out.bwd_x_row);
     out.bwd_u = bwd.take(recurrent > 0 ? rows : 0, out.out_row);
     out.bwd_late = bwd.take(cell.late > 0 ? rows : 0, out.state_row);
-    out.bwd_panel_thread = n.mul(n.mul(kPartialRows, kPanelVectors), block);
+    out.bwd_panel_thread =
+        n.mul(n.mul(kPartialRows, std::max<Index>(kPanelVectors, cell.gates)), block);
     out.bwd_panel = bwd.take(call.threads, out.bwd_panel_thread);
     out.bwd_dw = bwd.take(n.mul(out.padded, cell.x_gates), I);
     out.bwd_dr = bwd.take(n.mul(out.padded, recurrent + cell.late), P);
     out.bwd_db = bwd.take(out.padded, cell.gates);
-    out.bwd_dp = bwd.take(out.padded, cell.vectors);
+    out.bwd_dp = bwd.take(out.padded, terms);
     out.bwd_dproject = bwd.take(call.project ? out.padded : 0, P);
     out.bwd_total = bwd.total();
 
@@ -161,7 +165,8 @@ Plan plan_threads(const Request& call, int most) {
     const double share = total_flops(call) / kRegionFlops;
     int threads = std::max(1, std::min(most, share < most ? static_cast<int>(share) : most));
     if (threads == 1) return {1, Split::kRows};
-    if (rows >= threads || !recurrent)
+    // Statistics are of whole rows, which no two threads share.
+    if (rows >= threads || !recurrent || call.cell.norm)
         return {static_cast<int>(std::min<Index>(threads, std::max<Index>(1, rows))), Split::kRows};
     const double per_step = step_flops(call) / kBarrierFlops;
     const Index block = kBlockBytes / call.item;

@@ -65,10 +65,9 @@ void unpack_rows(const CellInfo& cell, Index hidden, int s0, int s1, const T* pa
 
 // Chain starts [unit vector][slot][lane]: both biases rounded once where a slot sees W and R.
 template <class T>
-void pack_bias(const Pack<T>& job) {
+void pack_bias(const Pack<T>& job, T* out) {
     const CellInfo& cell = job.cell;
     const Index hidden = job.layout.hidden;
-    T* out = job.out + job.layout.pack_bias;
     for (Index unit = 0; unit < hidden; ++unit)
         for (int s = 0; s < cell.gates; ++s) {
             const Index row = api_rows(cell, s) * hidden + unit;
@@ -103,7 +102,7 @@ void pack_forward(const Pack<T>& job) {
     const CellInfo& cell = job.cell;
     const Layout& at = job.layout;
     const int early = cell.gates - cell.late;
-    pack_bias(job);
+    pack_bias(job, job.out + at.pack_bias);
     copy_vectors(job, job.out + at.pack_vectors);
     pack_rows(cell, at.hidden, 0, cell.x_gates, job.w_ih, at.input, job.out + at.pack_x);
     if (!recurrent(cell)) return;
@@ -147,6 +146,7 @@ void pack_backward(const Pack<T>& job) {
     const CellInfo& cell = job.cell;
     const Layout& at = job.layout;
     const int early = cell.gates - cell.late;
+    if (cell.norm) pack_bias(job, job.out + at.back_bias);
     copy_vectors(job, job.out + at.back_vectors);
     pack_gates(cell, at.hidden, 0, cell.x_gates, job.w_ih, at.input, job.out + at.back_x);
     if (!recurrent(cell)) return;

@@ -17,6 +17,9 @@ CELL_NAMES = tuple(CELLS)
 OPTIONS_CHOSEN = Options(
     Activation("sigmoid"), Activation("softsign"), Activation("scaled_tanh", 1.2, 0.8)
 )
+# The arrays of a direction, in the order of their gradients.
+ARRAYS = ("w_ih", "w_hh", "b_ih", "b_hh", "p", "w_hr")
+ARRAYS += ("norm_ih", "norm_hh", "norm_c", "norm_c_bias")
 RECURRENT = tuple(name for name, spec in CELLS.items() if spec.h_gates)
 DTYPES = ("float32", "float64")
 
@@ -107,7 +110,7 @@ def call(
             scale = {"w_ih": 1 / np.sqrt(max(shape[-1], 1)), "w_hh": 0.4 / np.sqrt(size)}.get(
                 name, 0.5
             )
-            if case.bias or not name.startswith("b_"):
+            if case.bias or name not in ("b_ih", "b_hh", "norm_c_bias"):
                 arrays[name] = random(*shape, scale=scale)
         chosen = OPTIONS_CHOSEN if cell.endswith("_chosen") else None
         weights.append(Weights(spec, **arrays, options=chosen))
@@ -137,11 +140,7 @@ def converted(
     changed = tuple(
         replace(
             w,
-            w_ih=w.w_ih.astype(dtype),
-            w_hh=to(w.w_hh),
-            b_ih=to(w.b_ih),
-            b_hh=to(w.b_hh),
-            p=to(w.p),
+            **{name: to(getattr(w, name)) for name in ARRAYS},  # type: ignore[arg-type]
             cache={},
         )
         for w in weights
@@ -212,20 +211,29 @@ EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 49, 63, 64, 65, 70)
 SIZES = st.sampled_from(EDGES) | st.integers(1, 70)
 
 
+def hidden_sizes(cell: str) -> st.SearchStrategy[int]:
+    """H where errors are measured: of normalised cells, 8 at least.
+
+    Few sums may lie so close together that LN stretches their rounding by up to 1 / sqrt(1e-5).
+    """
+    return SIZES.filter(lambda size: size >= 8) if CELLS[cell].norm else SIZES
+
+
 @st.composite
-def any_case(draw: st.DrawFn) -> tuple[str, Case, int]:
+def any_case(draw: st.DrawFn, measured: bool = False) -> tuple[str, Case, int]:
     """A cell, a case of it with any options, and a seed for `call`."""
     cell = draw(st.sampled_from(CELL_NAMES), "cell")
     flag = st.booleans() if cell != "dense" else st.just(False)
     batch = draw(st.just(0) | SIZES, "B")
-    steps = draw(st.integers(0, min(20, 400 // max(batch, 1))), "T")
+    longest = 6 if measured and CELLS[cell].norm else 20
+    steps = draw(st.integers(0, min(longest, 400 // max(batch, 1))), "T")
     tokens = draw(flag, "tokens")
     lengths = st.none() | st.tuples(*[st.integers(0, steps)] * batch)
     case = Case(
         steps,
         batch,
         draw(SIZES if tokens else st.just(0) | SIZES, "I"),
-        draw(SIZES, "H"),
+        draw(hidden_sizes(cell) if measured else SIZES, "H"),
         directions=2 if draw(flag, "two directions") else 1,
         bias=draw(st.booleans(), "bias"),
         states=draw(flag, "states"),

@@ -52,6 +52,8 @@ def step(
     cell: str, w: dict[str, Array], x: Array, h: Array, c: Array, by: Options | None
 ) -> tuple[Array, Array]:
     """(h', c') from (h, c)."""
+    if cell.endswith("_norm"):
+        return norm_step(cell, w, x, h, c)
     cell = cell.removesuffix("_chosen")
     f, g = activation(by, "f"), activation(by, "g")
     n_rows = {"lstm": 4, "lstm_peephole": 4, "gru": 3, "gru_reset_before": 3}.get(cell, 1)
@@ -83,6 +85,28 @@ def step(
         "rnn_identity": lambda a: a,
     }[cell]
     return f(W[0] @ x + b[0] + R[0] @ h + d[0]), c
+
+
+def layer_norm(v: Array) -> Array:
+    """LN(v) = (v - mean) / sqrt(var + 1e-5), var biased."""
+    centred = v - v.sum() / len(v)
+    return centred / np.sqrt((centred**2).sum() / len(v) + v.dtype.type("1e-5"))
+
+
+def norm_step(cell: str, w: dict[str, Array], x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+    """(h', c') of the LSTM and the GRU (reset after) with layer normalisation."""
+    n_rows = 4 if cell == "lstm_norm" else 3
+    names = ("w_ih", "w_hh", "b_ih", "b_hh", "norm_ih", "norm_hh")
+    W, R, b, d, gx, gh = (np.split(w[name], n_rows) for name in names)
+    from_x = [gx[k] * layer_norm(W[k] @ x) + b[k] for k in range(n_rows)]
+    from_h = [gh[k] * layer_norm(R[k] @ h) + d[k] for k in range(n_rows)]
+    if cell == "gru_norm":
+        r, z = (sigmoid(from_x[k] + from_h[k]) for k in range(2))
+        n = np.tanh(from_x[2] + r * from_h[2])
+        return (1 - z) * n + z * h, c
+    i, f, o = (sigmoid(from_x[k] + from_h[k]) for k in (0, 1, 3))
+    new_c = f * c + i * np.tanh(from_x[2] + from_h[2])
+    return o * np.tanh(w["norm_c"] * layer_norm(new_c) + w["norm_c_bias"]), new_c
 
 
 def run_sequence(
@@ -132,8 +156,12 @@ def forward(
             "b_ih": np.zeros(rows) if weight.b_ih is None else weight.b_ih,
             "b_hh": np.zeros(rows) if weight.b_hh is None else weight.b_hh,
         }
-        if weight.p is not None:
-            arrays["p"] = weight.p
+        if weight.norm_c is not None:
+            arrays["norm_c_bias"] = np.zeros(size)
+        for name in ("p", "norm_ih", "norm_hh", "norm_c", "norm_c_bias"):
+            given = getattr(weight, name)
+            if given is not None:
+                arrays[name] = given
         arrays = {name: a.astype(real) for name, a in arrays.items()}
         for b in range(batch):
             length = steps if inputs.lengths is None else int(inputs.lengths[b])

@@ -67,10 +67,18 @@ CPP_ARROWS: dict[str, set[str]] = {
     "math.hpp": {"simd.hpp"},
     "cells/cell.hpp": {"kernels.hpp", "simd.hpp"},
     "cells/slots.hpp": {"kernels.hpp", "simd.hpp"},
-    "cells/chosen.hpp": {"activation.hpp", "cells/cell.hpp", "cells/lstm.hpp"},
+    "cells/chosen.hpp": {
+        "activation.hpp",
+        "cells/cell.hpp",
+        "cells/elman.hpp",
+        "cells/gru.hpp",
+        "cells/lstm.hpp",
+    },
+    "cells/norm.hpp": {"cells/gru.hpp", "cells/lstm.hpp"},
     "cells/*.hpp": {"cells/cell.hpp", "math.hpp"},
     "activation.hpp": {"kernels.hpp", "math.hpp"},
     "pack.hpp": {"cells/slots.hpp", "kernels.hpp", "simd.hpp"},
+    "norm.hpp": {"cells/slots.hpp"},
     "tile.hpp": {"kernels.hpp", "simd.hpp"},
     "gemm.hpp": {"tile.hpp"},
     "scan/*.hpp": {
@@ -78,6 +86,7 @@ CPP_ARROWS: dict[str, set[str]] = {
         "cells/slots.hpp",
         "gemm.hpp",
         "kernels.hpp",
+        "norm.hpp",
         "pack.hpp",
         "scan/*.hpp",
         "tile.hpp",
@@ -165,6 +174,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "_native": {"_activations", "_backend", "_check", "_core", "_spec", "_walk"},
     "_reference": {"_backend", "_reference_*", "_spec"},
     "_reference_call": {"_backend", "_spec", "_walk"},
+    "_reference_norm": {"_activations", "_backend", "_reference_cells", "_spec"},
     "_reference_chosen": {"_activations", "_backend", "_reference_cells", "_spec"},
     "_reference_cells": {"_activations", "_backend", "_spec"},
     "_golden": {"_activations", "_backend", "_spec"},
@@ -321,6 +331,7 @@ def test_the_inner_house_stays_plain() -> None:
 
 def test_no_cell_is_named_outside_its_homes() -> None:
     homes = {"_spec", "_reference", "_reference_cells", "_reference_chosen", "_golden"}
+    homes |= {"_reference_norm"}
     names = "|".join(map(re.escape, CELLS))
     for path in PYTHON_FILES:
         if module_name(path) not in homes and not module_name(path).startswith(("nn", "cli")):
@@ -472,7 +483,7 @@ def core() -> object:
 
 
 def test_cells_are_the_same_in_both_languages() -> None:
-    fields = ("gates", "x_gates", "h_first", "late", "states", "vectors")
+    fields = ("gates", "x_gates", "h_first", "late", "states", "vectors", "norm")
     here = {name: {f: getattr(spec, f) for f in fields} for name, spec in CELLS.items()}
     there = core().cells()  # type: ignore[attr-defined]
     assert there == here

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import fusedrnn as fr
 import oracle
-from cases import CELL_NAMES, DTYPES, OPTIONS, RECURRENT, SHAPES, Case, call
+from cases import CELL_NAMES, DTYPES, OPTIONS, RECURRENT, SHAPES, Case, call, hidden_sizes
 from conftest import Chosen
 from fusedrnn._backend import Inputs, by_name
 from fusedrnn._spec import Array
@@ -69,11 +69,12 @@ def test_options(backend: Chosen, cell: str, dtype: str, case: Case) -> None:
 def test_any_shape(data: st.DataObject) -> None:
     steps, batch = data.draw(st.integers(0, 5), "T"), data.draw(st.integers(0, 9), "B")
     tokens = data.draw(st.booleans(), "tokens")
+    cell = data.draw(st.sampled_from(RECURRENT), "cell")
     case = Case(
         steps=steps,
         batch=batch,
         input_size=data.draw(st.integers(1 if tokens else 0, 40), "I"),
-        hidden_size=data.draw(st.integers(1, 40), "H"),
+        hidden_size=data.draw(hidden_sizes(cell), "H"),
         directions=data.draw(st.integers(1, 2), "D"),
         bias=data.draw(st.booleans(), "bias"),
         states=data.draw(st.booleans(), "states"),
@@ -82,7 +83,6 @@ def test_any_shape(data: st.DataObject) -> None:
         reset=data.draw(st.booleans(), "reset"),
         initial=data.draw(st.booleans(), "initial"),
     )
-    cell = data.draw(st.sampled_from(RECURRENT), "cell")
     dtype = data.draw(st.sampled_from(DTYPES), "dtype")
     isa = data.draw(st.sampled_from(("numpy", *fr.supported_isas())), "isa")
     name = "reference" if isa == "numpy" else "native"

@@ -108,6 +108,7 @@ def wide_case(cell: str, split: str, **options: object) -> Case:
 
 SPLITS = [(cell, split) for cell in CELL_NAMES for split in ("rows", "units")]
 SPLITS.remove(("dense", "units"))  # which has no step to wait for
+SPLITS = [s for s in SPLITS if s[1] == "rows" or not CELLS[s[0]].norm]  # whole rows are normalised
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -15,13 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fusedrnn as fr
-from cases import RECURRENT, SIZES
+from cases import ARRAYS, RECURRENT, SIZES, hidden_sizes
 from conftest import ISAS
 from fusedrnn._activations import NAMES, Activation, Options, defaults
 from fusedrnn._backend import Backend, Gradients, Inputs, Weights, by_name, reference
 from fusedrnn._spec import CELLS, Array
 
-FIELDS = ("w_ih", "w_hh", "b_ih", "b_hh", "p", "w_hr")
 SMOOTH = ("tanh", "sigmoid", "affine", "scaled_tanh", "softsign", "softplus")
 
 
@@ -36,9 +35,9 @@ class Call:
             draw(st.integers(0, 7), "T"),
             draw(st.sampled_from((0, 1, 2, 5, 13, 70)), "B"),
         )
-        inputs, hidden = draw(st.sampled_from((1, 3, 16, 17)), "I"), draw(SIZES, "H")
+        inputs, hidden = draw(st.sampled_from((1, 3, 16, 17)), "I"), draw(hidden_sizes(cell), "H")
         directions, states = 1 + flag("two directions"), self.spec.states
-        projected = states == 2 and flag("projected")
+        projected = states == 2 and not self.spec.norm and flag("projected")
         out = draw(SIZES, "P") if projected else hidden
         self.shape = steps, batch, directions, hidden, out
         options = self.options(draw, names) if cell.endswith("_chosen") else None
@@ -123,7 +122,7 @@ class Call:
         """Another call with a random direction in place of every array that has a gradient."""
         other: Call = object.__new__(Call)
         other.weights = tuple(
-            replace(w, **{n: like(self.rng, getattr(w, n)) for n in FIELDS}, cache={})
+            replace(w, **{n: like(self.rng, getattr(w, n)) for n in ARRAYS}, cache={})
             for w in self.weights
         )
         other.inputs = self.inputs._replace(
@@ -136,7 +135,7 @@ class Call:
 
     def moved(self, line: Call, by: float) -> tuple[tuple[Weights, ...], Inputs]:
         weights = tuple(
-            replace(w, **{n: plus(getattr(w, n), getattr(v, n), by) for n in FIELDS}, cache={})
+            replace(w, **{n: plus(getattr(w, n), getattr(v, n), by) for n in ARRAYS}, cache={})
             for w, v in zip(self.weights, line.weights, strict=True)
         )
         states = self.inputs.states
@@ -207,7 +206,7 @@ def test_gradients_along_a_line(cell: str, data: st.DataObject) -> None:
     g = run.backward(saved, call.dy, call.dstates, num_threads=1)
     found = 0.0
     for of, v in zip(g.directions, line.weights, strict=True):
-        for d, n in zip(of, FIELDS, strict=True):
+        for d, n in zip(of, ARRAYS, strict=True):
             a = getattr(v, n)
             found += 0.0 if a is None or d is None else float((d * a).sum())
     if g.dx is not None and line.inputs.x is not None:

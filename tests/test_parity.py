@@ -41,9 +41,10 @@ def test_any_call(data: st.DataObject) -> None:
     A sum of K terms is off by at most (8 + sqrt(K)) half-ulps where its terms are of order 1
     (N3.2), be they the terms of a pre-activation, of dx (all gates) or of a weight gradient (all
     rows). The recurrence of these cases carries errors on without enlarging them much: among
-    thousands of calls the worst was off by 1.7 of these bounds, and 4 are allowed.
+    thousands of calls the worst was off by 1.7 of these bounds, and 4 are allowed. Normalisation
+    does enlarge them, the more the closer the sums of a row: by 20 at worst, and 40 are allowed.
     """
-    cell, case, seed = data.draw(any_case(), "call")
+    cell, case, seed = data.draw(any_case(measured=True), "call")
     dtype = data.draw(st.sampled_from(DTYPES), "dtype")
     weights, inputs = call(cell, case, dtype, seed)
     dy, dstates = out_gradients(weights, inputs, seed)
@@ -68,7 +69,8 @@ def test_any_call(data: st.DataObject) -> None:
             assert fr.last_path()[:3] == ("native", isa, f"{cell} {dtype}")
         if cell == "rnn_relu" and not np.array_equal(found["y"] > 0, right["y"] > 0):
             continue  # rounding took a pre-activation across relu's kink, where gradients jump
-        assert_within(found, right, 4 * (8 + np.sqrt(terms)) * UNIT[dtype])
+        times = 40 if weights[0].spec.norm else 4
+        assert_within(found, right, times * (8 + np.sqrt(terms)) * UNIT[dtype])
 
 
 @pytest.mark.parametrize("cell", ["rnn_identity", "dense"])

@@ -1,6 +1,6 @@
 """The rounding order to the bit: kernels against law.py, which takes one operation at a time.
 
-[R1] [R2] [R3] [R4] [R5] [G1] [G2] [G3] [G4] [G5] [G6] [G7]
+[R1] [R2] [R3] [R4] [R5] [G1] [G2] [G3] [G4] [G5] [G6] [G7] [Y5] [Y6] [Y7] [Y8]
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ CASES = (
 @cache
 def lawful(cell: str, dtype: str, case: Case) -> dict[str, Array]:
     from law import Law
+    from law_norm import NormLaw
 
     (weights,), inputs = call(cell, case, dtype)
-    law = Law(weights, inputs, FMA_ISAS[0])
+    kind = NormLaw if weights.spec.norm else Law
+    law = kind(weights, inputs, FMA_ISAS[0])
     found = law.forward()
     return found | law.backward(*out_gradients((weights,), inputs))
 

@@ -46,10 +46,13 @@ using Options = CellOptions<scalar_t<V>>;
 //       what gate returned, from the a that it left
 //     template <class V> static void gate_backward(const V (&a)[gates], V h, V du,
 //             V (&ds)[states], V (&da)[gates], const Options<V>& by);  da of early slots, ds += ...
+//   where another cell's weight gradients come from da in the same way (reduce.hpp)
+//     using Reduced = that cell;
+// A normalised cell (norm = true) has instead what norm.hpp names.
 template <class C>
 concept Cell = requires {
     { C::kInfo } -> std::convertible_to<const CellInfo&>;
-    requires C::kInfo.gates >= 1 && C::kInfo.gates <= kMaxGates;
+    requires C::kInfo.gates >= 1 && (C::kInfo.gates <= kMaxGates || C::kInfo.norm);
     requires C::kInfo.states >= 1 && C::kInfo.states <= kMaxStates;
     requires C::kInfo.x_gates + C::kInfo.h_first == C::kInfo.gates ||
                          C::kInfo.h_first == C::kInfo.gates;

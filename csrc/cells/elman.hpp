@@ -24,9 +24,18 @@ struct Identity {
     template <class V> static V slope(V) { return V{} + 1; }
 };
 
+inline constexpr CellInfo kRnnTanh{"rnn_tanh", 1, 1, 0, 0, 1, 0};
+inline constexpr CellInfo kRnnRelu{"rnn_relu", 1, 1, 0, 0, 1, 0};
+inline constexpr CellInfo kRnnSigmoid{"rnn_sigmoid", 1, 1, 0, 0, 1, 0};
+inline constexpr CellInfo kRnnIdentity{"rnn_identity", 1, 1, 0, 0, 1, 0};
+inline constexpr CellInfo kDense{"dense", 1, 1, 1, 0, 1, 0};
+
 template <class F, const CellInfo& Info>
 struct ElmanCell {
     static constexpr CellInfo kInfo = Info;
+    // What comes after the pre-activation's gradient is the same for every activation.
+    using Reduced = std::conditional_t<(Info.h_first < Info.gates),
+                                       ElmanCell<Identity, kRnnIdentity>, ElmanCell>;
 
     template <class V> static void forward(V (&a)[1], V (&s)[1], const V*, const Options<V>&) {
         a[0] = F::apply(a[0]);
@@ -39,11 +48,5 @@ struct ElmanCell {
         ds[0] = V{};
     }
 };
-
-inline constexpr CellInfo kRnnTanh{"rnn_tanh", 1, 1, 0, 0, 1, 0};
-inline constexpr CellInfo kRnnRelu{"rnn_relu", 1, 1, 0, 0, 1, 0};
-inline constexpr CellInfo kRnnSigmoid{"rnn_sigmoid", 1, 1, 0, 0, 1, 0};
-inline constexpr CellInfo kRnnIdentity{"rnn_identity", 1, 1, 0, 0, 1, 0};
-inline constexpr CellInfo kDense{"dense", 1, 1, 1, 0, 1, 0};
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

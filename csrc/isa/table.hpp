@@ -5,9 +5,10 @@
 #include "../cells/elman.hpp"
 #include "../cells/gru.hpp"
 #include "../cells/lstm.hpp"
+#include "../cells/norm.hpp"
 #include "../pack.hpp"
 #include "../probe.hpp"
-#include "../scan/forward.hpp"
+#include "../scan/norm_forward.hpp"
 #include "../scan/reduce.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
@@ -20,10 +21,10 @@ struct Cells {
     static constexpr CellKernels<T> kKernels[] = {{forward<C, T>, backward<C, T>}...};
 };
 
-using AllCells =
-    Cells<ElmanCell<Tanh, kRnnTanh>, ElmanCell<Relu, kRnnRelu>, ElmanCell<Sigmoid, kRnnSigmoid>,
-          ElmanCell<Identity, kRnnIdentity>, Lstm, LstmPeephole, Gru, GruResetBefore,
-          ElmanCell<Identity, kDense>, RnnChosen, LstmChosen, GruChosen, GruResetBeforeChosen>;
+using AllCells = Cells<ElmanCell<Tanh, kRnnTanh>, ElmanCell<Relu, kRnnRelu>,
+                       ElmanCell<Sigmoid, kRnnSigmoid>, ElmanCell<Identity, kRnnIdentity>, Lstm,
+                       LstmPeephole, Gru, GruResetBefore, ElmanCell<Identity, kDense>, RnnChosen,
+                       LstmChosen, GruChosen, GruResetBeforeChosen, LstmNorm, GruNorm>;
 
 struct ExpOf {
     template <class V> static V of(V x) { return exp(x); }

@@ -75,10 +75,16 @@ class BackwardView {
         for (int k = 0; k < G; ++k) a[k] = load(saved + slot_at<T>(unit, k, kSlots));
     }
 
-    // dh' of walk step s where h' = W_hr m, in the rows of the block.
-    T* dy(Index s, Index r) const {
-        const Index q = rows_.before(block_end_) - rows_.before(s + 1) + r;
-        return dir_.scratch + at_.bwd_dy + q * at_.out_row;
+    // Place of (s, r) among the rows of the block.
+    Index place(Index s, Index r) const {
+        return rows_.before(block_end_) - rows_.before(s + 1) + r;
+    }
+    // dh' of walk step s where the cell needs it whole: h' = W_hr m, normalised cells.
+    T* dy(Index s, Index r) const { return dir_.scratch + at_.bwd_dy + place(s, r) * at_.out_row; }
+    // What the row adds to the gradients of gains and biases, [vectors + kNormBiases][padded].
+    T* terms(Index s, Index r) const { return terms_at(place(s, r)); }
+    T* terms_at(Index q) const {
+        return dir_.scratch + at_.bwd_terms + q * (kCell.vectors + kNormBiases) * at_.padded;
     }
 
     // out += da of `n` rows times the slots [s0, s1) of one output panel of transposed weights. K
@@ -105,7 +111,8 @@ class BackwardView {
 };
 
 template <Cell C, class T>
-class BackwardSteps : BackwardView<C, T> {
+class BackwardSteps : protected BackwardView<C, T> {
+  protected:
     using Base = BackwardView<C, T>;
     using Base::at_, Base::call_, Base::da, Base::dir_, Base::drop, Base::dy, Base::G, Base::HF;
     using Base::kCell, Base::kEarly, Base::kLate, Base::kStates, Base::L, Base::least;
@@ -126,7 +133,7 @@ class BackwardSteps : BackwardView<C, T> {
     void run() {
         if (call_.end == at_.steps) enter();
         for (Index s = call_.end - 1; s >= call_.begin; --s) {
-            each_tile(out_, rows_.live(s), [&](Index r, Index n, Index p) { through(s, r, n, p); });
+            through_all(s);
             wait();
             if (at_.project) {
                 each_tile(unit_, rows_.live(s),
@@ -144,7 +151,7 @@ class BackwardSteps : BackwardView<C, T> {
     // The gradient of the state that entered step 0.
     void finish() {
         if (at_.steps == 0) enter();
-        each_tile(out_, at_.batch, [&](Index r, Index n, Index p) { through(-1, r, n, p); });
+        through_all(-1);
         if constexpr (kStates > 1)
             for (Index r = row_.begin; r < row_.end; ++r)
                 each_vector(unit_, 1, [&](Index unit) {
@@ -154,7 +161,13 @@ class BackwardSteps : BackwardView<C, T> {
                 });
     }
 
-  private:
+  protected:
+    // dh of the whole step, or of the state that entered step 0.
+    void through_all(Index s) const {
+        each_tile(out_, s < 0 ? at_.batch : rows_.live(s),
+                  [&](Index r, Index n, Index p) { through(s, r, n, p); });
+    }
+
     T* dh(Index r) const { return dir_.scratch + at_.bwd_dh + r * at_.out_row; }
     T* dc(Index r) const { return dir_.scratch + at_.bwd_dc + r * at_.state_row; }
 
@@ -229,10 +242,10 @@ class BackwardSteps : BackwardView<C, T> {
             chain = chain + take(call_.dy + offset_ + rows_.y(s, r) + unit, real(0, unit));
         V old{};
         const V fresh = zoned(0, s, r, unit, chain, old);
-        if (at_.project) {
+        if (at_.project || kCell.norm) {
             store(dy(s, r) + unit, fresh);
             store(dh(r) + unit, old);
-        } else {
+        } else if constexpr (!kCell.norm) {
             derive(s, r, unit, fresh, old, came);
         }
     }

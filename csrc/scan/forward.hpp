@@ -10,6 +10,7 @@ namespace fusedrnn::FUSEDRNN_ISA {
 
 template <Cell C, class T>
 class ForwardScan {
+  protected:
     using V = vec<T>;
     static constexpr CellInfo kCell = C::kInfo;
     static constexpr int G = kCell.gates, XG = kCell.x_gates, HF = kCell.h_first;
@@ -48,7 +49,7 @@ class ForwardScan {
         if (call_.end == at_.steps) leave();
     }
 
-  private:
+  protected:
     static Index least(Index a, Index b) { return a < b ? a : b; }
 
     // h is double-buffered: every thread reads all of it while it writes its part of the next.
@@ -392,12 +393,5 @@ class ForwardScan {
     const int slots_;
     Index block_ = 0;
 };
-
-template <Cell C, class T>
-void forward(void* call, int thread, int threads) {
-    const auto& forward = *static_cast<const Forward<T>*>(call);
-    for (int d = 0; d < forward.layout.directions; ++d)
-        ForwardScan<C, T>(forward, d, thread, threads).run();
-}
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

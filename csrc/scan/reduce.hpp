@@ -4,7 +4,7 @@
 #pragma once
 
 #include "../pack.hpp"
-#include "backward.hpp"
+#include "norm_backward.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
@@ -30,7 +30,7 @@ class Reduce : BackwardView<C, T> {
           unit_((vectors_of<T>(at_.hidden) + 3) / 4, thread, threads),
           da_panel_(dir_.scratch + at_.bwd_panel + thread * at_.bwd_panel_thread) {}
 
-    void products() {
+    [[gnu::noinline]] void products() {
         if (begin_ == end_) return;
         gather();
         if (call_.barrier.wait != nullptr) call_.barrier.wait(call_.barrier.self);
@@ -44,12 +44,12 @@ class Reduce : BackwardView<C, T> {
     }
 
     // Totals out of their panels.
-    void finish() {
+    [[gnu::noinline]] void finish() {
         T* base = dir_.scratch;
         const Index hidden = at_.hidden;
         if (thread_ == 0) {
             unpack_rows(kCell, hidden, 0, XG, base + at_.bwd_dw, at_.input, dir_.dw);
-            for (Index unit = 0; unit < hidden; ++unit)
+            for (Index unit = 0; !kCell.norm && unit < hidden; ++unit)
                 for (int s = 0; s < G; ++s) {
                     const Index row = api_rows(kCell, s) * hidden + unit;
                     const T sum = base[at_.bwd_db + (unit / L * G + s) * L + unit % L];
@@ -58,6 +58,12 @@ class Reduce : BackwardView<C, T> {
                 }
             for (Index v = 0; v < kCell.vectors; ++v)
                 copy(base + at_.bwd_dp + v * at_.padded, dir_.dp + v * hidden, hidden);
+            if constexpr (kCell.norm)
+                for (int k = 0; k < kNormBiases; ++k) {
+                    const T* sum = base + at_.bwd_dp + (kCell.vectors + k) * at_.padded;
+                    if (C::kX[k] >= 0) copy(sum, dir_.db_x + C::kX[k] * hidden, hidden);
+                    if (C::kH[k] >= 0) copy(sum, dir_.db_h + (C::kH[k] - HF) * hidden, hidden);
+                }
         }
         if (recurrent(kCell) && thread_ == threads_ - 1) {
             const Index early = at_.padded * (kEarly - HF) * at_.output;
@@ -148,7 +154,10 @@ class Reduce : BackwardView<C, T> {
                 slots(base + at_.bwd_late + q0 * at_.state_row, at_.state_row, n, p, kEarly, G,
                       at_.output, base + at_.bwd_dr + early);
         }
-        if constexpr (kCell.vectors > 0) vector_gradients(q0, n, p);
+        if constexpr (kCell.norm)
+            term_sums(q0, n, p);
+        else if constexpr (kCell.vectors > 0)
+            vector_gradients(q0, n, p);
     }
 
     // dW of the slots [s0, s1) of panel p, from rows u.
@@ -178,7 +187,7 @@ class Reduce : BackwardView<C, T> {
 
     // dW_hr: dh' times m, which the gates and c' give again.
     void project(Index q0, Index n, Index p) const {
-        if constexpr (kStates > 1) {
+        if constexpr (kStates > 1 && !kCell.norm) {
             const Index first = p * 4 * L, vectors = least(4, vectors_of<T>(at_.hidden) - 4 * p);
             Cursor<T> c = at(q0);
             for (Index q = 0; q < n; ++q, c.next())
@@ -231,7 +240,7 @@ class Reduce : BackwardView<C, T> {
 
     void vector_gradients(Index q0, Index n, Index p) const {
         constexpr int kVectors = kCell.vectors > 0 ? kCell.vectors : 1;
-        if constexpr (kCell.vectors > 0) {
+        if constexpr (kCell.vectors > 0 && !kCell.norm) {
             const Index units = units_of(p), width = units * G * L;
             for (Index u = 0; u < units; ++u) {
                 const Index unit = (p * kUnits + u) * L;
@@ -252,6 +261,17 @@ class Reduce : BackwardView<C, T> {
                     store(t, load(t) + sum[k]);
                 }
             }
+        }
+    }
+
+    // Gains and biases of a normalised cell: the rows' terms, summed.
+    void term_sums(Index q0, Index n, Index p) const {
+        for (Index k = 0; k < kCell.vectors + kNormBiases; ++k) {
+            const Index at = k * at_.padded + p * L;
+            V sum{};
+            for (Index q = q0; q < q0 + n; ++q) sum = sum + load(this->terms_at(q) + at);
+            T* t = dir_.scratch + at_.bwd_dp + at;
+            store(t, load(t) + sum);
         }
     }
 
@@ -302,19 +322,32 @@ class Reduce : BackwardView<C, T> {
     T* const da_panel_;
 };
 
+// The cell whose code for the products serves C, to be compiled once.
+template <class C>
+struct ReducedAs {
+    using type = C;
+};
+template <class C>
+    requires requires { typename C::Reduced; }
+struct ReducedAs<C> {
+    using type = typename C::Reduced;
+};
+
 template <Cell C, class T>
 void backward(void* call, int thread, int threads) {
+    using Steps = std::conditional_t<C::kInfo.norm, NormBackward<C, T>, BackwardSteps<C, T>>;
+    using Products = Reduce<typename ReducedAs<C>::type, T>;
     const auto& backward = *static_cast<const Backward<T>*>(call);
     switch (backward.stage) {
         case Stage::kSteps:
-            BackwardSteps<C, T>(backward, thread, threads).run();
+            Steps(backward, thread, threads).run();
             break;
         case Stage::kProducts:
-            Reduce<C, T>(backward, thread, threads).products();
+            Products(backward, thread, threads).products();
             break;
         case Stage::kFinish:
-            BackwardSteps<C, T>(backward, thread, threads).finish();
-            Reduce<C, T>(backward, thread, threads).finish();
+            Steps(backward, thread, threads).finish();
+            Products(backward, thread, threads).finish();
             break;
     }
 }

@@ -45,7 +45,10 @@ class Weights:
 
     Shapes: `w_ih` (n*H, I), `w_hh` (n*H, P), `b_ih` and `b_hh` (n*H,), `p` (vectors, H), `w_hr`
     (P, H), with rows gate-major, n = ``spec.x_gates`` and P = H without `w_hr`. What a cell or
-    layer does not have is None. `options` go with the cells whose activations are chosen.
+    layer does not have is None. `options` go with the cells whose activations are chosen. Layer
+    normalisation has the gains `norm_ih` and `norm_hh` (n*H,), of LN(W x) and LN(R h) in the order
+    of the rows, and with a cell state `norm_c` (H,), the gain of LN(c'), and `norm_c_bias` (H,);
+    the biases may be None.
     """
 
     spec: CellSpec
@@ -55,6 +58,10 @@ class Weights:
     b_hh: Array | None = None
     p: Array | None = None
     w_hr: Array | None = None
+    norm_ih: Array | None = None
+    norm_hh: Array | None = None
+    norm_c: Array | None = None
+    norm_c_bias: Array | None = None
     options: Options | None = None
     # What a backend derived from the arrays. Fetch the dict once, before reading the arrays: an
     # entry made from old values then lands in a dict that nobody looks at any more.
@@ -140,6 +147,10 @@ class DirectionGradients(NamedTuple):
     db_hh: Array | None
     dp: Array | None
     dw_hr: Array | None = None
+    dnorm_ih: Array | None = None
+    dnorm_hh: Array | None = None
+    dnorm_c: Array | None = None
+    dnorm_c_bias: Array | None = None
 
 
 class Gradients(NamedTuple):

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,17 +157,15 @@ def results(case: Case, backend: Backend, *, dtype: str | None = None) -> dict[s
         shapes = {part: shape for part, shape in shapes.items() if not part.startswith("b")}
 
     def direction(d: int) -> Weights:
-        arrays = {part: weight(f"{part}{d}", shape) for part, shape in shapes.items()}
-        get = arrays.get
-        return Weights(
-            spec,
-            arrays["w_ih"],
-            get("w_hh"),
-            get("b_ih"),
-            get("b_hh"),
-            get("p"),
-            options=_options(case),
-        )
+        # Gains are drawn as the kernels have them, one array of all vectors of a unit.
+        norms = [part for part in shapes if part.startswith("norm")]
+        own = {part: shape for part, shape in shapes.items() if part not in norms}
+        arrays: dict[str, Any] = {part: weight(f"{part}{d}", shape) for part, shape in own.items()}
+        if norms:
+            p = make(f"p{d}", (spec.vectors * case.hidden_size,), 1)
+            ends = np.cumsum([shapes[part][0] for part in norms])[:-1]
+            arrays.update(zip(norms, np.split(p, ends), strict=True))
+        return Weights(spec, **arrays, options=_options(case))
 
     weights = tuple(direction(d) for d in range(case.directions))
     x: Array | None = None

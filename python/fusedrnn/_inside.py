@@ -28,10 +28,11 @@ def gates(saved: Saved) -> dict[str, Array]:
     spec, cell = weights[0].spec, CELLS[weights[0].spec.name]
     slots = by_name(saved.backend).slots(saved)[0]
     with np.errstate(over="ignore", invalid="ignore"):  # what padding holds
-        activated = np.stack(
-            [cell.gates(np.moveaxis(slots[d], 2, 0), w) for d, w in enumerate(weights)]
-        )
-    valid = valid_steps(saved.inputs, slots.shape[1])
+        n, steps, batch, slot_count, hidden = slots.shape
+        rows = slots.reshape(n, steps * batch, slot_count, hidden).swapaxes(1, 2)
+        activated = np.stack([cell.gates(rows[d], w) for d, w in enumerate(weights)])
+        activated = activated.reshape(n, activated.shape[1], steps, batch, hidden)
+    valid = valid_steps(saved.inputs, steps)
     at = {spec.block(slot): slot for slot in range(spec.x_gates)}
     return {
         name: _joined(activated[:, at[block]], valid) for block, name in enumerate(spec.gate_names)

@@ -27,7 +27,7 @@ from .stream import Stream
 
 State = TypeVar("State")
 
-# torch's names, in torch's order; peepholes are ours.
+# torch's names, in torch's order; peepholes and normalisation are ours.
 NAMES = {
     "w_ih": "weight_ih",
     "w_hh": "weight_hh",
@@ -35,7 +35,13 @@ NAMES = {
     "b_hh": "bias_hh",
     "p": "weight_p",
     "w_hr": "weight_hr",
+    "norm_ih": "weight_norm_ih",
+    "norm_hh": "weight_norm_hh",
+    "norm_c": "weight_norm_c",
+    "norm_c_bias": "bias_norm_c",
 }
+# Layer normalisation starts as itself; the others are drawn.
+CONSTANTS = {"norm_ih": 1.0, "norm_hh": 1.0, "norm_c": 1.0, "norm_c_bias": 0.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +180,7 @@ class Layer(Parameterised, Generic[State]):
                         shapes,
                         {f: f"{NAMES[f]}_l{k}{end}" for f in shapes if f not in absent},
                         self.options,
+                        CONSTANTS,
                     )
                     for end in ("", "_reverse")[: self._directions]
                 ]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from . import _core
 from ._activations import core_options
 from ._backend import (
@@ -47,8 +51,35 @@ def _pack_backward(weights: Weights, isa: str) -> Array:
 
 
 def _pack_as(isa: str, w: Weights, backward: bool) -> Array:
-    b_ih, b_hh = (None, None) if backward else (w.b_ih, w.b_hh)
-    return _core.pack(isa, w.spec.name, w.w_ih, w.w_hh, b_ih, b_hh, w.p, w.w_hr, backward)
+    b_ih, b_hh = (None, None) if backward and not w.spec.norm else (w.b_ih, w.b_hh)
+    return _core.pack(isa, w.spec.name, w.w_ih, w.w_hh, b_ih, b_hh, _vectors(w), w.w_hr, backward)
+
+
+def _vectors(w: Weights) -> Array | None:
+    """The per-unit vectors (vectors, H); those of layer normalisation are its gains, and bc."""
+    if not w.spec.norm:
+        return w.p
+    given = (w.norm_ih, w.norm_hh, w.norm_c, w.norm_c_bias)
+    p = np.zeros((w.spec.vectors, w.hidden_size), w.dtype)
+    rows = np.concatenate([a for a in given if a is not None]).reshape(-1, w.hidden_size)
+    p[: len(rows)] = rows
+    return p
+
+
+def _gradients(w: Weights, arrays: tuple[Any, ...]) -> DirectionGradients:
+    """Of one direction, from what the kernels give."""
+    g = DirectionGradients(*arrays)
+    if not w.spec.norm or g.dp is None:
+        return g
+    n = w.spec.x_gates
+    dc, dc_bias = g.dp[2 * n :] if w.spec.states > 1 else (None, None)
+    return g._replace(
+        dp=None,
+        dnorm_ih=g.dp[:n].reshape(-1),
+        dnorm_hh=g.dp[n : 2 * n].reshape(-1),
+        dnorm_c=dc,
+        dnorm_c_bias=dc_bias,
+    )
 
 
 def _core_inputs(inputs: Inputs, directions: int) -> tuple[object, ...]:
@@ -127,7 +158,7 @@ class NativeBackend:
             chosen_threads.get() if num_threads is None else num_threads,
         )
         record(Path(self.name, target, f"{first.spec.name} {saved.y.dtype}", threads))
-        return Gradients(dx, tuple(DirectionGradients(*d) for d in directions), states)
+        return Gradients(dx, tuple(_gradients(first, d) for d in directions), states)
 
     def slots(self, saved: Saved) -> tuple[Array, Array | None]:
         """Every slot, and every c, from their 64-byte blocks."""

@@ -64,6 +64,7 @@ class Part(NamedTuple):
     shapes: dict[str, tuple[int, ...]]  # by the fields of Weights
     names: dict[str, str]  # of those that are parameters; the others stay zeros
     options: Options | None = None
+    constants: Mapping[str, float] | None = None  # what fields start at that are not drawn
 
 
 class Parameterised(ABC):
@@ -83,12 +84,17 @@ class Parameterised(ABC):
     def _draw(self, bounds: Sequence[float], seed: object) -> dict[str, Array]:
         """New parameters, uniform on +-bound of their layer, in their order."""
         rng = _check.generator(seed)
-        return {
-            name: rng.uniform(-bound, bound, part.shapes[field]).astype(self.dtype)
-            for layer, bound in zip(self._parts(), bounds, strict=True)
-            for part in layer
-            for field, name in part.names.items()
-        }
+        arrays = {}
+        for layer, bound in zip(self._parts(), bounds, strict=True):
+            for part in layer:
+                constants = part.constants or {}
+                for field, name in part.names.items():
+                    shape = part.shapes[field]
+                    if field in constants:
+                        arrays[name] = np.full(shape, constants[field], self.dtype)
+                    else:
+                        arrays[name] = rng.uniform(-bound, bound, shape).astype(self.dtype)
+        return arrays
 
     def _adopt(self, arrays: dict[str, Array]) -> None:
         """Take parameters of the right names, shapes and dtype as one's own."""
@@ -123,8 +129,10 @@ class Parameterised(ABC):
         Rows are gate-major. Layers, n gates, layer k, P = H without projection:
         ``weight_ih_l{k}`` (n*H, I; D*P past the first layer), ``weight_hh_l{k}`` (n*H, P),
         ``bias_ih_l{k}`` and ``bias_hh_l{k}`` (n*H,), ``weight_p_l{k}`` (3, H) with rows i f o for
-        peepholes, ``weight_hr_l{k}`` (P, H) for a projection; a reverse direction's with
-        ``_reverse`` behind. Dense: ``weight`` (O, I), ``bias`` (O,).
+        peepholes, ``weight_hr_l{k}`` (P, H) for a projection, ``weight_norm_ih_l{k}`` and
+        ``weight_norm_hh_l{k}`` (n*H,), ``weight_norm_c_l{k}`` and ``bias_norm_c_l{k}`` (H,) for
+        layer normalisation; a reverse direction's with ``_reverse`` behind. Dense: ``weight``
+        (O, I), ``bias`` (O,).
         """
         return Parameters(self, False)
 

@@ -1,4 +1,4 @@
-"""The NumPy backend: one walk forward, one walk back, every cell through the same lines.
+"""The NumPy backend in one file, because its two walks mirror each other, for every cell.
 
 Written to be read beside docs/conventions.md. The rows of a step are handled together, padding is
 never touched, and the results differ from the compiled kernels' by rounding alone.
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _reference_cells, _reference_chosen
+from . import _reference_cells, _reference_chosen, _reference_norm
 from ._backend import (
     DirectionGradients,
     Forward,
@@ -25,7 +25,7 @@ from ._reference_call import Call, Slots, calls, zeros
 from ._reference_cells import Step
 from ._spec import Array
 
-CELLS = _reference_cells.CELLS | _reference_chosen.CELLS
+CELLS = _reference_cells.CELLS | _reference_chosen.CELLS | _reference_norm.CELLS
 
 
 def _time_major(a: Array, inputs: Inputs) -> Array:
@@ -67,6 +67,7 @@ class ReferenceBackend:
     def _walk(self, call: Call, states: list[Array], y: Array, save: bool) -> list[Array]:
         """One direction: leaves the last states in `states`; gives what its way back reads."""
         w, cell, slots = call.weights, CELLS[call.weights.spec.name], Slots(call.weights)
+        norm = _reference_norm.parameters(w)
         kept = call.steps if save else 0
         data = [np.zeros((kept, call.batch, w.spec.gates, w.hidden_size), w.dtype)]
         for _ in range(2):  # the states that entered each step, and the fresh ones
@@ -78,7 +79,7 @@ class ReferenceBackend:
             call.replace_cut(old, call.cut(s, rows), rows)
             u = call.dropped(old[0], rows)
             a = slots.pre_activations(call.inputs, t, rows, u)
-            step = Step(w.p, u, slots.late_product, w.options)
+            step = Step(w.p, u, slots.late_product, w.options, norm)
             a, (m, *rest) = cell.forward(a, tuple(old), step)
             fresh = [m if w.w_hr is None else m @ w.w_hr.T, *rest]
             for k, state in enumerate(states):
@@ -169,6 +170,7 @@ class _Back:
         self.db = np.zeros((w.spec.gates, w.hidden_size), w.dtype)
         self.dp = np.zeros((w.spec.vectors, w.hidden_size), w.dtype)
         self.dw_hr = None if w.w_hr is None else np.zeros_like(w.w_hr)
+        self.norm = _reference_norm.parameters(w)
 
     def walk(self, carry: list[Array]) -> DirectionGradients:
         """From the gradients of the last states in `carry` to those of the first, left there."""
@@ -203,7 +205,7 @@ class _Back:
         incoming = np.zeros((spec.x_gates, *a.shape[1:]), a.dtype)
         if self.dgates is not None:
             incoming[:] = self.dgates[t, rows].swapaxes(0, 1)
-        step = Step(w.p, u, slots.late_product_back, w.options)
+        step = Step(w.p, u, slots.late_product_back, w.options, self.norm)
         da, before, du = cell.backward(a, s, s_next, tuple(fresh), incoming, step)
 
         da_h = da[spec.h_first :]
@@ -240,11 +242,15 @@ class _Back:
         """From slots back to the row blocks of the weights."""
         slots, spec, size = self.slots, self.call.weights.spec, self.dw.shape[1]
         x_slots, h_slots = np.argsort(slots.x_blocks), np.argsort(slots.h_blocks)
-        return DirectionGradients(
+        result = DirectionGradients(
             dw_ih=self.dw[x_slots].reshape(spec.x_gates * size, -1),
             dw_hh=self.dr[h_slots].reshape(-1, self.dr.shape[2]) if spec.h_gates else None,
             db_ih=self.db[: spec.x_gates][x_slots].reshape(-1),
             db_hh=self.db[spec.h_first :][h_slots].reshape(-1) if spec.h_gates else None,
-            dp=self.dp if spec.vectors else None,
+            dp=self.dp if spec.vectors and not spec.norm else None,
             dw_hr=self.dw_hr,
         )
+        if self.norm is None:
+            return result
+        sums = {f"d{name}": total.reshape(-1) for name, total in self.norm.sums.items()}
+        return result._replace(**sums)

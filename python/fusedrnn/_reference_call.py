@@ -26,7 +26,10 @@ class Slots:
         if recurrent is None:
             recurrent = np.empty((0, out), weights.dtype)
         self.r = recurrent.reshape(-1, size, out)[self.h_blocks]
+        # Layer normalisation comes between a product and its bias: the cell adds that.
         self.bias = np.zeros((spec.gates, 1, size), weights.dtype)
+        if spec.norm:
+            return
         if weights.b_ih is not None:
             self.bias[: spec.x_gates, 0] += weights.b_ih.reshape(-1, size)[self.x_blocks]
         if weights.b_hh is not None:

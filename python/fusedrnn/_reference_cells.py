@@ -28,6 +28,17 @@ Backward: TypeAlias = tuple[Array, States, Array | float]
 
 
 @dataclass(frozen=True)
+class Norm:
+    """Layer normalisation's parameters by name, (n, H) or (H,), and the sums of their gradients.
+
+    The biases are here too; `backward` adds to `sums` what its rows contribute.
+    """
+
+    of: dict[str, Array]
+    sums: dict[str, Array]
+
+
+@dataclass(frozen=True)
 class Step:
     """What a cell may read besides slots and states."""
 
@@ -35,6 +46,7 @@ class Step:
     u: Array  # (N, H) what R sees: h, or h under recurrent dropout
     late: Callable[[Array], Array]  # the late slots' R: R u in forward, R^T da in backward
     by: Options | None
+    norm: Norm | None = None
 
 
 def first_slots(a: Array, weights: Weights) -> Array:

@@ -29,6 +29,7 @@ class CellSpec:
     gate_names: tuple[str, ...]  # the row blocks of the weights, in order
     state_names: tuple[str, ...] = ("h",)
     vector_names: tuple[str, ...] = ()
+    norm: bool = False  # layer normalisation: `vectors` are the gains, and one bias
 
     @property
     def h_gates(self) -> int:
@@ -50,7 +51,11 @@ class CellSpec:
         shapes["b_ih"] = (rows,)
         if self.h_gates:
             shapes["b_hh"] = (rows,)
-        if self.vectors:
+        if self.norm:
+            shapes["norm_ih"] = shapes["norm_hh"] = (rows,)
+            if self.states > 1:
+                shapes["norm_c"] = shapes["norm_c_bias"] = (hidden_size,)
+        elif self.vectors:
             shapes["p"] = (self.vectors, hidden_size)
         if proj_size:
             shapes["w_hr"] = (proj_size, hidden_size)
@@ -77,5 +82,8 @@ CELLS: dict[str, CellSpec] = {
         CellSpec("lstm_chosen", 4, 4, 0, 0, 2, 3, _LSTM_GATES, ("h", "c"), ("i", "f", "o")),
         CellSpec("gru_chosen", 4, 3, 1, 0, 1, 0, _GRU_GATES),
         CellSpec("gru_reset_before_chosen", 3, 3, 0, 1, 1, 0, _GRU_GATES),
+        # Layer normalisation keeps every product apart.
+        CellSpec("lstm_norm", 8, 4, 4, 0, 2, 10, _LSTM_GATES, ("h", "c"), norm=True),
+        CellSpec("gru_norm", 6, 3, 3, 0, 1, 6, _GRU_GATES, norm=True),
     )
 }

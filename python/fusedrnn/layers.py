@@ -181,6 +181,10 @@ class LSTM(Layer[tuple[Array, Array]]):
         What the forget gate's biases start at, in sum (Jozefowicz et al. 2015: 1).
     clip : float, optional
         The input of every activation is clipped to [-clip, clip] (ONNX); its gradient is 0 there.
+    layer_norm : bool
+        Normalise W x and R h of each gate, and c' on the output path, over the H units, each with
+        a gain of its own, 1 at first (Ba et al. 2016). Not with peepholes, proj_size, other
+        activations, clip or coupled gates.
     input_dropout, recurrent_dropout : float
         Rates of variational dropout: on x of each layer, and on what R sees of h, one mask for a
         sequence and all its steps (Gal and Ghahramani 2016; Keras's dropout, recurrent_dropout).
@@ -214,6 +218,7 @@ class LSTM(Layer[tuple[Array, Array]]):
         "coupled": False,
         "forget_bias": None,
         "clip": None,
+        "layer_norm": False,
     }
 
     def __init__(
@@ -234,6 +239,7 @@ class LSTM(Layer[tuple[Array, Array]]):
         coupled: bool = False,
         forget_bias: float | None = None,
         clip: float | None = None,
+        layer_norm: bool = False,
         input_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         zoneout: float | Sequence[float] = 0.0,
@@ -244,6 +250,13 @@ class LSTM(Layer[tuple[Array, Array]]):
         self.activations, self.clip = activations, clip
         base, usual = "lstm_peephole" if self.peepholes else "lstm", ("sigmoid", "tanh", "tanh")
         cell, options = _choose(base, "lstm_chosen", usual, activations, clip, self.coupled)
+        others = {
+            "peepholes": self.peepholes,
+            "proj_size": proj_size != 0,
+            "activations, clip or coupled": options is not None,
+        }
+        self.layer_norm = _check_options.layer_norm(layer_norm, others)
+        cell = "lstm_norm" if self.layer_norm else cell
         self._create(
             cell,
             options,
@@ -299,6 +312,9 @@ class GRU(Layer[Array]):
         nonlinearity.
     clip : float, optional
         The input of every activation is clipped to [-clip, clip] (ONNX); its gradient is 0 there.
+    layer_norm : bool
+        Normalise W x and R h of each gate over the H units, each with a gain of its own, 1 at
+        first (Ba et al. 2016). Not with reset_after=False, other activations or clip.
     input_dropout, recurrent_dropout : float
         Rates of variational dropout: on x of each layer, and on what R sees of h, one mask for a
         sequence and all its steps (Gal and Ghahramani 2016; Keras's dropout, recurrent_dropout).
@@ -324,7 +340,12 @@ class GRU(Layer[Array]):
     machine translation, EMNLP 2014.
     """
 
-    _shown: ClassVar[dict[str, Any]] = {"reset_after": True, "activations": None, "clip": None}
+    _shown: ClassVar[dict[str, Any]] = {
+        "reset_after": True,
+        "activations": None,
+        "clip": None,
+        "layer_norm": False,
+    }
 
     def __init__(
         self,
@@ -341,6 +362,7 @@ class GRU(Layer[Array]):
         reset_after: bool = True,
         activations: Sequence[ActivationLike] | None = None,
         clip: float | None = None,
+        layer_norm: bool = False,
         input_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         zoneout: float = 0.0,
@@ -350,6 +372,12 @@ class GRU(Layer[Array]):
         self.activations, self.clip = activations, clip
         base = "gru" if self.reset_after else "gru_reset_before"
         cell, options = _choose(base, f"{base}_chosen", ("sigmoid", "tanh"), activations, clip)
+        others = {
+            "reset_after=False": not self.reset_after,
+            "activations or clip": options is not None,
+        }
+        self.layer_norm = _check_options.layer_norm(layer_norm, others)
+        cell = "gru_norm" if self.layer_norm else cell
         self._create(
             cell,
             options,

@@ -5,7 +5,8 @@
 //   digest CASES [--isa NAME] [--threads N [--split units]] [--arrays] [CASE...]
 //   digest --isas            names the instruction sets of this machine
 //
-// --threads forces a team of N, whatever the call is worth; --arrays prints a hash per array.
+// --threads forces a team of N, whatever the call is worth (a normalised cell divides rows under
+// both splits); --arrays prints a hash per array.
 #include <bit>
 #include <cmath>
 #include <cstdio>
@@ -134,8 +135,8 @@ class Run {
                     .save = true,
                     .tokens = given.tokens,
                     .item = sizeof(T)};
-        plan_ =
-            options.threads > 0 ? Plan{options.threads, options.split} : plan_threads(request_, 1);
+        const Split split = cell_.norm ? Split::kRows : options.split;
+        plan_ = options.threads > 0 ? Plan{options.threads, split} : plan_threads(request_, 1);
         request_.threads = plan_.threads;
         if (!make_layout(request_, at_)) throw std::invalid_argument(given.name + ": too large");
         make_inputs();

@@ -209,7 +209,7 @@ def find(system: str, spec: CellSpec) -> Layout | None:
     """Layout of a cell in a system that has it."""
     family = "".join(spec.gate_names) + (" before" if spec.late else "")
     layout = TABLE[system].get(family)
-    if layout is None or spec.h_gates == 0 or spec.name in LACKS.get(system, ()):
+    if layout is None or spec.h_gates == 0 or spec.norm or spec.name in LACKS.get(system, ()):
         return None
     chosen = spec.name.endswith(CHOSEN)
     if chosen and system in FIXED:
