@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,10 @@ ISAS = fr.supported_isas()
 FMA_ISAS = tuple(isa for isa in ISAS if isa != "baseline")
 THREADS = bool(fr.build_config().get("openmp"))  # a build without OpenMP runs everything serially
 PATHS = [("reference", "numpy"), *(("native", isa) for isa in ISAS or ("none",))]
+
+# A shell's background job ignores Ctrl-C, and so would every process that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time, so that a red run is the change's own fault; the nightly script
 # looks for new ones.

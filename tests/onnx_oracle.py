@@ -212,7 +212,7 @@ def graph_of(
             for k, a in given.items()
         ],
         [
-            helper.make_tensor_value_info(name, kind, None)
+            helper.make_tensor_value_info(name, kind, ())
             for name in outputs or nodes[-1].output
             if name
         ],
@@ -239,13 +239,11 @@ def expected(case: Case, arrays: dict[str, Array]) -> dict[str, Array]:
     y_h, y_c = a.get("initial_h", zeros).copy(), a.get("initial_c", zeros).copy()
     for k in range(d):
         each = len(case.chosen.meant) // d
-        functions = [
-            activation(case, *one) for one in case.chosen.meant[k * each : (k + 1) * each]
-        ]
+        functions = [activation(case, *one) for one in case.chosen.meant[k * each : (k + 1) * each]]
         weights = (
             np.split(a["W"][k], gates),
             np.split(a["R"][k], gates),
-            *np.split(np.split(biases[k], 2 * gates), 2),
+            *(np.split(part, gates) for part in np.split(biases[k], 2)),
             np.split(peepholes[k], 3),
         )
         for b in range(batch):

@@ -69,7 +69,11 @@ LAYER_FAULTS: list[tuple[Callable[[], object], type[Exception], str]] = [
         "sizes: (input_size, hidden_size) = (1099511627776, 1099511627776) is too large: an array "
         "of the call would pass 576460752303423488 bytes",
     ),
-    (lambda: fr.LSTM(3, 4, bias=1), TypeError, "bias: expected True or False, got int"),  # type: ignore[arg-type]
+    (
+        lambda: fr.LSTM(3, 4, bias=1),
+        TypeError,
+        "bias: expected True, False, 'input' or 'hidden', got int",
+    ),  # type: ignore[arg-type]
     (
         lambda: fr.LSTM(3, 4, peepholes="yes"),  # type: ignore[arg-type]
         TypeError,
@@ -83,12 +87,14 @@ LAYER_FAULTS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: fr.RNN(3, 4, nonlinearity="gelu"),
         ValueError,
-        "nonlinearity: expected one of 'tanh', 'relu', 'sigmoid', 'identity', got 'gelu'",
+        "nonlinearity: expected one of 'tanh', 'relu', 'sigmoid', 'identity', 'affine', "
+        "'leaky_relu', 'thresholded_relu', 'scaled_tanh', 'hard_sigmoid', 'elu', 'softsign', "
+        "'softplus', got 'gelu'",
     ),
     (
         lambda: fr.RNN(3, 4, nonlinearity=np.tanh),  # type: ignore[arg-type]
         TypeError,
-        "nonlinearity: expected a name, got ufunc",
+        "nonlinearity: expected a name, (name, alpha) or (name, alpha, beta), got ufunc",
     ),
     (
         lambda: fr.RNN(3, 4, dtype=np.int32),

@@ -7,6 +7,7 @@ A backend is two functions, forward and backward, on plain data. Its inputs were
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 from contextvars import ContextVar, Token
@@ -183,6 +184,12 @@ class Backend(Protocol):
         gate activation, gates in the order of the weights' rows.
         """
 
+    def slots(self, saved: Saved) -> tuple[Array, Array | None]:
+        """What the forward call kept: slots (D, T, B, gates, H), and every c (D, T, B, H).
+
+        Views or copies; undefined at steps that were not executed.
+        """
+
 
 class Setting(Generic[Value]):
     """One choice per context (thread or task): made by a call, undone at the end of a `with`."""
@@ -315,9 +322,18 @@ def _by_default() -> Backend:
         "apt-get install g++) and install fusedrnn again; or set FUSEDRNN_BACKEND=reference to "
         "choose the reference and silence this warning",
         ReferenceBackendWarning,
-        stacklevel=4,
+        stacklevel=_caller_level(),
     )
     return reference()
+
+
+def _caller_level() -> int:
+    """The stacklevel, seen from the function that warns, of the first frame outside the package."""
+    level, frame = 1, sys._getframe(1)
+    package = __name__.partition(".")[0]
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _chosen_by_environment() -> Backend | None:

@@ -142,31 +142,38 @@ def _too_many(x: Array, max_rows: int) -> bool:
 
 
 def sequence(
-    value: object, dtype: np.dtype[Any], input_size: int, max_rows: int
+    value: object, dtype: np.dtype[Any], input_size: int, max_rows: int, batch_first: bool
 ) -> tuple[Array, bool]:
-    """A layer's x as (T, B, I), and whether it came with a batch axis."""
+    """A layer's x as (T, B, I), and whether it came with a batch axis; a view of (B, T, I)."""
     x = floating(value, "x")
     batched = x.ndim == 3
     if not (batched or x.ndim == 2) or x.shape[-1] != input_size:
+        axes = "B, T" if batch_first else "T, B"
         raise ValueError(
-            f"x: expected shape (T, B, {input_size}) or (T, {input_size}), got {x.shape}"
+            f"x: expected shape ({axes}, {input_size}) or (T, {input_size}), got {x.shape}"
         )
     if not batched:
         x = x[:, None]
     if _too_many(x, max_rows):
         too_large("x", x.shape)
-    return contiguous(x, dtype), batched
+    x = contiguous(x, dtype)
+    return x.swapaxes(0, 1) if batched and batch_first else x, batched
 
 
-def token_sequence(value: object, input_size: int, max_rows: int) -> tuple[Array, bool]:
+def token_sequence(
+    value: object, input_size: int, max_rows: int, batch_first: bool
+) -> tuple[Array, bool]:
     """A layer's tokens as (T, B) int64, and whether they came with a batch axis."""
     ids = _integers(value)
     if ids.ndim not in (1, 2):
-        raise ValueError(f"tokens: expected shape (T, B) or (T,), got {ids.shape}")
+        axes = "B, T" if batch_first else "T, B"
+        raise ValueError(f"tokens: expected shape ({axes}) or (T,), got {ids.shape}")
     batched = ids.ndim == 2
     if ids.size > max_rows:
         too_large("tokens", ids.shape)
     ids = _in_range(ids, input_size)
+    if batched and batch_first:
+        ids = np.ascontiguousarray(ids.T)
     return ids if batched else ids[:, None], batched
 
 
@@ -219,36 +226,22 @@ def one_of(x: object, tokens: object) -> None:
         raise TypeError(f"expected either x or tokens, got {'neither' if x is None else 'both'}")
 
 
-def states(
-    value: object,
-    names: tuple[str, ...],
-    dtype: np.dtype[Any],
-    shape: tuple[int, ...],
-    *,
-    copy: bool = False,
-    optional: bool = False,
-) -> tuple[Array, ...] | None:
-    """A layer's state: an array, or a tuple of one for each name (`optional`: or None)."""
-    if value is None:
-        return None
-    parts: tuple[Any, ...]
+def parts(value: object, what: str, names: tuple[str, ...]) -> tuple[Any, ...]:
+    """A state's parts: the value itself, or a tuple of one for each name."""
     if len(names) == 1:
-        parts = (value,)
-    elif isinstance(value, (tuple, list)) and len(value) == len(names):
-        parts = tuple(value)
-    else:
-        came = f"{len(value)} parts" if isinstance(value, (tuple, list)) else describe(value)
-        raise TypeError(f"state: expected a tuple ({', '.join(names)}), got {came}")
-    if optional and all(part is None for part in parts):
-        return None
-    found = []
-    for part, name in zip(parts, names, strict=True):
-        if part is None and optional:
-            a = np.zeros(shape, dtype)
-        else:
-            a = shaped(as_float(part, dtype, name), name, shape)
-        found.append(a.copy() if copy else a)
-    return tuple(found)
+        return (value,)
+    if isinstance(value, (tuple, list)) and len(value) == len(names):
+        return tuple(value)
+    came = f"{len(value)} parts" if isinstance(value, (tuple, list)) else describe(value)
+    raise TypeError(f"{what}: expected a tuple ({', '.join(names)}), got {came}")
+
+
+def layer_list(value: object, name: str, layers: int) -> tuple[Any, ...]:
+    """One array for each layer, where they differ in size."""
+    if isinstance(value, (tuple, list)) and len(value) == layers:
+        return tuple(value)
+    came = f"{len(value)} items" if isinstance(value, (tuple, list)) else describe(value)
+    raise TypeError(f"{name}: expected a list of {layers} arrays, one for each layer, got {came}")
 
 
 def out(value: object, like: tuple[int, ...], dtype: np.dtype[Any], x: Array) -> Array:

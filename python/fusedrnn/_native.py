@@ -128,3 +128,10 @@ class NativeBackend:
         )
         record(Path(self.name, target, f"{first.spec.name} {saved.y.dtype}", threads))
         return Gradients(dx, tuple(DirectionGradients(*d) for d in directions), states)
+
+    def slots(self, saved: Saved) -> tuple[Array, Array | None]:
+        """Every slot, and every c, from their 64-byte blocks."""
+        spec, hidden = saved.weights[0].spec, saved.weights[0].hidden_size
+        blocks = saved.data[0]  # (D, T, B, H/block, slot, block)
+        units = blocks.swapaxes(3, 4).reshape(*blocks.shape[:3], blocks.shape[4], -1)[..., :hidden]
+        return units[..., : spec.gates, :], units[..., -1, :] if spec.states > 1 else None

@@ -1,19 +1,21 @@
-"""Named parameters of one cell: read-only outside `writable`, shared by layers and Dense."""
+"""Named parameters of layers: read-only outside `writable`, shared by layers and Dense."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _check
+from ._activations import Options
 from ._backend import Weights
-from ._spec import CELLS, Array
+from ._spec import Array, CellSpec
 
-__all__ = ["Parameterised", "Parameters"]
+__all__ = ["Parameterised", "Parameters", "Part"]
 
 
 class Parameters(Mapping[str, Array]):
@@ -55,41 +57,55 @@ class Parameters(Mapping[str, Array]):
         return "{" + ", ".join(f"{name!r}: {a.dtype}{a.shape}" for name, a in self.items()) + "}"
 
 
-class Parameterised:
-    """What owns the arrays of one cell and direction.
+class Part(NamedTuple):
+    """One layer and direction: what its arrays are called outside, and their shapes."""
 
-    A subclass sets `_NAMES`, the public name of each array of `Weights`, then `cell` and `dtype`,
-    and calls `_draw` or `_adopt`. Attributes that begin with "_" are made anew by `_adopt` when an
-    object is copied or unpickled; the others travel.
+    spec: CellSpec
+    shapes: dict[str, tuple[int, ...]]  # by the fields of Weights
+    names: dict[str, str]  # of those that are parameters; the others stay zeros
+    options: Options | None = None
+
+
+class Parameterised(ABC):
+    """What owns the arrays of some layers and directions.
+
+    A subclass sets `dtype`, gives its `_parts`, and calls `_draw` or `_adopt`. Attributes that
+    begin with "_" are made anew by `_adopt` when an object is copied or unpickled; the others
+    travel.
     """
 
-    _NAMES: ClassVar[dict[str, str]]
-    cell: str
     dtype: np.dtype[Any]
 
-    def _draw(
-        self, input_size: int, hidden_size: int, bound: float, bias: bool, seed: object
-    ) -> None:
-        """Draw new parameters uniformly from +-bound, in their order."""
+    @abstractmethod
+    def _parts(self) -> list[list[Part]]:
+        """Layers, each a list of directions."""
+
+    def _draw(self, bounds: Sequence[float], seed: object) -> dict[str, Array]:
+        """New parameters, uniform on +-bound of their layer, in their order."""
         rng = _check.generator(seed)
-        shapes = CELLS[self.cell].shapes(input_size, hidden_size)
-        self._adopt(
-            {
-                self._NAMES[field]: rng.uniform(-bound, bound, shape).astype(self.dtype)
-                for field, shape in shapes.items()
-                if bias or field not in ("b_ih", "b_hh")
-            }
-        )
+        return {
+            name: rng.uniform(-bound, bound, part.shapes[field]).astype(self.dtype)
+            for layer, bound in zip(self._parts(), bounds, strict=True)
+            for part in layer
+            for field, name in part.names.items()
+        }
 
     def _adopt(self, arrays: dict[str, Array]) -> None:
         """Take parameters of the right names, shapes and dtype as one's own."""
         for array in arrays.values():
             array.flags.writeable = False
         self._arrays = arrays
-        fields = {field: arrays.get(name) for field, name in self._NAMES.items()}
-        weights = Weights(CELLS[self.cell], **fields)  # type: ignore[arg-type]
-        self._weights: tuple[Weights, ...] = (weights,)  # () while open for writing
+        # Layers, each a tuple of directions; () while open for writing.
+        self._weights = tuple(
+            tuple(self._weights_of(part) for part in layer) for layer in self._parts()
+        )
         self._version = 0
+
+    def _weights_of(self, part: Part) -> Weights:
+        fields: dict[str, Any] = {field: self._arrays[name] for field, name in part.names.items()}
+        if "p" in part.shapes and "p" not in fields:
+            fields["p"] = np.zeros(part.shapes["p"], self.dtype)
+        return Weights(part.spec, **fields, options=part.options)
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
@@ -104,9 +120,11 @@ class Parameterised:
     def params(self) -> Parameters:
         """The parameters by torch's names: read-only arrays; assigning to a name copies in.
 
-        Rows are gate-major. Layers, n gates: ``weight_ih_l0`` (n*H, I), ``weight_hh_l0`` (n*H, H),
-        ``bias_ih_l0`` and ``bias_hh_l0`` (n*H,), ``weight_p_l0`` (3, H) with rows i f o for
-        peepholes. Dense: ``weight`` (O, I), ``bias`` (O,).
+        Rows are gate-major. Layers, n gates, layer k, P = H without projection:
+        ``weight_ih_l{k}`` (n*H, I; D*P past the first layer), ``weight_hh_l{k}`` (n*H, P),
+        ``bias_ih_l{k}`` and ``bias_hh_l{k}`` (n*H,), ``weight_p_l{k}`` (3, H) with rows i f o for
+        peepholes, ``weight_hr_l{k}`` (P, H) for a projection; a reverse direction's with
+        ``_reverse`` behind. Dense: ``weight`` (O, I), ``bias`` (O,).
         """
         return Parameters(self, False)
 
@@ -139,8 +157,9 @@ class Parameterised:
         finally:
             for array in self._arrays.values():
                 array.flags.writeable = False
-            for part in weights:
-                part.invalidate()
+            for layer in weights:
+                for part in layer:
+                    part.invalidate()
             self._version += 1
             self._weights = weights
 
@@ -155,7 +174,7 @@ class Parameterised:
         return {name: array.copy() for name, array in self._arrays.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
-        """Set all parameters; torch's state_dict of a one-layer module fits as it is.
+        """Set all parameters; torch's state_dict of the same module fits as it is.
 
         Parameters
         ----------

@@ -131,6 +131,21 @@ class ReferenceBackend:
                 directions.append(back.walk([state[d] for state in carry]))
         return Gradients(result, tuple(directions), tuple(carry))
 
+    def slots(self, saved: Saved) -> tuple[Array, Array | None]:
+        """As each direction's walk kept them; c after zoneout."""
+        parts = calls(saved.weights, saved.inputs)
+        each = len(saved.data) // len(parts)
+        kept = [saved.data[d * each : (d + 1) * each] for d in range(len(parts))]
+        slots = np.stack([data[0] for data in kept])
+        if saved.weights[0].spec.states < 2:
+            return slots, None
+        steps, rows = np.arange(slots.shape[1])[:, None], np.arange(slots.shape[2])
+        cells = [
+            call.zoned(1, steps, rows, fresh=data[4], old=data[2])
+            for call, data in zip(parts, kept, strict=True)
+        ]
+        return slots, np.stack(cells)
+
 
 class _Back:
     """One direction's way back."""

@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from ._activations import Options, relu, sigmoid
+from ._backend import Weights
 from ._spec import Array
 
 States: TypeAlias = tuple[Array, ...]
@@ -36,12 +37,19 @@ class Step:
     by: Options | None
 
 
+def first_slots(a: Array, weights: Weights) -> Array:
+    """Gates where `a` holds them activated."""
+    return a[: weights.spec.x_gates]
+
+
 class Cell(NamedTuple):
     """The functions of a cell."""
 
     forward: Callable[[Array, States, Step], tuple[Array, States]]
     backward: Callable[[Array, States, States, States, Array, Step], Backward]
     vector_terms: Callable[[Array, States, States], Array] | None = None
+    # activated gates, in the order of the slots that W feeds, from what forward left in `a`
+    gates: Callable[[Array, Weights], Array] = first_slots
 
 
 def identity(x: Array) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._activations import Activation, Options, activate, slope
+from ._backend import Weights
 from ._reference_cells import Backward, Cell, States, Step, peephole_terms
 from ._spec import Array
 
@@ -125,9 +126,36 @@ def gru_before_backward(
     return np.stack((dr, dz, dn)), (dh * z,), du * r
 
 
+def rnn_gates(a: Array, weights: Weights) -> Array:
+    """h itself."""
+    return _Chosen(weights.options).f(a)
+
+
+def lstm_gates(a: Array, weights: Weights) -> Array:
+    """i f g o."""
+    by = _Chosen(weights.options)
+    i = by.f(a[0])
+    return np.stack((i, 1 - i if by.by.coupled else by.f(a[1]), by.g(a[2]), by.f(a[3])))
+
+
+def gru_gates(a: Array, weights: Weights) -> Array:
+    """n r z."""
+    by = _Chosen(weights.options)
+    r = by.f(a[1])
+    return np.stack((by.g(a[0] + r * a[3]), r, by.f(a[2])))
+
+
+def gru_before_gates(a: Array, weights: Weights) -> Array:
+    """r z n."""
+    by = _Chosen(weights.options)
+    return np.stack((by.f(a[0]), by.f(a[1]), by.g(a[2])))
+
+
 CELLS: dict[str, Cell] = {
-    "rnn_chosen": Cell(rnn_forward, rnn_backward),
-    "lstm_chosen": Cell(lstm_forward, lstm_backward, peephole_terms),
-    "gru_chosen": Cell(gru_forward, gru_backward),
-    "gru_reset_before_chosen": Cell(gru_before_forward, gru_before_backward),
+    "rnn_chosen": Cell(rnn_forward, rnn_backward, gates=rnn_gates),
+    "lstm_chosen": Cell(lstm_forward, lstm_backward, peephole_terms, lstm_gates),
+    "gru_chosen": Cell(gru_forward, gru_backward, gates=gru_gates),
+    "gru_reset_before_chosen": Cell(
+        gru_before_forward, gru_before_backward, gates=gru_before_gates
+    ),
 }

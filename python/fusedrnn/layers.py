@@ -1,289 +1,43 @@
-"""RNN, LSTM and GRU, long because each documents itself.
+"""RNN, LSTM and GRU, long because each documents itself: a cell and its options.
 
-The three differ in their cell and their options; all else is `Layer`.
+The three differ in these alone; all else is `_layer.Layer`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 
-from . import _check
-from ._backend import Inputs, Saved, by_name, current
-from ._params import Parameterised
-from ._spec import CELLS, Array
-from .stream import Stream
+from . import _check, _check_options
+from ._activations import Activation, Options
+from ._layer import Layer
+from ._spec import Array
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
-State = TypeVar("State")
+# A name, (name, alpha) or (name, alpha, beta).
+ActivationLike: TypeAlias = str | tuple[Any, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class SavedCall:
-    """What ``layer.forward`` kept for ``layer.backward``, which may use it more than once.
-
-    Holds references to x and y: x must not be written before the backward call, y is read-only.
-    """
-
-    _saved: Saved
-    _layer: Layer[Any]
-    _version: int
-    _batched: bool
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes kept beyond x and y."""
-        return self._saved.nbytes
-
-
-class Layer(Parameterised, Generic[State]):
-    """What RNN, LSTM and GRU share. Sizes: T steps, B sequences, I inputs, H units."""
-
-    # torch's names, in torch's order; peepholes are ours.
-    _NAMES: ClassVar[dict[str, str]] = {
-        "w_ih": "weight_ih_l0",
-        "w_hh": "weight_hh_l0",
-        "b_ih": "bias_ih_l0",
-        "b_hh": "bias_hh_l0",
-        "p": "weight_p_l0",
-        "w_hr": "weight_hr_l0",
-    }
-    _options: tuple[str, ...] = ()
-
-    def _create(
-        self,
-        cell: str,
-        input_size: int,
-        hidden_size: int,
-        bias: bool,
-        dtype: DTypeLike,
-        seed: object,
-    ) -> None:
-        self.cell = cell
-        self.dtype: np.dtype[Any] = _check.float_dtype(dtype)
-        self.input_size, self.hidden_size = _check.sizes(
-            CELLS[cell], input_size, hidden_size, self.dtype
-        )
-        self.bias = _check.flag(bias, "bias")
-        bound = 1 / np.sqrt(self.hidden_size)
-        self._draw(self.input_size, self.hidden_size, bound, self.bias, seed)
-
-    def _adopt(self, arrays: dict[str, Array]) -> None:
-        super()._adopt(arrays)
-        self._spec = CELLS[self.cell]
-        self._max_rows = _check.max_rows(self._spec, self.hidden_size, self.dtype)
-
-    def __repr__(self) -> str:
-        options = "".join(f", {name}={getattr(self, name)!r}" for name in self._options)
-        sizes = f"{self.input_size}, {self.hidden_size}"
-        return f"{type(self).__name__}({sizes}, bias={self.bias}{options}, dtype={self.dtype})"
-
-    # --- calls --------------------------------------------------------------------------------
-
-    def __call__(
-        self,
-        x: ArrayLike | None = None,
-        state: State | None = None,
-        *,
-        tokens: ArrayLike | None = None,
-        num_threads: int | None = None,
-    ) -> tuple[Array, State]:
-        """Run sequences, for inference: nothing is saved.
-
-        Parameters
-        ----------
-        x : array_like, shape (T, B, I) or (T, I)
-            Input, floating point; converted to the layer's dtype.
-        state : ndarray, or for LSTM a tuple (h0, c0), shape (1, B, H) each, (1, H) unbatched
-            First state; zeros where not given.
-        tokens : array_like of int, shape (T, B) or (T,)
-            Input as ids in [0, I), in place of x: what one-hot rows would give.
-        num_threads : int, optional
-            Threads of this call; no result depends on it.
-
-        Returns
-        -------
-        y : ndarray, shape (T, B, H) or (T, H)
-            h after each step.
-        state : as `state`
-            After the last step.
-
-        Raises
-        ------
-        TypeError
-            x is not floating point, tokens are not integers, both or neither are given.
-        ValueError
-            A shape does not fit, or an id is out of range.
-        RuntimeError
-            Called inside ``with layer.writable()``.
-        """
-        weights = self._weights or _check.parameters_open()
-        inputs, batched = self._inputs(x, tokens, state)
-        if num_threads is not None:
-            num_threads = _check.num_threads(num_threads)
-        y, states, _ = current().forward(weights, inputs, save=False, num_threads=num_threads)
-        if batched:
-            return y, self._public(states)
-        return y[:, 0], self._public(tuple(part[:, 0] for part in states))
-
-    def forward(
-        self,
-        x: ArrayLike | None = None,
-        state: State | None = None,
-        *,
-        tokens: ArrayLike | None = None,
-        num_threads: int | None = None,
-    ) -> tuple[Array, State, SavedCall]:
-        """Run sequences and save what `backward` needs.
-
-        Parameters and errors are those of calling the layer. x must not be written before the
-        backward call.
-
-        Returns
-        -------
-        y : ndarray, shape (T, B, H) or (T, H)
-            h after each step; read-only, because `saved` shares it.
-        state : ndarray, or for LSTM a tuple (h_n, c_n), shape (1, B, H) each, (1, H) unbatched
-            After the last step.
-        saved : SavedCall
-            For `backward`; ``saved.nbytes`` is its size beyond x and y.
-        """
-        weights = self._weights or _check.parameters_open()
-        inputs, batched = self._inputs(x, tokens, state, copy=True)
-        if num_threads is not None:
-            num_threads = _check.num_threads(num_threads)
-        y, states, saved = current().forward(weights, inputs, save=True, num_threads=num_threads)
-        kept = SavedCall(cast("Saved", saved), self, self._version, batched)
-        if batched:
-            return y, self._public(states), kept
-        return y[:, 0], self._public(tuple(part[:, 0] for part in states)), kept
-
-    def backward(
-        self,
-        saved: SavedCall,
-        dy: ArrayLike | None = None,
-        dstate: State | None = None,
-        *,
-        num_threads: int | None = None,
-    ) -> tuple[Array | None, State, dict[str, Array]]:
-        """Backpropagate through a `forward` call.
-
-        Parameters
-        ----------
-        saved : SavedCall
-            From this layer's `forward`; may be used again.
-        dy : array_like, shaped as y
-            Gradient of y; zeros where not given.
-        dstate : shaped as the state
-            Gradient of the last state; zeros where not given, and where a part is None.
-        num_threads : int, optional
-            Threads of this call; no result depends on it.
-
-        Returns
-        -------
-        dx : ndarray, shaped as x, or None for tokens
-            Gradient of x.
-        dstate : shaped as the state
-            Gradient of the first state.
-        dparams : dict of str to ndarray
-            Gradients of the parameters, by their names.
-
-        Raises
-        ------
-        TypeError
-            `saved` is something else, or a gradient is not floating point.
-        ValueError
-            A shape does not fit, or `saved` is another layer's.
-        RuntimeError
-            Parameters have changed since the forward call, or are open for writing.
-        """
-        _check.saved_type(saved, SavedCall, "forward()")
-        call = saved._saved
-        _check.same_layer(saved._layer is self)
-        if not self._weights:
-            _check.parameters_open()
-        _check.unchanged(saved._version == self._version)
-        if num_threads is not None:
-            num_threads = _check.num_threads(num_threads)
-        steps, batch, width = call.y.shape
-        batch_shape = (batch,) if saved._batched else ()
-        if dy is not None:
-            dy = _check.as_float(dy, self.dtype, "dy")
-            dy = _check.shaped(dy, "dy", (steps, *batch_shape, width)).reshape(call.y.shape)
-        dstates = self._states(dstate, "d{}_n", batch_shape, optional=True)
-        dx, directions, dfirst = by_name(call.backend).backward(
-            call, dy, dstates, num_threads=num_threads
-        )
-        if not saved._batched:
-            dx = None if dx is None else dx[:, 0]
-            dfirst = tuple(part[:, 0] for part in dfirst)
-        gradients = zip(self._NAMES.values(), directions[0], strict=True)
-        dparams = {name: cast("Array", d) for name, d in gradients if name in self._arrays}
-        return dx, self._public(dfirst), dparams
-
-    def stream(self, batch_size: int = 1) -> Stream[State]:
-        """Start a stream: this layer over data that arrives piece by piece.
-
-        Parameters
-        ----------
-        batch_size : int
-            Number of sequences, B.
-
-        Returns
-        -------
-        Stream
-            With ``step(x)``, ``stream(x)``, ``state`` and ``reset()``; its state is zeros.
-
-        Raises
-        ------
-        TypeError, ValueError
-            `batch_size` is not a whole number of at least 1.
-        """
-        return Stream(self, batch_size)
-
-    def _inputs(
-        self,
-        x: ArrayLike | None,
-        tokens: ArrayLike | None,
-        state: State | None,
-        *,
-        copy: bool = False,
-    ) -> tuple[Inputs, bool]:
-        sequence: Array
-        if tokens is None and x is not None:
-            sequence, batched = _check.sequence(x, self.dtype, self.input_size, self._max_rows)
-            inputs = Inputs(sequence)
-        else:
-            _check.one_of(x, tokens)
-            sequence, batched = _check.token_sequence(tokens, self.input_size, self._max_rows)
-            inputs = Inputs(None, sequence)
-        if state is None:
-            return inputs, batched
-        batch_shape = sequence.shape[1:2] if batched else ()
-        return inputs._replace(states=self._states(state, "{}0", batch_shape, copy)), batched
-
-    def _states(
-        self,
-        value: State | None,
-        names: str,
-        batch_shape: tuple[int, ...],
-        copy: bool = False,
-        optional: bool = False,
-    ) -> tuple[Array, ...] | None:
-        """A state from outside as the backend takes it, (1, B, H) each."""
-        shape = (1, *batch_shape, self.hidden_size)
-        parts = tuple(names.format(name) for name in self._spec.state_names)
-        states = _check.states(value, parts, self.dtype, shape, copy=copy, optional=optional)
-        if states is None or batch_shape:
-            return states
-        return tuple(part[:, None] for part in states)
-
-    def _public(self, states: tuple[Array, ...]) -> State:
-        return cast("State", states if len(states) > 1 else states[0])
+def _choose(
+    cell: str,
+    chosen: str,
+    usual: tuple[str, ...],
+    given: Sequence[ActivationLike] | None,
+    clip: float | None,
+    coupled: bool = False,
+) -> tuple[str, Options | None]:
+    """The cell of the usual activations where they are given, else the one that chooses."""
+    activations = _check_options.activations(given, usual)
+    bound = _check_options.clip(clip)
+    plain = tuple(Activation(name) for name in usual)
+    if activations == plain and bound == np.inf and not coupled:
+        return cell, None
+    f, g, h = (*activations, *activations[-1:] * 2)[:3]
+    return chosen, Options(f, g, h, bound, coupled)
 
 
 class RNN(Layer[Array]):
@@ -291,90 +45,224 @@ class RNN(Layer[Array]):
 
     Parameters
     ----------
-    input_size, hidden_size : int
-        I, at least 0, and H, at least 1.
-    bias : bool
-        Whether there are b_ih and b_hh.
-    nonlinearity : {"tanh", "relu", "sigmoid", "identity"}
-        f. "identity" is the linear state-space model.
+    input_size : int
+        I, at least 0.
+    hidden_size : int or sequence of int
+        H, at least 1; one for all layers, or one for each.
+    num_layers : int
+        L: each layer reads the outputs of the one before.
+    bias : {True, False, "input", "hidden"}
+        Both b_ih and b_hh, none, b_ih alone, b_hh alone.
+    batch_first : bool
+        x, y, tokens, mask and reset are (B, T, ...) in place of (T, B, ...).
+    dropout : float
+        Rate of dropout between layers, fresh for each element and step (torch).
+    bidirectional : bool
+        A second direction runs from each sequence's end; y holds both side by side.
     dtype : dtype
         float32 or float64.
     seed : optional
         What ``numpy.random.default_rng`` takes; parameters are drawn uniformly from
         +-1/sqrt(hidden_size), in their order.
+    nonlinearity : str or tuple
+        f: "tanh", "relu", "sigmoid", "identity" (the linear state-space model), or any other of
+        ONNX's: "affine", "leaky_relu", "thresholded_relu", "scaled_tanh", "hard_sigmoid", "elu",
+        "softsign", "softplus"; (name, alpha) or (name, alpha, beta) for other parameters.
+    clip : float, optional
+        The input of every activation is clipped to [-clip, clip] (ONNX); its gradient is 0 there.
+    input_dropout, recurrent_dropout : float
+        Rates of variational dropout: on x of each layer, and on what R sees of h, one mask for a
+        sequence and all its steps (Gal and Ghahramani 2016; Keras's dropout, recurrent_dropout).
+    zoneout : float
+        Rate at which units of h keep their old value (Krueger et al. 2017); a call that does not
+        train takes the expectation.
+    drop_connect : float
+        Rate at which elements of R are dropped, one mask for a call (Wan et al. 2013).
 
     Raises
     ------
     TypeError, ValueError
         An argument is not as above.
+
+    Warns
+    -----
+    UserWarning
+        Dropout with one layer: it acts between layers.
 
     References
     ----------
     J. L. Elman, Finding structure in time, Cognitive Science 14, 1990.
     """
 
-    _options = ("nonlinearity",)
+    _shown: ClassVar[dict[str, Any]] = {"nonlinearity": "tanh", "clip": None}
 
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
         *,
-        bias: bool = True,
-        nonlinearity: str = "tanh",
+        bias: bool | str = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
         dtype: DTypeLike = np.float32,
         seed: object = None,
+        nonlinearity: ActivationLike = "tanh",
+        clip: float | None = None,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        drop_connect: float = 0.0,
     ) -> None:
-        self.nonlinearity = _check.nonlinearity(nonlinearity)
-        self._create(f"rnn_{nonlinearity}", input_size, hidden_size, bias, dtype, seed)
+        self.nonlinearity, self.clip = nonlinearity, clip
+        fixed = isinstance(nonlinearity, str) and nonlinearity in _check.NONLINEARITIES
+        if fixed and clip is None:
+            cell, options = f"rnn_{nonlinearity}", None
+        else:
+            f = _check_options.nonlinearity(nonlinearity)
+            cell, options = "rnn_chosen", Options(f, f, f, _check_options.clip(clip))
+        self._create(
+            cell,
+            options,
+            input_size=input_size,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            bidirectional=bidirectional,
+            dtype=dtype,
+            seed=seed,
+            dropout=dropout,
+            input_dropout=input_dropout,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            drop_connect=drop_connect,
+        )
 
 
 class LSTM(Layer[tuple[Array, Array]]):
     """LSTM: ``c' = f c + i g``, ``h' = o tanh(c')``; ``y, (h_n, c_n) = lstm(x, (h0, c0))``.
 
-    Gates in the order i f g o. With peepholes, i and f also see ``p * c``, o sees ``p * c'``.
+    Gates in the order i f g o. With peepholes, i and f also see ``p * c``, o sees ``p * c'``. With
+    a projection, ``h' = W_hr (o tanh(c'))``.
 
     Parameters
     ----------
-    input_size, hidden_size : int
-        I, at least 0, and H, at least 1.
-    bias : bool
-        Whether there are b_ih and b_hh.
+    input_size : int
+        I, at least 0.
+    hidden_size : int or sequence of int
+        H, at least 1; one for all layers, or one for each.
+    num_layers : int
+        L: each layer reads the outputs of the one before.
+    bias : {True, False, "input", "hidden"}
+        Both b_ih and b_hh, none, b_ih alone, b_hh alone.
+    batch_first : bool
+        x, y, tokens, mask and reset are (B, T, ...) in place of (T, B, ...).
+    dropout : float
+        Rate of dropout between layers, fresh for each element and step (torch).
+    bidirectional : bool
+        A second direction runs from each sequence's end; y holds both side by side.
+    proj_size : int
+        P < H: the size of h and y where they are projected; 0: they are not.
     dtype : dtype
         float32 or float64.
     seed : optional
         What ``numpy.random.default_rng`` takes; parameters are drawn uniformly from
         +-1/sqrt(hidden_size), in their order.
     peepholes : bool
-        Whether there is weight_p_l0, shape (3, H), rows i f o.
+        Whether there is weight_p, shape (3, H), rows i f o.
+    activations : (f, g, h), optional
+        Of the gates i f o, of the candidate g and of c' on the output path, in place of
+        ("sigmoid", "tanh", "tanh"); each as `RNN`'s nonlinearity.
+    coupled : bool
+        The forget gate is 1 - i (CIFG; ONNX's input_forget); its own weights are not used.
+    forget_bias : float, optional
+        What the forget gate's biases start at, in sum (Jozefowicz et al. 2015: 1).
+    clip : float, optional
+        The input of every activation is clipped to [-clip, clip] (ONNX); its gradient is 0 there.
+    input_dropout, recurrent_dropout : float
+        Rates of variational dropout: on x of each layer, and on what R sees of h, one mask for a
+        sequence and all its steps (Gal and Ghahramani 2016; Keras's dropout, recurrent_dropout).
+    zoneout : float or (float, float)
+        Rate at which units of h (and of c) keep their old value (Krueger et al. 2017); a call
+        that does not train takes the expectation.
+    drop_connect : float
+        Rate at which elements of R are dropped, one mask for a call (Wan et al. 2013).
 
     Raises
     ------
     TypeError, ValueError
         An argument is not as above.
 
+    Warns
+    -----
+    UserWarning
+        Dropout with one layer: it acts between layers.
+
     References
     ----------
     S. Hochreiter and J. Schmidhuber, Long short-term memory, Neural Computation 9, 1997;
     F. A. Gers, J. Schmidhuber and F. Cummins, Learning to forget, Neural Computation 12, 2000;
-    peepholes: F. A. Gers and J. Schmidhuber, Recurrent nets that time and count, IJCNN 2000.
+    peepholes: F. A. Gers and J. Schmidhuber, Recurrent nets that time and count, IJCNN 2000;
+    projection: H. Sak, A. Senior and F. Beaufays, LSTM based RNN architectures, 2014.
     """
 
-    _options = ("peepholes",)
+    _shown: ClassVar[dict[str, Any]] = {
+        "peepholes": False,
+        "activations": None,
+        "coupled": False,
+        "forget_bias": None,
+        "clip": None,
+    }
 
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
         *,
-        bias: bool = True,
+        bias: bool | str = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
         dtype: DTypeLike = np.float32,
         seed: object = None,
         peepholes: bool = False,
+        activations: Sequence[ActivationLike] | None = None,
+        coupled: bool = False,
+        forget_bias: float | None = None,
+        clip: float | None = None,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | Sequence[float] = 0.0,
+        drop_connect: float = 0.0,
     ) -> None:
         self.peepholes = _check.flag(peepholes, "peepholes")
-        cell = "lstm_peephole" if peepholes else "lstm"
-        self._create(cell, input_size, hidden_size, bias, dtype, seed)
+        self.coupled = _check.flag(coupled, "coupled")
+        self.activations, self.clip = activations, clip
+        base, usual = "lstm_peephole" if self.peepholes else "lstm", ("sigmoid", "tanh", "tanh")
+        cell, options = _choose(base, "lstm_chosen", usual, activations, clip, self.coupled)
+        self._create(
+            cell,
+            options,
+            input_size=input_size,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            bidirectional=bidirectional,
+            dtype=dtype,
+            seed=seed,
+            dropout=dropout,
+            input_dropout=input_dropout,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            drop_connect=drop_connect,
+            proj_size=proj_size,
+            forget_bias=forget_bias,
+        )
 
 
 class GRU(Layer[Array]):
@@ -385,10 +273,20 @@ class GRU(Layer[Array]):
 
     Parameters
     ----------
-    input_size, hidden_size : int
-        I, at least 0, and H, at least 1.
-    bias : bool
-        Whether there are b_ih and b_hh.
+    input_size : int
+        I, at least 0.
+    hidden_size : int or sequence of int
+        H, at least 1; one for all layers, or one for each.
+    num_layers : int
+        L: each layer reads the outputs of the one before.
+    bias : {True, False, "input", "hidden"}
+        Both b_ih and b_hh, none, b_ih alone, b_hh alone.
+    batch_first : bool
+        x, y, tokens, mask and reset are (B, T, ...) in place of (T, B, ...).
+    dropout : float
+        Rate of dropout between layers, fresh for each element and step (torch).
+    bidirectional : bool
+        A second direction runs from each sequence's end; y holds both side by side.
     dtype : dtype
         float32 or float64.
     seed : optional
@@ -396,11 +294,29 @@ class GRU(Layer[Array]):
         +-1/sqrt(hidden_size), in their order.
     reset_after : bool
         True: PyTorch, cuDNN and Keras's default. False: ONNX's default and the paper.
+    activations : (f, g), optional
+        Of the gates r z and of the candidate n, in place of ("sigmoid", "tanh"); each as `RNN`'s
+        nonlinearity.
+    clip : float, optional
+        The input of every activation is clipped to [-clip, clip] (ONNX); its gradient is 0 there.
+    input_dropout, recurrent_dropout : float
+        Rates of variational dropout: on x of each layer, and on what R sees of h, one mask for a
+        sequence and all its steps (Gal and Ghahramani 2016; Keras's dropout, recurrent_dropout).
+    zoneout : float
+        Rate at which units of h keep their old value (Krueger et al. 2017); a call that does not
+        train takes the expectation.
+    drop_connect : float
+        Rate at which elements of R are dropped, one mask for a call (Wan et al. 2013).
 
     Raises
     ------
     TypeError, ValueError
         An argument is not as above.
+
+    Warns
+    -----
+    UserWarning
+        Dropout with one layer: it acts between layers.
 
     References
     ----------
@@ -408,18 +324,46 @@ class GRU(Layer[Array]):
     machine translation, EMNLP 2014.
     """
 
-    _options = ("reset_after",)
+    _shown: ClassVar[dict[str, Any]] = {"reset_after": True, "activations": None, "clip": None}
 
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
         *,
-        bias: bool = True,
+        bias: bool | str = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
         dtype: DTypeLike = np.float32,
         seed: object = None,
         reset_after: bool = True,
+        activations: Sequence[ActivationLike] | None = None,
+        clip: float | None = None,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        drop_connect: float = 0.0,
     ) -> None:
         self.reset_after = _check.flag(reset_after, "reset_after")
-        cell = "gru" if reset_after else "gru_reset_before"
-        self._create(cell, input_size, hidden_size, bias, dtype, seed)
+        self.activations, self.clip = activations, clip
+        base = "gru" if self.reset_after else "gru_reset_before"
+        cell, options = _choose(base, f"{base}_chosen", ("sigmoid", "tanh"), activations, clip)
+        self._create(
+            cell,
+            options,
+            input_size=input_size,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            bidirectional=bidirectional,
+            dtype=dtype,
+            seed=seed,
+            dropout=dropout,
+            input_dropout=input_dropout,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            drop_connect=drop_connect,
+        )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _check
-from ._backend import Inputs, current
+from . import _check, _check_options, _stack
+from ._backend import Inputs
 from ._spec import Array
+from ._state import States
 
 if TYPE_CHECKING:
-    from .layers import Layer
+    from ._layer import Layer
 
 State = TypeVar("State")
 
@@ -27,6 +27,8 @@ class Stream(Generic[State]):
 
     def __init__(self, layer: Layer[State], batch_size: int = 1) -> None:
         self.layer = layer
+        if layer.bidirectional:
+            _check_options.not_streamed()
         self.batch_size = _check.integer(batch_size, "batch_size", 1)
         if self.batch_size > layer._max_rows:
             _check.too_large("batch_size", self.batch_size)
@@ -35,18 +37,20 @@ class Stream(Generic[State]):
     def __repr__(self) -> str:
         return f"{self.layer!r}.stream(batch_size={self.batch_size})"
 
-    def _zeros(self) -> tuple[Array, ...]:
-        shape = (1, self.batch_size, self.layer.hidden_size)
-        return tuple(np.zeros(shape, self.layer.dtype) for _ in self.layer._spec.state_names)
+    def _zeros(self) -> list[States]:
+        return self.layer._form.zeros(self.batch_size)
 
-    def _given(self, value: State) -> tuple[Array, ...]:
-        states = self.layer._states(value, "{}0", (self.batch_size,), copy=True)
-        return self._zeros() if states is None else states
-
-    def _advance(self, inputs: Inputs, num_threads: int | None) -> Array:
+    def _advance(
+        self, inputs: Inputs, initial: list[States] | None, num_threads: int | None
+    ) -> Array:
         layer = self.layer
-        y, self._states, _ = current().forward(
-            layer._weights or _check.parameters_open(), inputs, save=False, num_threads=num_threads
+        y, self._states, _ = _stack.forward(
+            layer._weights or _check.parameters_open(),
+            inputs,
+            self._states,
+            initial,
+            save=False,
+            num_threads=None if num_threads is None else _check.num_threads(num_threads),
         )
         return y
 
@@ -56,6 +60,9 @@ class Stream(Generic[State]):
         out: Array | None = None,
         *,
         tokens: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        reset: ArrayLike | None = None,
+        initial: State | None = None,
         num_threads: int | None = None,
     ) -> Array:
         """Take one time step.
@@ -64,17 +71,24 @@ class Stream(Generic[State]):
         ----------
         x : array_like, shape (B, I), or (I,) where the batch size is 1
             Input of this step; converted to the layer's dtype.
-        out : ndarray, shape (B, H) or (H,), optional
+        out : ndarray, shape (B, P) or (P,), optional
             Where to write the output: of the layer's dtype, writable, C-contiguous.
         tokens : array_like of int, shape (B,), or () where the batch size is 1
             Input of this step as ids in [0, I), in place of x.
+        mask : array_like of bool, shape (B,)
+            True where the step is real; the others keep their state, their output is 0.
+        reset : array_like of bool, shape (B,)
+            True where the sequence starts anew before this step: ``done`` of the step before, in
+            reinforcement learning.
+        initial : as the state
+            What a reset starts from; zeros where not given.
         num_threads : int, optional
             Threads of this call; no result depends on it.
 
         Returns
         -------
-        ndarray, shape (B, H), or (H,) for input without a batch axis
-            The new h: a new array, or `out`.
+        ndarray, shape (B, P), or (P,) for input without a batch axis
+            The new h of the last layer: a new array, or `out`.
 
         Raises
         ------
@@ -85,20 +99,24 @@ class Stream(Generic[State]):
         """
         layer, batch = self.layer, self.batch_size
         _check.one_of(x, tokens)
-        if num_threads is not None:
-            num_threads = _check.num_threads(num_threads)
         if x is not None:
             a = _check.step_input(x, layer.dtype, batch, layer.input_size)
             batched = a.ndim == 2
-            inputs = Inputs(a.reshape(1, batch, layer.input_size), states=self._states)
+            inputs = Inputs(a.reshape(1, batch, layer.input_size), zoneout=layer._zoneout)
         else:
             a = _check.step_tokens(tokens, batch, layer.input_size)
             batched = a.ndim == 1
-            inputs = Inputs(None, a.reshape(1, batch), states=self._states)
-        shape = (batch, layer.hidden_size) if batched else (layer.hidden_size,)
+            inputs = Inputs(None, a.reshape(1, batch), zoneout=layer._zoneout)
+        if mask is not None or reset is not None:
+            inputs = inputs._replace(
+                mask=_check_options.step_flags(mask, "mask", batch),
+                reset=_check_options.step_flags(reset, "reset", batch),
+            )
+        width = layer._output_size
+        shape = (batch, width) if batched else (width,)
         if out is not None:
             _check.out(out, shape, layer.dtype, a)
-        h = self._advance(inputs, num_threads).reshape(shape)
+        h = self._advance(inputs, self._initial(initial, reset, True), num_threads).reshape(shape)
         if out is None:
             return h
         out[...] = h
@@ -109,9 +127,13 @@ class Stream(Generic[State]):
         x: ArrayLike | None = None,
         *,
         tokens: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        reset: ArrayLike | None = None,
+        initial: State | None = None,
         num_threads: int | None = None,
     ) -> Array:
-        """Take several time steps.
+        """Take several time steps; (B, t, ...) in place of (t, B, ...) where batch_first.
 
         Parameters
         ----------
@@ -119,13 +141,15 @@ class Stream(Generic[State]):
             Input of these steps; converted to the layer's dtype.
         tokens : array_like of int, shape (t, B), or (t,) where the batch size is 1
             Input as ids in [0, I), in place of x.
+        lengths, mask, reset, initial
+            As for the layer; y is 0 at steps that are not real.
         num_threads : int, optional
             Threads of this call; no result depends on it.
 
         Returns
         -------
-        ndarray, shape (t, B, H), or (t, H) for input without a batch axis
-            h after each of the steps.
+        ndarray, shape (t, B, P), or (t, P) for input without a batch axis
+            h of the last layer after each of the steps.
 
         Raises
         ------
@@ -133,22 +157,28 @@ class Stream(Generic[State]):
             As `step`.
         """
         _check.one_of(x, tokens)
-        if num_threads is not None:
-            num_threads = _check.num_threads(num_threads)
-        inputs, batched = self.layer._inputs(x, tokens, None)
+        inputs, rows = self.layer._inputs(x, tokens, lengths, mask, reset)
         sequence = inputs.tokens if inputs.x is None else inputs.x
         _check.stream_batch(cast("Array", sequence), self.batch_size)
-        y = self._advance(inputs._replace(states=self._states), num_threads)
-        return y if batched else y[:, 0]
+        y = self._advance(inputs, self._initial(initial, reset, rows.batched), num_threads)
+        return y if rows.batched else y[:, 0]
+
+    def _initial(self, value: State | None, reset: object, batched: bool) -> list[States] | None:
+        if value is None:
+            return None
+        _check_options.needs(value, "initial", reset, "reset")
+        return self.layer._form.inside(value, "initial", self.batch_size if batched else None)
 
     @property
     def state(self) -> State:
-        """The state reached, a copy: h, or (h, c), each (1, B, H). Can be assigned."""
-        return self.layer._public(tuple(part.copy() for part in self._states))
+        """The state reached, a copy, as the layer returns it: h, or (h, c). Can be assigned."""
+        copies = [tuple(part.copy() for part in parts) for parts in self._states]
+        return cast("State", self.layer._form.outside(copies, True))
 
     @state.setter
     def state(self, value: State) -> None:
-        self._states = self._given(value)
+        given = self.layer._form.inside(value, "state", self.batch_size, copy=True)
+        self._states = self._zeros() if given is None else given
 
     def reset(self, rows: Any = None) -> None:
         """Set the state to zeros.
@@ -167,5 +197,6 @@ class Stream(Generic[State]):
             self._states = self._zeros()
             return
         chosen = _check.rows(rows, self.batch_size)
-        for part in self._states:
-            part[:, chosen] = 0
+        for parts in self._states:
+            for part in parts:
+                part[:, chosen] = 0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import _check
 from .._backend import Inputs, Saved, by_name, current
-from .._params import Parameterised
+from .._params import Parameterised, Part
 from .._spec import CELLS
 
 __all__ = ["Dense"]
@@ -58,8 +58,6 @@ class Dense(Parameterised):
         An argument is not as above.
     """
 
-    _NAMES: ClassVar[dict[str, str]] = {"w_ih": "weight", "b_ih": "bias"}
-
     def __init__(
         self,
         in_features: int,
@@ -69,14 +67,18 @@ class Dense(Parameterised):
         dtype: DTypeLike = np.float32,
         seed: object = None,
     ) -> None:
-        self.cell = "dense"
         self.dtype = _check.float_dtype(dtype)
         self.in_features = _check.integer(in_features, "in_features", 0)
         self.out_features = _check.integer(out_features, "out_features", 1)
         self.bias = _check.flag(bias, "bias")
         _check.sizes(CELLS["dense"], self.in_features, self.out_features, self.dtype)
         bound = 1.0 / math.sqrt(max(self.in_features, 1))
-        self._draw(self.in_features, self.out_features, bound, self.bias, seed)
+        self._adopt(self._draw([bound], seed))
+
+    def _parts(self) -> list[list[Part]]:
+        spec = CELLS["dense"]
+        names = {"w_ih": "weight"} | ({"b_ih": "bias"} if self.bias else {})
+        return [[Part(spec, spec.shapes(self.in_features, self.out_features), names)]]
 
     def __repr__(self) -> str:
         sizes = f"{self.in_features}, {self.out_features}"
@@ -172,7 +174,7 @@ class Dense(Parameterised):
         )
 
     def _run(self, x: ArrayLike, save: bool, num_threads: int | None) -> tuple[Array, Saved | None]:
-        weights = self._weights or _check.parameters_open()
+        (weights,) = self._weights or _check.parameters_open()
         a = _check.as_float(x, self.dtype, "x")
         if a.ndim == 0 or a.shape[-1] != self.in_features:
             raise ValueError(f"x: expected shape (..., {self.in_features}), got {a.shape}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +12,26 @@ import fusedrnn as fr
 from fusedrnn import weights
 
 from . import _errors
+from ._activations import Activation
 from ._attributes import GATES, Attributes
 
 Array: TypeAlias = NDArray[Any]
 Layer: TypeAlias = "fr.RNN | fr.GRU | fr.LSTM"
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-# The activations with which a layer takes its faster kernels.
-PLAIN = ("sigmoid", "tanh", "tanh")
+
+
+class Packed(NamedTuple):
+    """A node's weights: one layer, or two of one direction if their activations differ."""
+
+    layers: tuple[Layer, ...]
+    dtype: np.dtype[Any]
+    input_size: int
+    hidden_size: int
 
 
 def dtype_of(where: str, name: str, a: Array, like: np.dtype[Any] | None = None) -> np.dtype[Any]:
     """float32 or float64, or that of `like`."""
-    dtype = a.dtype.newbyteorder("=")
+    dtype: np.dtype[Any] = a.dtype.newbyteorder("=")
     if dtype not in FLOATS or (like is not None and dtype != like):
         expected = "float32 or float64" if like is None else f"{like}, as W is"
         _errors.wrong_type(where, f"input {name}", expected, _errors.describe(a))
@@ -36,54 +44,45 @@ def shaped(where: str, name: str, a: Array, letters: str, shape: tuple[int, ...]
         _errors.differs(where, f"input {name}", f"shape {letters} = {shape}", a.shape)
 
 
-def pack(options: Attributes, arrays: Mapping[str, Array]) -> tuple[Layer, ...]:
-    """Layers with the node's weights W, R and, where it has them, B and P.
-
-    A bidirectional node is one layer, or two of one direction if their activations differ.
-    """
+def pack(options: Attributes, arrays: Mapping[str, Array]) -> Packed:
+    """Layers with the node's weights W, R and, where it has them, B and P."""
     dtype, inputs, hidden = _sizes(options, arrays)
-    activations = options.activations
-    if len(set(activations)) == 1:
-        parts = [dict(arrays)]
-    else:
+    parts = [dict(arrays)]
+    if len(set(options.activations)) == 2:
         parts = [{name: a[d : d + 1] for name, a in arrays.items()} for d in range(2)]
     layers = []
-    for part, chosen in zip(parts, activations, strict=False):
-        names = tuple(
-            name if not parameters else (name, *parameters) for name, parameters in chosen
-        )
-        gates = None if names == PLAIN[: len(names)] else names
-        options_of_all: dict[str, Any] = {
-            "bias": "B" in part,
-            "batch_first": options.batch_first,
-            "bidirectional": len(part["W"]) == 2,
-            "dtype": dtype,
-            "seed": 0,
-            "clip": options.clip,
-        }
-        layer: Layer
-        if options.operator == "RNN":
-            layer = fr.RNN(inputs, hidden, nonlinearity=names[0], **options_of_all)
-        elif options.operator == "GRU":
-            layer = fr.GRU(
-                inputs,
-                hidden,
-                reset_after=options.reset_after,
-                activations=gates,
-                **options_of_all,
-            )
-        else:
-            layer = fr.LSTM(
-                inputs,
-                hidden,
-                peepholes="P" in part,
-                activations=gates,
-                coupled=options.coupled,
-                **options_of_all,
-            )
+    for part, chosen in zip(parts, options.activations, strict=False):
+        layer = _layer(options, part, chosen, inputs, hidden, dtype)
         layer.load_state_dict(weights.from_onnx(part, layer.cell))
         layers.append(layer)
-    return tuple(layers)
+    return Packed(tuple(layers), dtype, inputs, hidden)
+
+
+def _layer(
+    options: Attributes,
+    arrays: Mapping[str, Array],
+    chosen: Sequence[Activation],
+    input_size: int,
+    hidden_size: int,
+    dtype: np.dtype[Any],
+) -> Layer:
+    """A layer for these weights, which does what the node says."""
+    activations = [(name, *numbers) if numbers else name for name, numbers in chosen]
+    every: dict[str, Any] = {
+        "bias": "B" in arrays,
+        "batch_first": options.batch_first,
+        "bidirectional": len(arrays["W"]) == 2,
+        "clip": options.clip,
+        "dtype": dtype,
+        "seed": 0,
+    }
+    if options.operator == "RNN":
+        return fr.RNN(input_size, hidden_size, nonlinearity=activations[0], **every)
+    every["activations"] = activations
+    if options.operator == "GRU":
+        return fr.GRU(input_size, hidden_size, reset_after=options.reset_after, **every)
+    every |= {"peepholes": "P" in arrays, "coupled": options.coupled}
+    return fr.LSTM(input_size, hidden_size, **every)
 
 
 def _sizes(options: Attributes, arrays: Mapping[str, Array]) -> tuple[np.dtype[Any], int, int]:

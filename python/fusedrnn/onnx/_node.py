@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _errors
 from ._attributes import Attributes, read
-from ._layers import Array, Layer, dtype_of, pack, shaped
+from ._layers import Array, Packed, dtype_of, pack, shaped
 
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 WEIGHTS = ("W", "R", "B", "P")
@@ -34,67 +34,69 @@ class Node:
         if len(self.outputs) > most:
             expected = f"at most {most}: {_errors.listed(('Y', 'Y_h', 'Y_c')[:most])}"
             _errors.differs(self.options.where, "outputs", expected, len(self.outputs))
-        self._packed: tuple[dict[str, Array], tuple[Layer, ...]] | None = None
-        arrays = {role: constants.get(name) for role, name in self._weight_names()}
-        found = {role: a for role, a in arrays.items() if a is not None}
-        if len(found) == len(arrays):
-            self._packed = found, pack(self.options, found)
+        self._constants: dict[str, Array] = {}
+        self._packed: Packed | None = None
+        names = [self.inputs[role] for role in WEIGHTS if role in self.inputs]
+        if all(name in constants for name in names):
+            self._constants = self._weights(constants)
+            self._packed = pack(self.options, self._constants)
 
-    def _weight_names(self) -> list[tuple[str, str]]:
-        return [(role, self.inputs[role]) for role in WEIGHTS if role in self.inputs]
+    def _weights(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        return {role: values[self.inputs[role]] for role in WEIGHTS if role in self.inputs}
 
-    def _layers(self, values: Mapping[str, Array]) -> tuple[Layer, ...]:
-        """Those of the constants, unless the caller gave other weights for this run."""
-        arrays = {role: values[name] for role, name in self._weight_names()}
-        if self._packed is not None:
-            known, layers = self._packed
-            if all(arrays[role] is known[role] for role in arrays):
-                return layers
+    def _ready(self, values: Mapping[str, Array]) -> Packed:
+        """The packed constants, unless the caller gave other weights for this run."""
+        arrays = self._weights(values)
+        if self._packed is not None and all(
+            a is self._constants[role] for role, a in arrays.items()
+        ):
+            return self._packed
         return pack(self.options, arrays)
 
     def run(self, values: Mapping[str, Array], num_threads: int | None) -> dict[str, Array]:
         """Outputs by their names, from the values of the graph so far."""
-        layers = self._layers(values)
+        packed = self._ready(values)
+        layers = packed.layers
         given = {role: values[name] for role, name in self.inputs.items()}
-        x, lengths, state = self._sequences(given, layers[0])
+        x, lengths, state = self._sequences(given, packed)
         batch_first = self.options.batch_first
         sides, states = [], []
         for d, layer in enumerate(layers):
             backwards = self.options.direction == "reverse" or d == 1
-            first = [part[d : d + 1] for part in state] if len(layers) == 2 else state
+            first: Any = tuple(part[d : d + 1] if len(layers) == 2 else part for part in state)
             y, last = layer(
                 flipped(x, lengths, batch_first) if backwards else x,
-                None if not first else tuple(first) if len(first) == 2 else first[0],
+                first if len(first) == 2 else first[0] if first else None,
                 lengths=lengths,
                 num_threads=num_threads,
             )
             sides.append(flipped(y, lengths, batch_first) if backwards else y)
             states.append(last if isinstance(last, tuple) else (last,))
         y = sides[0] if len(sides) == 1 else np.concatenate(sides, axis=-1)
-        y = y.reshape(*y.shape[:2], self.options.directions, layers[0].hidden_size)
+        y = y.reshape(*y.shape[:2], self.options.directions, packed.hidden_size)
         if not batch_first:
             y = y.swapaxes(1, 2)  # (T, D, B, H)
         outputs = [y]
         for parts in zip(*states, strict=True):
-            last = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            outputs.append(last.swapaxes(0, 1) if batch_first else last)
+            part = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            outputs.append(part.swapaxes(0, 1) if batch_first else part)
         named = zip(self.outputs, outputs, strict=False)
         return {name: np.ascontiguousarray(a) for name, a in named if name}
 
     def _sequences(
-        self, given: Mapping[str, Array], layer: Layer
+        self, given: Mapping[str, Array], packed: Packed
     ) -> tuple[Array, Array | None, list[Array]]:
         """X, the lengths and the first state (D, B, H), checked."""
         where, x = self.options.where, given["X"]
         batch_first = self.options.batch_first
-        dtype = dtype_of(where, "X", x, layer.dtype)
-        if x.ndim != 3 or x.shape[2] != layer.input_size:
+        dtype = dtype_of(where, "X", x, packed.dtype)
+        if x.ndim != 3 or x.shape[2] != packed.input_size:
             axes = "(B, T, I)" if batch_first else "(T, B, I)"
-            expected = f"shape {axes} with I = {layer.input_size}, as W has it"
+            expected = f"shape {axes} with I = {packed.input_size}, as W has it"
             _errors.differs(where, "input X", expected, x.shape)
         steps, batch = x.shape[:2][::-1] if batch_first else x.shape[:2]
         state = []
-        sizes = (self.options.directions, batch, layer.hidden_size)
+        sizes = (self.options.directions, batch, packed.hidden_size)
         letters = "(D, B, H)"
         if batch_first:
             sizes, letters = (batch, *sizes[::2]), "(B, D, H)"

@@ -1,0 +1,551 @@
+"""What RNN, LSTM and GRU share, in one file because its calls document themselves.
+
+Parameters, calls, backpropagation, streams; each class adds its cell and options.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import _check, _check_options, _inside, _outside, _stack
+from ._activations import Options
+from ._backend import Inputs
+from ._check_options import Outside, Rows
+from ._noise import Rates
+from ._params import Parameterised, Part
+from ._spec import CELLS, Array
+from ._stack import Incoming, Kept, Noise
+from ._state import StateForm, States
+from .stream import Stream
+
+State = TypeVar("State")
+
+# torch's names, in torch's order; peepholes are ours.
+NAMES = {
+    "w_ih": "weight_ih",
+    "w_hh": "weight_hh",
+    "b_ih": "bias_ih",
+    "b_hh": "bias_hh",
+    "p": "weight_p",
+    "w_hr": "weight_hr",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class SavedCall:
+    """What ``layer.forward`` kept for ``layer.backward``, which may use it more than once.
+
+    Holds references to x and y: x must not be written before the backward call, y is read-only.
+    """
+
+    _kept: tuple[Kept, ...]
+    _layer: Layer[Any]
+    _version: int
+    _rows: Rows
+    _outside: Outside
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept beyond x and y."""
+        return sum(kept.nbytes for kept in self._kept)
+
+    @cached_property
+    def cells(self) -> list[Array | None]:
+        """Every cell state, for each layer (T, B, D*H) as y is laid out; None without cells.
+
+        0 at steps that were not executed. ``layer.backward(dcells=...)`` takes their gradients.
+        """
+        found = (_inside.cells(kept.saved) for kept in self._kept)
+        return [None if a is None else self._laid_out(a) for a in found]
+
+    @cached_property
+    def gates(self) -> list[dict[str, Array]]:
+        """Every gate's activation, for each layer a dict: "i" to (T, B, D*H) as y is laid out.
+
+        0 at steps that were not executed. ``layer.backward(dgates=...)`` takes their gradients.
+        """
+        found = (_inside.gates(kept.saved) for kept in self._kept)
+        return [{name: self._laid_out(a) for name, a in gates.items()} for gates in found]
+
+    def _laid_out(self, a: Array) -> Array:
+        if not self._rows.batched:
+            return a[:, 0]
+        return np.ascontiguousarray(a.swapaxes(0, 1)) if self._rows.batch_first else a
+
+
+class Layer(Parameterised, Generic[State]):
+    """Sizes: T steps, B sequences, I inputs, H units, P outputs, L layers, D directions."""
+
+    cell: str
+    options: Options | None  # of a cell whose activations are chosen
+    peepholes: bool = False
+    _shown: ClassVar[dict[str, Any]]  # a class's own options and their defaults, for repr
+
+    def _create(
+        self,
+        cell: str,
+        options: Options | None,
+        *,
+        input_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int,
+        bias: bool | str,
+        batch_first: bool,
+        bidirectional: bool,
+        dtype: DTypeLike,
+        seed: object,
+        dropout: float,
+        input_dropout: float,
+        recurrent_dropout: float,
+        zoneout: float | Sequence[float],
+        drop_connect: float,
+        proj_size: int = 0,
+        forget_bias: float | None = None,
+    ) -> None:
+        spec = CELLS[cell]
+        self.cell, self.options = cell, options
+        self.dtype: np.dtype[Any] = _check.float_dtype(dtype)
+        self.hidden_size, self.num_layers = _check_options.hidden_sizes(hidden_size, num_layers)
+        self.input_size = _check.integer(input_size, "input_size", 0)
+        self.bias = _check_options.bias(bias)
+        self.batch_first = _check.flag(batch_first, "batch_first")
+        self.bidirectional = _check.flag(bidirectional, "bidirectional")
+        self.proj_size = _check_options.projection(proj_size, self.hidden_size)
+        self.dropout = _check_options.rate(dropout, "dropout")
+        self.input_dropout = _check_options.rate(input_dropout, "input_dropout")
+        self.recurrent_dropout = _check_options.rate(recurrent_dropout, "recurrent_dropout")
+        self.zoneout = _check_options.rates(zoneout, "zoneout", spec.states)
+        self.drop_connect = _check_options.rate(drop_connect, "drop_connect")
+        self.forget_bias = _check_options.forget_bias(forget_bias, self.bias)
+        for inputs, hidden in self._sizes():
+            _check.sizes(spec, inputs, hidden, self.dtype)
+        if self.dropout and self.num_layers == 1:
+            warnings.warn(
+                "dropout acts between layers, and there is one: it does nothing",
+                UserWarning,
+                stacklevel=3,
+            )
+        arrays = self._draw([1 / np.sqrt(hidden) for _, hidden in self._sizes()], seed)
+        if self.forget_bias is not None:
+            self._start_forget_gates(arrays, self.forget_bias)
+        self._adopt(arrays)
+
+    def _start_forget_gates(self, arrays: dict[str, Array], value: float) -> None:
+        """The sum of the forget gate's biases is `value`."""
+        block = CELLS[self.cell].gate_names.index("f")
+        for parts in self._parts():
+            for part in parts:
+                names = [part.names[b] for b in ("b_ih", "b_hh") if b in part.names]
+                for k, name in enumerate(names):
+                    gate = arrays[name].reshape(len(CELLS[self.cell].gate_names), -1)[block]
+                    gate[:] = value if k == 0 else 0
+
+    def _sizes(self) -> list[tuple[int, int]]:
+        """Input and hidden size of each layer."""
+        given = self.hidden_size
+        hidden = [given] * self.num_layers if isinstance(given, int) else list(given)
+        outputs = [self._directions * (self.proj_size or size) for size in hidden]
+        return list(zip([self.input_size, *outputs[:-1]], hidden, strict=True))
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    def _parts(self) -> list[list[Part]]:
+        spec = CELLS[self.cell]
+        absent = {"p"} if not self.peepholes else set()
+        absent |= {False: {"b_ih", "b_hh"}, "input": {"b_hh"}, "hidden": {"b_ih"}}.get(
+            self.bias, set()
+        )
+        parts = []
+        for k, (inputs, hidden) in enumerate(self._sizes()):
+            shapes = spec.shapes(inputs, hidden, self.proj_size)
+            parts.append(
+                [
+                    Part(
+                        spec,
+                        shapes,
+                        {f: f"{NAMES[f]}_l{k}{end}" for f in shapes if f not in absent},
+                        self.options,
+                    )
+                    for end in ("", "_reverse")[: self._directions]
+                ]
+            )
+        return parts
+
+    def _adopt(self, arrays: dict[str, Array]) -> None:
+        super()._adopt(arrays)
+        self._spec = CELLS[self.cell]
+        sizes = self._sizes()
+        self._max_rows = _check.max_rows(self._spec, max(h for _, h in sizes), self.dtype)
+        self._form = StateForm(
+            self._spec.state_names,
+            tuple((self.proj_size or h, h)[: self._spec.states] for _, h in sizes),
+            self._directions,
+            not isinstance(self.hidden_size, int),
+            self.dtype,
+        )
+        self._names = [[part.names for part in parts] for parts in self._parts()]
+        rates = self.dropout, self.input_dropout, self.recurrent_dropout
+        self._rates = Rates(*rates, self.zoneout, self.drop_connect)
+        self._noisy = any([*rates, *self.zoneout, self.drop_connect])
+        zone = self.zoneout if len(self.zoneout) > 1 else (*self.zoneout, 0.0)
+        self._zoneout = cast("tuple[float, float]", zone) if any(zone) else None
+
+    @property
+    def _output_size(self) -> int:
+        """D * P of the last layer: the width of y."""
+        return self._directions * self._form.widths[-1][0]
+
+    def __repr__(self) -> str:
+        sizes = f"{self.input_size}, {self.hidden_size}"
+        usual = {
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "bidirectional": False,
+            "proj_size": 0,
+            **self._shown,
+            "dropout": 0.0,
+            "input_dropout": 0.0,
+            "recurrent_dropout": 0.0,
+            "drop_connect": 0.0,
+        }
+        given = {name: getattr(self, name) for name in usual}
+        shown = [f"{name}={given[name]!r}" for name in usual if given[name] != usual[name]]
+        shown += [f"zoneout={self.zoneout}"] if any(self.zoneout) else []
+        return f"{type(self).__name__}({', '.join([sizes, *shown])}, dtype={self.dtype})"
+
+    # --- calls --------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        x: ArrayLike | None = None,
+        state: State | None = None,
+        *,
+        tokens: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        reset: ArrayLike | None = None,
+        initial: State | None = None,
+        masked_output: str = "zero",
+        padding_value: float = 0.0,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State]:
+        """Run sequences, for inference: nothing is saved, nothing dropped.
+
+        With ``batch_first`` every (T, B, ...) below is (B, T, ...). Without a batch axis B is
+        missing everywhere.
+
+        Parameters
+        ----------
+        x : array_like, shape (T, B, I) or (T, I)
+            Input, floating point; converted to the layer's dtype.
+        state : ndarray, or for LSTM a tuple (h0, c0), shape (L*D, B, P) and (L*D, B, H)
+            First state, index layer * D + direction; zeros where not given. Where the layers have
+            sizes of their own, lists of L arrays (D, B, P) and (D, B, H).
+        tokens : array_like of int, shape (T, B) or (T,)
+            Input as ids in [0, I), in place of x: what one-hot rows would give.
+        lengths : array_like of int, shape (B,)
+            Steps of each sequence that are real, in any order; the rest is not executed.
+        mask : array_like of bool, shape (T, B)
+            True at real steps; a masked step passes the state through. Not with `lengths`.
+        reset : array_like of bool, shape (T, B)
+            True at t cuts the link between steps t-1 and t, in both directions.
+        initial : as `state`
+            The state that a cut link starts from; zeros where not given.
+        masked_output : {"zero", "repeat"}
+            y at masked steps: `padding_value`, or the last output (0 before the first).
+        padding_value : float
+            y at steps that are not real.
+        num_threads : int, optional
+            Threads of this call; no result depends on it.
+
+        Returns
+        -------
+        y : ndarray, shape (T, B, D*P)
+            h of the last layer after each step, forward and reverse direction side by side.
+        state : as `state`
+            After each sequence's last real step.
+
+        Raises
+        ------
+        TypeError
+            x is not floating point, tokens are not integers, both or neither are given.
+        ValueError
+            A shape does not fit, an id or a length is out of range, lengths and mask are given.
+        RuntimeError
+            Called inside ``with layer.writable()``.
+        """
+        weights = self._weights or _check.parameters_open()
+        inputs, rows = self._inputs(x, tokens, lengths, mask, reset)
+        how = _check_options.outside(masked_output, padding_value)
+        first, cut = self._states(state, initial, reset, rows)
+        y, states, _ = _stack.forward(
+            weights, inputs, first, cut, save=False, num_threads=_threads(num_threads)
+        )
+        return self._shown_y(y, inputs, rows, how), self._form.outside(states, rows.batched)
+
+    def forward(
+        self,
+        x: ArrayLike | None = None,
+        state: State | None = None,
+        *,
+        tokens: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        reset: ArrayLike | None = None,
+        initial: State | None = None,
+        masked_output: str = "zero",
+        padding_value: float = 0.0,
+        rng: np.random.Generator | None = None,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State, SavedCall]:
+        """Run sequences for training: saves what `backward` needs, draws dropout and noise.
+
+        The other parameters, and errors, are those of calling the layer. x must not be written
+        before the backward call.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator, optional
+            Where masks come from; a new one that nobody can repeat where not given.
+
+        Returns
+        -------
+        y : ndarray, shape (T, B, D*P)
+            Read-only, because `saved` may share it.
+        state : as `state`
+            After each sequence's last real step.
+        saved : SavedCall
+            For `backward`. ``saved.nbytes`` is its size beyond x and y; ``saved.cells`` and
+            ``saved.gates`` are every cell state and gate of every layer.
+        """
+        weights = self._weights or _check.parameters_open()
+        inputs, rows = self._inputs(x, tokens, lengths, mask, reset, copy=True)
+        how = _check_options.outside(masked_output, padding_value)
+        first, cut = self._states(state, initial, reset, rows, copy=True)
+        generator = _check_options.rng(rng)
+        y, states, kept = _stack.forward(
+            weights,
+            inputs,
+            first,
+            cut,
+            save=True,
+            num_threads=_threads(num_threads),
+            noise=Noise(self._rates, generator) if self._noisy else None,
+        )
+        y = self._shown_y(y, inputs, rows, how)
+        y.flags.writeable = False
+        saved = SavedCall(tuple(kept), self, self._version, rows, how)
+        return y, self._form.outside(states, rows.batched), saved
+
+    def backward(
+        self,
+        saved: SavedCall,
+        dy: ArrayLike | None = None,
+        dstate: State | None = None,
+        *,
+        dcells: Sequence[ArrayLike | None] | None = None,
+        dgates: Sequence[dict[str, ArrayLike] | None] | None = None,
+        per_sample: bool = False,
+        num_threads: int | None = None,
+    ) -> tuple[Array | None, State, dict[str, Array]]:
+        """Backpropagate through a `forward` call.
+
+        Parameters
+        ----------
+        saved : SavedCall
+            From this layer's `forward`; may be used again.
+        dy : array_like, shaped as y
+            Gradient of y; zeros where not given.
+        dstate : shaped as the state
+            Gradient of the last state; zeros where not given, and where a part is None.
+        dcells, dgates : list with an entry for each layer, optional
+            Gradients of ``saved.cells`` and ``saved.gates``; zeros where None or not in a dict.
+        per_sample : bool
+            Weight gradients of every sequence by itself, along a new first axis of length B.
+        num_threads : int, optional
+            Threads of this call; no result depends on it.
+
+        Returns
+        -------
+        dx : ndarray, shaped as x, or None for tokens
+            Gradient of x.
+        dstate : shaped as the state
+            Gradient of the first state.
+        dparams : dict of str to ndarray
+            Gradients of the parameters, by their names.
+
+        Raises
+        ------
+        TypeError
+            `saved` is something else, or a gradient is not floating point.
+        ValueError
+            A shape does not fit, or `saved` is another layer's.
+        RuntimeError
+            Parameters have changed since the forward call, or are open for writing.
+        """
+        _check.saved_type(saved, SavedCall, "forward()")
+        _check.same_layer(saved._layer is self)
+        if not self._weights:
+            _check.parameters_open()
+        _check.unchanged(saved._version == self._version)
+        rows, inputs = saved._rows, saved._kept[0].saved.inputs
+        each = _check.flag(per_sample, "per_sample")
+        if dy is not None:
+            a = _check.as_float(dy, self.dtype, "dy")
+            a = _check.shaped(a, "dy", (*rows.outside, self._output_size))
+            dy = self._filled_back(a if rows.batched else a[:, None], inputs, saved._outside)
+        incoming = self._incoming(saved, dstate, dcells, dgates)
+        dx, dfirst, directions = _stack.backward(
+            saved._kept, dy, incoming, per_sample=each, num_threads=_threads(num_threads)
+        )
+        if dx is not None and not rows.batched:
+            dx = dx[:, 0]
+        dparams = {
+            name: getattr(of, "d" + field)
+            for layer, names in zip(directions, self._names, strict=True)
+            for of, part in zip(layer, names, strict=True)
+            for field, name in part.items()
+        }
+        return dx, self._form.outside(dfirst, rows.batched), dparams
+
+    def stream(self, batch_size: int = 1) -> Stream[State]:
+        """Start a stream: this layer over data that arrives piece by piece.
+
+        Parameters
+        ----------
+        batch_size : int
+            Number of sequences, B.
+
+        Returns
+        -------
+        Stream
+            With ``step(x)``, ``stream(x)``, ``state`` and ``reset()``; its state is zeros.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `batch_size` is not a whole number of at least 1, or the layer is bidirectional.
+        """
+        return Stream(self, batch_size)
+
+    # --- between outside and inside -----------------------------------------------------------
+
+    def _inputs(
+        self,
+        x: ArrayLike | None,
+        tokens: ArrayLike | None,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        reset: ArrayLike | None = None,
+        *,
+        copy: bool = False,
+    ) -> tuple[Inputs, Rows]:
+        """A call's sequences, time-major, without its states."""
+        sequence: Array
+        if tokens is None and x is not None:
+            sequence, batched = _check.sequence(
+                x, self.dtype, self.input_size, self._max_rows, self.batch_first
+            )
+            inputs = Inputs(sequence)
+        else:
+            _check.one_of(x, tokens)
+            sequence, batched = _check.token_sequence(
+                tokens, self.input_size, self._max_rows, self.batch_first
+            )
+            inputs = Inputs(None, sequence)
+        batch_first = batched and self.batch_first
+        steps, batch = sequence.shape[:2]
+        rows = Rows(steps, batch, batched, batch_first)
+        _check_options.one_kind_of_padding(lengths, mask)
+        inputs = inputs._replace(
+            lengths=_check_options.lengths(lengths, rows, copy=copy),
+            mask=_check_options.flags(mask, "mask", rows, copy=copy),
+            reset=_check_options.flags(reset, "reset", rows, copy=copy),
+            zoneout=self._zoneout,
+            batch_first=batch_first,
+        )
+        return inputs, rows
+
+    def _states(
+        self,
+        state: State | None,
+        initial: State | None,
+        reset: object,
+        rows: Rows,
+        copy: bool = False,
+    ) -> tuple[list[States] | None, list[States] | None]:
+        batch = rows.batch if rows.batched else None
+        _check_options.needs(initial, "initial", reset, "reset")
+        first = self._form.inside(state, "state", batch, copy=copy)
+        return first, self._form.inside(initial, "initial", batch, copy=copy)
+
+    def _shown_y(self, y: Array, inputs: Inputs, rows: Rows, how: Outside) -> Array:
+        """y as the caller has it."""
+        if inputs.mask is not None or how.value != 0:
+            view = y.swapaxes(0, 1) if rows.batch_first else y
+            other = _outside.filled(view, inputs, self._directions, how)
+            if other is not None:
+                y = np.ascontiguousarray(other.swapaxes(0, 1)) if rows.batch_first else other
+        return y if rows.batched else y[:, 0]
+
+    def _filled_back(self, dy: Array, inputs: Inputs, how: Outside) -> Array:
+        if inputs.mask is None or not how.repeat:
+            return dy
+        turn = inputs.batch_first
+        view = dy.swapaxes(0, 1) if turn else dy
+        total = _outside.filled_back(view, inputs, self._directions, how)
+        return np.ascontiguousarray(total.swapaxes(0, 1) if turn else total)
+
+    def _incoming(
+        self, saved: SavedCall, dstate: Any, dcells: object, dgates: object
+    ) -> list[Incoming]:
+        """Gradients of all outputs but y, by layers."""
+        rows, layers = saved._rows, self.num_layers
+        states = self._form.inside(dstate, "dstate", rows.batch if rows.batched else None)
+        cells = _check_options.per_layer(dcells, "dcells", layers)
+        gates = _check_options.per_layer(dgates, "dgates", layers)
+        found = []
+        for k, (_, hidden) in enumerate(self._sizes()):
+            width = self._directions * hidden
+            of_cells, of_gates = None, None
+            if cells[k] is not None:
+                _check_options.has_cells(self._spec.states > 1, self.cell)
+                of_cells = _inside.split(
+                    self._steps(cells[k], f"dcells[{k}]", rows, width), self._directions
+                )
+            if gates[k] is not None:
+                names = self._spec.gate_names
+                given = _check_options.gate_gradients(gates[k], f"dgates[{k}]", names)
+                of_gates = _inside.stacked(
+                    [
+                        self._steps(given[name], f"dgates[{k}][{name!r}]", rows, width)
+                        if name in given
+                        else np.zeros((rows.steps, rows.batch, width), self.dtype)
+                        for name in names
+                    ],
+                    self._directions,
+                )
+            found.append(Incoming(None if states is None else states[k], of_cells, of_gates))
+        return found
+
+    def _steps(self, value: object, name: str, rows: Rows, width: int) -> Array:
+        """An array laid out as y, time-major."""
+        a = _check.as_float(value, self.dtype, name)
+        a = _check.shaped(a, name, (*rows.outside, width))
+        if not rows.batched:
+            return a[:, None]
+        return a.swapaxes(0, 1) if rows.batch_first else a
+
+
+def _threads(value: int | None) -> int | None:
+    return None if value is None else _check.num_threads(value)
