@@ -1,6 +1,6 @@
 """ONNX's RNN, GRU and LSTM in float64, from the equations of the specification, and their models.
 
-One sequence and one step at a time, with the specification's names. Nothing of fusedrnn is used.
+One step at a time, with the specification's names. Nothing of fusedrnn is used.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import onnx
 from onnx import helper, numpy_helper
 
 Array = Any
-T, B, I, H = 4, 3, 2, 3
+T, B, INPUTS, H = 4, 3, 2, 3
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 ROLES = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 
 ACTIVATIONS: dict[str, Any] = {
-    "Relu": lambda x, alpha, beta: max(0.0, x),
+    "Relu": lambda x, alpha, beta: np.maximum(0, x),
     "Tanh": lambda x, alpha, beta: np.tanh(x),
     "Sigmoid": lambda x, alpha, beta: 1 / (1 + np.exp(-x)),
     "Affine": lambda x, alpha, beta: alpha * x + beta,
-    "LeakyRelu": lambda x, alpha, beta: x if x >= 0 else alpha * x,
-    "ThresholdedRelu": lambda x, alpha, beta: x if x >= alpha else 0.0,
+    "LeakyRelu": lambda x, alpha, beta: np.where(x >= 0, x, alpha * x),
+    "ThresholdedRelu": lambda x, alpha, beta: np.where(x >= alpha, x, 0),
     "ScaledTanh": lambda x, alpha, beta: alpha * np.tanh(beta * x),
-    "HardSigmoid": lambda x, alpha, beta: min(max(alpha * x + beta, 0.0), 1.0),
-    "Elu": lambda x, alpha, beta: x if x >= 0 else alpha * (np.exp(x) - 1),
+    "HardSigmoid": lambda x, alpha, beta: np.minimum(np.maximum(alpha * x + beta, 0), 1),
+    "Elu": lambda x, alpha, beta: np.where(x >= 0, x, alpha * (np.exp(x) - 1)),
     "Softsign": lambda x, alpha, beta: x / (1 + abs(x)),
     "Softplus": lambda x, alpha, beta: np.log(1 + np.exp(x)),
 }
@@ -156,11 +156,13 @@ def draw(case: Case, seed: int) -> dict[str, Array]:
     """The node's inputs, by their roles."""
     rng = np.random.default_rng(seed)
     gates, d = GATES[case.operator], case.directions
-    shapes = {"X": (T, B, I), "W": (d, gates * H, I), "R": (d, gates * H, H)}
+    shapes = {"X": (T, B, INPUTS), "W": (d, gates * H, INPUTS), "R": (d, gates * H, H)}
     shapes |= {"B": (d, 2 * gates * H)} if case.bias else {}
     shapes |= {"P": (d, 3 * H)} if case.peepholes else {}
     shapes |= {f"initial_{part}": (d, B, H) for part in case.initial}
     arrays = {name: rng.uniform(-1, 1, shape).astype(case.dtype) for name, shape in shapes.items()}
+    if "initial_c" in arrays:
+        arrays["initial_c"] *= 2  # so that clip reaches the input of h
     if case.layout:
         for name in ("X", "initial_h", "initial_c"):
             if name in arrays:
@@ -246,44 +248,46 @@ def expected(case: Case, arrays: dict[str, Array]) -> dict[str, Array]:
             *(np.split(part, gates) for part in np.split(biases[k], 2)),
             np.split(peepholes[k], 3),
         )
-        for b in range(batch):
-            length = steps if case.lengths is None else case.lengths[b]
-            times = range(length)
-            for t in reversed(times) if k == 1 or case.direction == "reverse" else times:
-                y_h[k, b], y_c[k, b] = STEPS[case.operator](
-                    case, functions, weights, a["X"][t, b], y_h[k, b], y_c[k, b]
-                )
-                y[t, k, b] = y_h[k, b]
+        lengths = np.array([steps] * batch if case.lengths is None else case.lengths)
+        for n in range(steps):
+            rows = np.flatnonzero(n < lengths)
+            t = np.full(len(rows), n)
+            if k == 1 or case.direction == "reverse":
+                t = lengths[rows] - 1 - n
+            y_h[k, rows], y_c[k, rows] = STEPS[case.operator](
+                case, functions, weights, a["X"][t, rows], y_h[k, rows], y_c[k, rows]
+            )
+            y[t, k, rows] = y_h[k, rows]
     if case.layout:
         y, y_h, y_c = y.transpose(2, 0, 1, 3), y_h.swapaxes(0, 1), y_c.swapaxes(0, 1)
     return {"Y": y, "Y_h": y_h, "Y_c": y_c}
 
 
 def activation(case: Case, name: str, alpha: float, beta: float) -> Any:
-    """One function of a vector, its input clipped."""
+    """One function, its input clipped."""
 
     def apply(v: Array) -> Array:
         if case.clip is not None:
             v = np.minimum(np.maximum(v, -case.clip), case.clip)
-        return np.array([ACTIVATIONS[name](x, alpha, beta) for x in v.tolist()])
+        return ACTIVATIONS[name](v, alpha, beta)
 
     return apply
 
 
 def rnn(case: Case, by: Any, weights: Any, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
     (Wi,), (Ri,), (Wbi,), (Rbi,), _ = weights
-    return by[0](Wi @ x + Ri @ h + Wbi + Rbi), c
+    return by[0](x @ Wi.T + h @ Ri.T + Wbi + Rbi), c
 
 
 def gru(case: Case, by: Any, weights: Any, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
     (Wz, Wr, Wh), (Rz, Rr, Rh), (Wbz, Wbr, Wbh), (Rbz, Rbr, Rbh), _ = weights
     f, g = by
-    z = f(Wz @ x + Rz @ h + Wbz + Rbz)
-    r = f(Wr @ x + Rr @ h + Wbr + Rbr)
+    z = f(x @ Wz.T + h @ Rz.T + Wbz + Rbz)
+    r = f(x @ Wr.T + h @ Rr.T + Wbr + Rbr)
     if case.linear_before_reset:
-        new = g(Wh @ x + r * (Rh @ h + Rbh) + Wbh)
+        new = g(x @ Wh.T + r * (h @ Rh.T + Rbh) + Wbh)
     else:
-        new = g(Wh @ x + Rh @ (r * h) + Rbh + Wbh)
+        new = g(x @ Wh.T + (r * h) @ Rh.T + Rbh + Wbh)
     return (1 - z) * new + z * h, c
 
 
@@ -291,10 +295,10 @@ def lstm(case: Case, by: Any, weights: Any, x: Array, h: Array, c: Array) -> tup
     (Wi, Wo, Wf, Wc), (Ri, Ro, Rf, Rc), (Wbi, Wbo, Wbf, Wbc), (Rbi, Rbo, Rbf, Rbc), P = weights
     Pi, Po, Pf = P
     f, g, last = by
-    i = f(Wi @ x + Ri @ h + Pi * c + Wbi + Rbi)
-    forget = 1 - i if case.input_forget else f(Wf @ x + Rf @ h + Pf * c + Wbf + Rbf)
-    new = forget * c + i * g(Wc @ x + Rc @ h + Wbc + Rbc)
-    o = f(Wo @ x + Ro @ h + Po * new + Wbo + Rbo)
+    i = f(x @ Wi.T + h @ Ri.T + Pi * c + Wbi + Rbi)
+    forget = 1 - i if case.input_forget else f(x @ Wf.T + h @ Rf.T + Pf * c + Wbf + Rbf)
+    new = forget * c + i * g(x @ Wc.T + h @ Rc.T + Wbc + Rbc)
+    o = f(x @ Wo.T + h @ Ro.T + Po * new + Wbo + Rbo)
     return o * last(new), new
 
 

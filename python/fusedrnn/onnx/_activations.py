@@ -2,10 +2,10 @@
 
 The specification says only that ``activation_alpha`` and ``activation_beta`` are "consumed in the
 order of activation functions", and implementations read that in two ways. A list with one value for
-each activation is read by position (ONNX Runtime's RNN, onnx.reference); the values of activations
+each activation is read by position, as in OpenVINO and onnx.reference; the values of activations
 that have no such parameter are ignored. A shorter list has values for those alone that have the
-parameter, in order, those of the reverse direction last (ONNX Runtime's LSTM and GRU). Where every
-activation has the parameter the two agree. What a list does not reach has its default.
+parameter, in order, those of the reverse direction last, as in ONNX Runtime. Where every activation
+has the parameter the two agree. What a list does not reach has its default.
 """
 
 from __future__ import annotations
