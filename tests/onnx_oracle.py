@@ -1,6 +1,7 @@
-"""ONNX's RNN, GRU and LSTM in float64, from the equations of the specification, and their models.
+"""ONNX's RNN, GRU and LSTM in float64, and their models; long because it stands on its own.
 
-One step at a time, with the specification's names. Nothing of fusedrnn is used.
+Written from the equations of the specification, one step at a time, with its names. Nothing of
+fusedrnn is used.
 """
 
 from __future__ import annotations

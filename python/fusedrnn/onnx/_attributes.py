@@ -72,7 +72,7 @@ def _value(where: str, attribute: Any, schema: Any) -> Any:
     """Value of an attribute that the operator has, of the type that it has there."""
     name = attribute.name
     if name not in schema.attributes:
-        expected = f"{_errors.listed(schema.attributes)} in version {schema.since_version}"
+        expected = f"{_errors.listed(sorted(schema.attributes))} in version {schema.since_version}"
         _errors.differs(where, "attributes", expected, repr(name))
     expected = schema.attributes[name].type.name
     got = onnx.AttributeProto.AttributeType.Name(attribute.type)
