@@ -167,8 +167,8 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "_reference_call": {"_backend", "_spec", "_walk"},
     "_reference_chosen": {"_activations", "_backend", "_reference_cells", "_spec"},
     "_reference_cells": {"_activations", "_backend", "_spec"},
-    "_golden": {"_backend", "_spec"},
-    "ops": {"_backend", "_check", "_spec"},
+    "_golden": {"_activations", "_backend", "_spec"},
+    "ops": {"_backend", "_check", "_check_options", "_spec"},
     # A layer of any cell: parameters, state, and its calls from the outside in.
     "_params": {"_activations", "_backend", "_check", "_spec"},
     "_state": {"_check", "_spec"},

@@ -11,6 +11,7 @@ import fusedrnn as fr
 import oracle
 from cases import DTYPES, Case, call, out_gradients
 from conftest import Chosen
+from fusedrnn._backend import Inputs
 from fusedrnn._spec import CELLS, Array
 
 FUNCTIONS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
@@ -69,6 +70,7 @@ def test_forward_and_backward(backend: Chosen, cell: str, dtype: str) -> None:
     assert (peepholes is None) == (right.directions[0].dp is None)
     if peepholes is not None:
         assert np.array_equal(peepholes, right.directions[0].dp)
+    assert named.pop("dw_hr", None) is None
     assert list(named) == ["dw_ih", "dw_hh", "db_ih", "db_hh"]
     for name, d in named.items():
         assert np.array_equal(d, getattr(right.directions[0], name))
@@ -157,3 +159,56 @@ def test_spec_shapes() -> None:
     assert CELLS["lstm"].gate_names == ("i", "f", "g", "o")
     assert CELLS["dense"].shapes(3, 5) == {"w_ih": (5, 3), "b_ih": (5,)}
     assert [CELLS["gru"].block(slot) for slot in range(4)] == [2, 0, 1, 2]
+
+
+@pytest.mark.parametrize("cell", FUNCTIONS)
+def test_lengths_masks_and_resets(backend: Chosen, cell: str) -> None:
+    """[L1] [L3] [L6] The plain functions hand them on; what a layer of the same weights gives."""
+    given, weights, _ = arguments(cell, Case(5, 3, 4, 9), "float64")
+    forward, backward, _ = FUNCTIONS[cell]
+    rng = np.random.default_rng(0)
+    n = weights[0].spec.states
+    initial = tuple(rng.standard_normal((3, 9)) for _ in range(n))
+    options = (
+        {"lengths": np.array([5, 0, 3])},
+        {"mask": rng.random((5, 3)) < 0.6, "reset": rng.random((5, 3)) < 0.4},
+        {"reset": rng.random((5, 3)) < 0.4, "initial": initial if n > 1 else initial[0]},
+    )
+    first = tuple(given[name][None] for name in ("h0", "c0")[:n])
+    for chosen in options:
+        y, *states, saved = forward(**given, **chosen, save=True)
+        inputs = Inputs(given["x"], states=first, **chosen)
+        if "initial" in chosen:
+            inputs = inputs._replace(initial=tuple(part[None] for part in initial))
+        right = backend.run.forward(weights, inputs, save=True, num_threads=None)
+        assert np.array_equal(y, right.y)
+        for state, other in zip(states, right.states, strict=True):
+            assert np.array_equal(state, other[0])
+        assert right.saved is not None
+        gradients = backend.run.backward(right.saved, y, None, num_threads=None)
+        assert np.array_equal(backward(saved, y).dx, gradients.dx)
+
+
+def test_projection(backend: Chosen) -> None:
+    """[W6] h, y and their gradients have P; c keeps H."""
+    rng = np.random.default_rng(0)
+    x, w_ih, w_hh = (rng.standard_normal(s) / 3 for s in ((4, 2, 3), (20, 3), (20, 2)))
+    w_hr, h0, c0 = (rng.standard_normal(s) for s in ((2, 5), (2, 2), (2, 5)))
+    y, h, c, saved = fr.lstm_forward(x, w_ih, w_hh, h0=h0, c0=c0, w_hr=w_hr, save=True)
+    backend.ran("lstm float64")
+    assert (y.shape, h.shape, c.shape) == ((4, 2, 2), (2, 2), (2, 5))
+    layer = fr.LSTM(3, 5, proj_size=2, bias=False, dtype="float64")
+    layer.load_state_dict({"weight_ih_l0": w_ih, "weight_hh_l0": w_hh, "weight_hr_l0": w_hr})
+    assert np.array_equal(layer(x, (h0[None], c0[None]))[0], y)
+    g = fr.lstm_backward(saved, y, h, c)
+    assert (g.dh0.shape, g.dc0.shape) == ((2, 2), (2, 5))
+    assert g.dw_hr is not None
+    assert g.dw_hr.shape == w_hr.shape
+
+    def loss(by: float) -> float:
+        z, hn, cn, _ = fr.lstm_forward(x, w_ih, w_hh, h0=h0, c0=c0, w_hr=w_hr + by * d)
+        return float((z * y).sum() + (hn * h).sum() + (cn * c).sum())
+
+    d = rng.standard_normal(w_hr.shape)
+    slope = (loss(1e-6) - loss(-1e-6)) / 2e-6
+    assert abs(slope - (g.dw_hr * d).sum()) <= 1e-7 * max(1.0, abs(slope))

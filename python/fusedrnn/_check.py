@@ -110,15 +110,16 @@ def plain(
 
 def plain_sizes(
     function: str, spec: CellSpec, x: Array, arrays: Mapping[str, object]
-) -> tuple[int, int]:
-    """Input and hidden size of a plain-array call, from its last matrix."""
+) -> tuple[int, int, int]:
+    """Input, hidden and projected (or 0) size of a plain-array call, from its last matrix."""
     name, weight = [*arrays.items()][1 if spec.h_gates else 0]
     _plain_array(function, name, weight)
     assert isinstance(weight, np.ndarray)
-    columns = "H" if spec.h_gates else "I"
+    project = "w_hr" in arrays
+    columns = ("P" if project else "H") if spec.h_gates else "I"
     rows, width = weight.shape if weight.ndim == 2 else (0, 0)
-    hidden = width if spec.h_gates else rows // spec.x_gates
-    if hidden == 0 or rows != spec.x_gates * hidden:
+    hidden = width if spec.h_gates and not project else rows // spec.x_gates
+    if hidden == 0 or (spec.h_gates and width == 0) or rows != spec.x_gates * hidden:
         gates = "" if spec.x_gates == 1 else f"{spec.x_gates}*"
         raise ValueError(
             f"{function}: {name}: expected shape ({gates}H, {columns}) with H >= 1, "
@@ -126,7 +127,7 @@ def plain_sizes(
         )
     if _too_many(x, max_rows(spec, hidden, x.dtype)):
         too_large(f"{function}: x", x.shape)
-    return x.shape[2], hidden
+    return x.shape[2], hidden, width if project else 0
 
 
 def shaped(a: Array, name: str, shape: tuple[int, ...]) -> Array:

@@ -157,20 +157,20 @@ class Rows(NamedTuple):
         return (self.batch, self.steps) if self.batch_first else (self.steps, self.batch)
 
 
-def lengths(value: object, rows: Rows, *, copy: bool) -> Array | None:
+def lengths(value: object, rows: Rows, *, copy: bool, name: str = "lengths") -> Array | None:
     """Valid steps of each sequence, (B,) int64; a single number without a batch axis."""
     if value is None:
         return None
     a = np.asarray(value)
     if a.dtype.kind not in "iu":
-        raise TypeError(f"lengths: expected integers, got {_check.describe(a)}")
+        raise TypeError(f"{name}: expected integers, got {_check.describe(a)}")
     expected = (rows.batch,) if rows.batched else ()
     if a.shape != expected and not (not rows.batched and a.shape == (1,)):
-        raise ValueError(f"lengths: expected shape {expected}, got {a.shape}")
+        raise ValueError(f"{name}: expected shape {expected}, got {a.shape}")
     a = a.reshape(rows.batch)
     if a.size and (a.min() < 0 or a.max() > rows.steps):
         at = int(np.argmax((a < 0) | (a > rows.steps)))
-        raise ValueError(f"lengths: expected numbers in [0, {rows.steps}], got {a[at]} at {at}")
+        raise ValueError(f"{name}: expected numbers in [0, {rows.steps}], got {a[at]} at {at}")
     return _check.contiguous(a, np.dtype(np.int64), copy=copy)
 
 
@@ -201,16 +201,16 @@ def step_flags(value: object, name: str, batch: int) -> Array | None:
     return _check.contiguous(a.reshape(1, batch), np.dtype(bool))
 
 
-def one_kind_of_padding(lengths: object, mask: object) -> None:
+def one_kind_of_padding(lengths: object, mask: object, function: str = "") -> None:
     """Lengths and mask say the same thing twice."""
     if lengths is not None and mask is not None:
-        raise ValueError("expected lengths or mask, got both")
+        raise ValueError(f"{function}expected lengths or mask, got both")
 
 
-def needs(given: object, name: str, other: object, needed: str) -> None:
-    """An argument that means something only beside another."""
-    if given is not None and other is None:
-        raise ValueError(f"{name}: means something only where {needed} is given")
+def needs_reset(initial: object, reset: object, function: str = "") -> None:
+    """What a cut link starts from means something only where links are cut."""
+    if initial is not None and reset is None:
+        raise ValueError(f"{function}initial: expected None where reset is not given")
 
 
 class Outside(NamedTuple):

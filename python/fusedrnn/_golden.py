@@ -1,4 +1,4 @@
-"""Deterministic cases for hashes of outputs and gradients, and for the self-test.
+"""Cases for hashes of outputs and gradients, in one file because other languages repeat it whole.
 
 Every input comes from integers (FNV-1a, splitmix64) scaled by powers of two, so that any language
 makes the same bits: no library's random numbers, no rounding.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._activations import Activation, Options, defaults
 from ._backend import Backend, Inputs, Weights
 from ._spec import CELLS, Array
 
@@ -37,19 +38,35 @@ class Case:
     tokens: bool = False
     lengths: bool = False
     reset: bool = False
+    activations: str = "-"  # f,g,h of a cell that chooses them, with their defaults and CLIP
+    coupled: bool = False
+
+
+CLIP = 1.5
+# Every activation once at least, in two of the groups.
+_CHOSEN = {
+    "few": "hard_sigmoid,softsign,elu",
+    "tails": "softplus,scaled_tanh,leaky_relu",
+    "sums": "sigmoid,thresholded_relu,affine",
+}
 
 
 def _cases() -> Iterator[Case]:
     # few: below one vector, no bias, zero states.  tails: K past a chunk of 128, tails of every
     # block.  sums: three partial sums of the weight gradients.
     shapes = {"few": (3, 2, 5, 7), "tails": (4, 7, 150, 133), "sums": (30, 40, 8, 16)}
-    for cell in (name for name in CELLS if not name.endswith("_chosen")):
+    for cell in CELLS:
+        chosen = cell.endswith("_chosen")
         for dtype in ("float32", "float64"):
             for shape, (steps, batch, inputs, hidden) in shapes.items():
                 if cell == "dense":  # one step of many rows
                     steps, batch = 1, steps * batch
                 name = f"{cell}-{dtype}-{shape}"
-                yield Case(name, cell, dtype, steps, batch, inputs, hidden, bias=shape != "few")
+                case = Case(name, cell, dtype, steps, batch, inputs, hidden, bias=shape != "few")
+                if chosen:
+                    coupled = cell.startswith("lstm") and shape == "sums"
+                    case = replace(case, activations=_CHOSEN[shape], coupled=coupled)
+                yield case
     yield Case("lstm-float32-wide", "lstm", "float32", 2, 520, 2, 5)
     yield Case("gru-float64-wide", "gru", "float64", 2, 520, 2, 5)
     yield Case("lstm-float32-tokens", "lstm", "float32", 5, 6, 11, 20, tokens=True)
@@ -141,7 +158,15 @@ def results(case: Case, backend: Backend, *, dtype: str | None = None) -> dict[s
     def direction(d: int) -> Weights:
         arrays = {part: weight(f"{part}{d}", shape) for part, shape in shapes.items()}
         get = arrays.get
-        return Weights(spec, arrays["w_ih"], get("w_hh"), get("b_ih"), get("b_hh"), get("p"))
+        return Weights(
+            spec,
+            arrays["w_ih"],
+            get("w_hh"),
+            get("b_ih"),
+            get("b_hh"),
+            get("p"),
+            options=_options(case),
+        )
 
     weights = tuple(direction(d) for d in range(case.directions))
     x: Array | None = None
@@ -180,6 +205,13 @@ def results(case: Case, backend: Backend, *, dtype: str | None = None) -> dict[s
         found.update({f"d{part}{d}": parts[f"d{part}"] for part in spec.shapes(1, 1)})
     found.update({f"dstate{k}": array for k, array in enumerate(gradients.states)})
     return {name: array for name, array in found.items() if array is not None}
+
+
+def _options(case: Case) -> Options | None:
+    if case.activations == "-":
+        return None
+    f, g, h = (Activation(name, *defaults(name)) for name in case.activations.split(","))
+    return Options(f, g, h, CLIP, case.coupled)
 
 
 def digests(found: Mapping[str, Array]) -> dict[str, str]:

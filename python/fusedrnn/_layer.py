@@ -485,7 +485,7 @@ class Layer(Parameterised, Generic[State]):
         copy: bool = False,
     ) -> tuple[list[States] | None, list[States] | None]:
         batch = rows.batch if rows.batched else None
-        _check_options.needs(initial, "initial", reset, "reset")
+        _check_options.needs_reset(initial, reset)
         first = self._form.inside(state, "state", batch, copy=copy)
         return first, self._form.inside(initial, "initial", batch, copy=copy)
 

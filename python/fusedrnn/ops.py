@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _backend, _check
+from . import _backend, _check, _check_options
 from ._backend import Inputs, Saved, Weights
 from ._spec import CELLS, Array, CellSpec
 
@@ -63,7 +63,7 @@ class GRUGradients(NamedTuple):
 
 
 class LSTMGradients(NamedTuple):
-    """Gradients of the arguments of `lstm_forward`; `dpeepholes` is None where there were none."""
+    """Gradients of the arguments of `lstm_forward`; None for an array that was not given."""
 
     dx: Array
     dw_ih: Array
@@ -73,6 +73,19 @@ class LSTMGradients(NamedTuple):
     dh0: Array
     dc0: Array
     dpeepholes: Array | None
+    dw_hr: Array | None
+
+
+class _Sequences(NamedTuple):
+    """The arguments about steps that are not real, as the caller gave them."""
+
+    lengths: Array | None
+    mask: Array | None
+    reset: Array | None
+    initial: tuple[Array | None, ...] | None
+
+
+_ALL_REAL = _Sequences(None, None, None, None)
 
 
 def _forward(
@@ -81,29 +94,52 @@ def _forward(
     x: Array,
     arrays: dict[str, Array | None],
     states: tuple[Array | None, ...],
+    sequences: _Sequences,
     save: bool,
     num_threads: int | None,
 ) -> tuple[Array, tuple[Array, ...], Saved | None]:
     """Check, call, drop the axis of directions. `arrays` has the arguments as Weights has them."""
     weights: dict[str, Any] = {}
-    input_size, hidden_size = _check.plain_sizes(function, spec, x, arrays)
+    input_size, hidden_size, proj = _check.plain_sizes(function, spec, x, arrays)
     x = _check.contiguous(x, x.dtype.newbyteorder("="))
-    shapes = spec.shapes(input_size, hidden_size).items()
-    for (name, shape), (argument, a) in zip(shapes, arrays.items(), strict=True):
+    shapes = spec.shapes(input_size, hidden_size, proj)
+    for (name, shape), (argument, a) in zip(shapes.items(), arrays.items(), strict=True):
         if a is not None or name in ("w_ih", "w_hh"):
             weights[name] = _check.plain(function, argument, a, x.dtype, shape, copy=save)
-    first: list[Array] = []
-    shape = (x.shape[1], hidden_size)
-    for name, state in zip(spec.state_names, states, strict=True):
-        if state is None:
-            first.append(np.zeros((1, *shape), x.dtype))
-        else:
-            checked = _check.plain(function, f"{name}0", state, x.dtype, shape, copy=save)
-            first.append(checked[None])
-    given = any(state is not None for state in states)
+    steps, batch = x.shape[:2]
+    widths = (proj or hidden_size, hidden_size)
+
+    def state_parts(label: str, given: tuple[Array | None, ...]) -> tuple[Array, ...] | None:
+        if all(part is None for part in given):
+            return None
+        found: list[Array] = []
+        for name, width, part in zip(spec.state_names, widths, given, strict=False):
+            if part is None:
+                found.append(np.zeros((1, batch, width), x.dtype))
+            else:
+                text, shape = label.format(name), (batch, width)
+                found.append(_check.plain(function, text, part, x.dtype, shape, copy=save)[None])
+        return tuple(found)
+
+    s, rows, prefix = sequences, _check_options.Rows(steps, batch, True, False), f"{function}: "
+    _check_options.one_kind_of_padding(s.lengths, s.mask, prefix)
+    _check_options.needs_reset(s.initial, s.reset, prefix)
+    initial = None
+    if s.initial is not None:
+        parts = _check.parts(
+            s.initial if spec.states > 1 else s.initial[0], f"{prefix}initial", spec.state_names
+        )
+        initial = state_parts("initial of {}", parts)
     y, final, saved = _backend.current().forward(
         (Weights(spec, **weights),),
-        Inputs(x, states=tuple(first) if given else None),
+        Inputs(
+            x,
+            states=state_parts("{}0", states),
+            lengths=_check_options.lengths(s.lengths, rows, copy=save, name=f"{prefix}lengths"),
+            mask=_check_options.flags(s.mask, f"{prefix}mask", rows, copy=save),
+            reset=_check_options.flags(s.reset, f"{prefix}reset", rows, copy=save),
+            initial=initial,
+        ),
         save=_check.flag(save, "save"),
         num_threads=None if num_threads is None else _check.num_threads(num_threads),
     )
@@ -125,17 +161,20 @@ def _backward(
     dy: Array | None,
     dstates: tuple[Array | None, ...],
     num_threads: int | None,
-) -> tuple[Any, tuple[Any, ...], tuple[Array, ...]]:
+) -> tuple[Any, Any, tuple[Array, ...]]:
     """Check, call: dx, the weight gradients of the one direction, the state gradients."""
     dtype, shape = saved.y.dtype, saved.y.shape
     if dy is not None:
         dy = _check.plain(function, "dy", dy, dtype, shape)
     last: list[Array] = []
-    for name, dstate in zip(saved.weights[0].spec.state_names, dstates, strict=True):
+    w = saved.weights[0]
+    widths = (w.output_size, w.hidden_size)
+    for name, width, dstate in zip(w.spec.state_names, widths, dstates, strict=False):
         if dstate is None:
-            last.append(np.zeros((1, *shape[1:]), dtype))
+            last.append(np.zeros((1, shape[1], width), dtype))
         else:
-            last.append(_check.plain(function, f"d{name}_n", dstate, dtype, shape[1:])[None])
+            state_shape = (shape[1], width)
+            last.append(_check.plain(function, f"d{name}_n", dstate, dtype, state_shape)[None])
     given = any(dstate is not None for dstate in dstates)
     gradients = _backend.by_name(saved.backend).backward(
         saved,
@@ -155,6 +194,10 @@ def rnn_forward(
     h0: Array | None = None,
     *,
     nonlinearity: str = "tanh",
+    lengths: Array | None = None,
+    mask: Array | None = None,
+    reset: Array | None = None,
+    initial: Array | None = None,
     save: bool = False,
     num_threads: int | None = None,
 ) -> tuple[Array, Array, Saved | None]:
@@ -174,6 +217,14 @@ def rnn_forward(
         First state; zeros where not given.
     nonlinearity : {"tanh", "relu", "sigmoid", "identity"}
         f. "identity" is the linear state-space model.
+    lengths : ndarray of int, shape (B,), optional
+        Steps of each sequence that are real; the rest is not executed, and y is 0 there.
+    mask : ndarray of bool, shape (T, B), optional
+        True at real steps; a masked step passes the state through. Not with `lengths`.
+    reset : ndarray of bool, shape (T, B), optional
+        True at t cuts the link between steps t-1 and t.
+    initial : ndarray, shape (B, H), optional
+        The state that a cut link starts from; zeros where not given.
     save : bool
         Keep what `rnn_backward` needs.
     num_threads : int, optional
@@ -202,7 +253,9 @@ def rnn_forward(
     spec = CELLS["rnn_" + _check.nonlinearity(nonlinearity)]
     x = _check.plain_x("rnn_forward", x, "T, B, I")
     arrays: dict[str, Array | None] = {"w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh}
-    y, (h_n,), saved = _forward("rnn_forward", spec, x, arrays, (h0,), save, num_threads)
+    given = None if initial is None else (initial,)
+    sequences = _Sequences(lengths, mask, reset, given)
+    y, (h_n,), saved = _forward("rnn_forward", spec, x, arrays, (h0,), sequences, save, num_threads)
     return y, h_n, saved
 
 
@@ -254,6 +307,10 @@ def gru_forward(
     h0: Array | None = None,
     *,
     reset_after: bool = True,
+    lengths: Array | None = None,
+    mask: Array | None = None,
+    reset: Array | None = None,
+    initial: Array | None = None,
     save: bool = False,
     num_threads: int | None = None,
 ) -> tuple[Array, Array, Saved | None]:
@@ -277,6 +334,14 @@ def gru_forward(
         First state; zeros where not given.
     reset_after : bool
         True: PyTorch, cuDNN and Keras's default. False: ONNX's default and the paper.
+    lengths : ndarray of int, shape (B,), optional
+        Steps of each sequence that are real; the rest is not executed, and y is 0 there.
+    mask : ndarray of bool, shape (T, B), optional
+        True at real steps; a masked step passes the state through. Not with `lengths`.
+    reset : ndarray of bool, shape (T, B), optional
+        True at t cuts the link between steps t-1 and t.
+    initial : ndarray, shape (B, H), optional
+        The state that a cut link starts from; zeros where not given.
     save : bool
         Keep what `gru_backward` needs.
     num_threads : int, optional
@@ -306,7 +371,9 @@ def gru_forward(
     spec = CELLS["gru" if _check.flag(reset_after, "reset_after") else "gru_reset_before"]
     x = _check.plain_x("gru_forward", x, "T, B, I")
     arrays: dict[str, Array | None] = {"w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh}
-    y, (h_n,), saved = _forward("gru_forward", spec, x, arrays, (h0,), save, num_threads)
+    given = None if initial is None else (initial,)
+    sequences = _Sequences(lengths, mask, reset, given)
+    y, (h_n,), saved = _forward("gru_forward", spec, x, arrays, (h0,), sequences, save, num_threads)
     return y, h_n, saved
 
 
@@ -358,6 +425,11 @@ def lstm_forward(
     c0: Array | None = None,
     *,
     peepholes: Array | None = None,
+    w_hr: Array | None = None,
+    lengths: Array | None = None,
+    mask: Array | None = None,
+    reset: Array | None = None,
+    initial: tuple[Array, Array] | None = None,
     save: bool = False,
     num_threads: int | None = None,
 ) -> tuple[Array, Array, Array, Saved | None]:
@@ -372,14 +444,24 @@ def lstm_forward(
         Input, float32 or float64; every other array has its dtype.
     w_ih : ndarray, shape (4*H, I)
         W, row blocks i f g o.
-    w_hh : ndarray, shape (4*H, H)
+    w_hh : ndarray, shape (4*H, H), or (4*H, P) with a projection
         R, row blocks i f g o.
     b_ih, b_hh : ndarray, shape (4*H,), optional
         Biases; zeros where not given.
-    h0, c0 : ndarray, shape (B, H), optional
+    h0, c0 : ndarray, shape (B, H), h0 (B, P) with a projection, optional
         First states; zeros where not given.
     peepholes : ndarray, shape (3, H), optional
         p_i, p_f, p_o.
+    w_hr : ndarray, shape (P, H), optional
+        Projection: ``h' = W_hr (o * tanh(c'))``, so that h0, h_n and y have P in place of H.
+    lengths : ndarray of int, shape (B,), optional
+        Steps of each sequence that are real; the rest is not executed, and y is 0 there.
+    mask : ndarray of bool, shape (T, B), optional
+        True at real steps; a masked step passes the state through. Not with `lengths`.
+    reset : ndarray of bool, shape (T, B), optional
+        True at t cuts the link between steps t-1 and t.
+    initial : (ndarray, ndarray), shapes of h0 and c0, optional
+        The state that a cut link starts from; zeros where not given.
     save : bool
         Keep what `lstm_backward` needs.
     num_threads : int, optional
@@ -412,7 +494,12 @@ def lstm_forward(
     arrays: dict[str, Array | None] = {"w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh}
     if peepholes is not None:
         arrays["peepholes"] = peepholes
-    y, (h, c), saved = _forward("lstm_forward", spec, x, arrays, (h0, c0), save, num_threads)
+    if w_hr is not None:
+        arrays["w_hr"] = w_hr
+    sequences = _Sequences(lengths, mask, reset, initial)
+    y, (h, c), saved = _forward(
+        "lstm_forward", spec, x, arrays, (h0, c0), sequences, save, num_threads
+    )
     return y, h, c, saved
 
 
@@ -440,9 +527,9 @@ def lstm_backward(
     Returns
     -------
     LSTMGradients
-        Named tuple (dx, dw_ih, dw_hh, db_ih, db_hh, dh0, dc0, dpeepholes), each shaped as what it
-        is the gradient of; the bias gradients also where there was no bias, dpeepholes None where
-        there were no peepholes.
+        Named tuple (dx, dw_ih, dw_hh, db_ih, db_hh, dh0, dc0, dpeepholes, dw_hr), each shaped as
+        what it is the gradient of; the bias gradients also where there was no bias, dpeepholes and
+        dw_hr None where there were none.
 
     Raises
     ------
@@ -453,7 +540,7 @@ def lstm_backward(
     """
     saved = _saved_by("lstm_backward", ("lstm", "lstm_peephole"), saved)
     dx, g, (dh0, dc0) = _backward("lstm_backward", saved, dy, (dh_n, dc_n), num_threads)
-    return LSTMGradients(dx, g[0], g[1], g[2], g[3], dh0, dc0, g[4])
+    return LSTMGradients(dx, g[0], g[1], g[2], g[3], dh0, dc0, g.dp, g.dw_hr)
 
 
 def dense_forward(
@@ -495,7 +582,9 @@ def dense_forward(
     """
     x = _check.plain_x("dense_forward", x, "N, I")[None]
     arrays: dict[str, Array | None] = {"w": w, "b": b}
-    y, _, saved = _forward("dense_forward", CELLS["dense"], x, arrays, (None,), save, num_threads)
+    y, _, saved = _forward(
+        "dense_forward", CELLS["dense"], x, arrays, (None,), _ALL_REAL, save, num_threads
+    )
     return y[0], saved
 
 

@@ -166,7 +166,7 @@ class Stream(Generic[State]):
     def _initial(self, value: State | None, reset: object, batched: bool) -> list[States] | None:
         if value is None:
             return None
-        _check_options.needs(value, "initial", reset, "reset")
+        _check_options.needs_reset(value, reset)
         return self.layer._form.inside(value, "initial", self.batch_size if batched else None)
 
     @property

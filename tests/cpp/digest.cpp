@@ -12,6 +12,7 @@
 #include <cstring>
 #include <deque>
 #include <fstream>
+#include <iterator>
 #include <limits>
 #include <sstream>
 #include <stdexcept>
@@ -33,7 +34,44 @@ struct Case {
     Index steps, batch, input, hidden;
     int directions;
     bool bias, tokens, lengths, reset;
+    std::string activations;  // three names, or "-"
+    bool coupled;
 };
+
+// As fusedrnn._activations: ONNX's names in the order of kernels.hpp, and their default parameters.
+struct Named {
+    const char* name;
+    double alpha, beta;
+};
+constexpr Named kActivations[] = {{"relu", 0, 0},          {"tanh", 0, 0},
+                                  {"sigmoid", 0, 0},       {"affine", 1, 0},
+                                  {"leaky_relu", 0.01, 0}, {"thresholded_relu", 1, 0},
+                                  {"scaled_tanh", 1, 1},   {"hard_sigmoid", 0.2, 0.5},
+                                  {"elu", 1, 0},           {"softsign", 0, 0},
+                                  {"softplus", 0, 0}};
+constexpr double kClip = 1.5;
+
+template <class T>
+ActivationOf<T> activation(const std::string& name) {
+    for (std::size_t i = 0; i < std::size(kActivations); ++i)
+        if (name == kActivations[i].name)
+            return {static_cast<Activation>(i), static_cast<T>(kActivations[i].alpha),
+                    static_cast<T>(kActivations[i].beta)};
+    throw std::invalid_argument("no activation called " + name);
+}
+
+template <class T>
+CellOptions<T> cell_options(const Case& c) {
+    if (c.activations == "-") return {};
+    std::istringstream names(c.activations);
+    ActivationOf<T> of[3];
+    for (ActivationOf<T>& one : of) {
+        std::string name;
+        std::getline(names, name, ',');
+        one = activation<T>(name);
+    }
+    return {of[0], of[1], of[2], static_cast<T>(kClip), c.coupled};
+}
 
 struct Options {
     const Table* table = nullptr;
@@ -194,6 +232,7 @@ class Run {
         call.tokens = tokens_.empty() ? nullptr : tokens_.data();
         call.y_row = at_.directions * at_.hidden;
         call.y_step = at_.batch * call.y_row;
+        call.options = cell_options<T>(case_);
     }
 
     // The part of direction d in an array of both.
@@ -341,7 +380,8 @@ std::vector<Case> read_cases(const std::string& path) {
         std::istringstream words(line);
         Case c;
         if (!(words >> c.name >> c.cell >> c.dtype >> c.steps >> c.batch >> c.input >> c.hidden >>
-              c.directions >> c.bias >> c.tokens >> c.lengths >> c.reset))
+              c.directions >> c.bias >> c.tokens >> c.lengths >> c.reset >> c.activations >>
+              c.coupled))
             throw std::invalid_argument(path + ": cannot read '" + line + "'");
         cases.push_back(c);
     }
