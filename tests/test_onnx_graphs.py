@@ -331,6 +331,29 @@ def test_padding_is_never_read_and_inputs_are_never_written(direction: str, layo
         np.testing.assert_array_equal(a, before[name])
 
 
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize("sizes", [(0, 3), (4, 0), (0, 0)])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_empty_sequences(direction: str, sizes: tuple[int, int], lengths: bool) -> None:
+    different = oracle.activation_sets("LSTM", 2)[2] if direction == "bidirectional" else Chosen()
+    case = plain("LSTM", direction=direction, chosen=different, lengths=(4, 4, 4))
+    arrays = oracle.draw(case, 2)
+    arrays["X"] = np.zeros((*sizes, 2), "float32")
+    arrays["initial_h"], arrays["initial_c"] = (
+        arrays[name][:, : sizes[1]] for name in ("initial_h", "initial_c")
+    )
+    arrays["sequence_lens"] = np.zeros(sizes[1], "int32")
+    if not lengths:
+        del arrays["sequence_lens"]
+    y, h, c = Backend.run_model(*oracle.model(case, arrays))
+    assert y.shape == (sizes[0], case.directions, sizes[1], H)
+    if sizes[0] == 0:
+        np.testing.assert_array_equal(h, arrays["initial_h"])
+        np.testing.assert_array_equal(c, arrays["initial_c"])
+    else:
+        assert h.shape == c.shape == (case.directions, 0, H)
+
+
 def test_inputs_of_any_layout_in_memory() -> None:
     model, given = small()
     wanted = Backend.run_model(model, given)
@@ -424,6 +447,17 @@ def half(kind: str) -> Any:
     code = {"float16": tensor.FLOAT16, "bfloat16": tensor.BFLOAT16}[kind]
     for value in model.graph.input:
         value.type.tensor_type.elem_type = code
+    return model, given
+
+
+def through_cast(kind: str) -> Any:
+    """A model that declares its types in a node of its own."""
+    model, given = small()
+    cast = helper.make_node("Cast", ["X"], ["cast"], to=getattr(onnx.TensorProto, kind))
+    node = model.graph.node[0]
+    node.input[0] = "cast"
+    del model.graph.node[:]
+    model.graph.node.extend([cast, node])
     return model, given
 
 
@@ -532,10 +566,15 @@ FAULTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: other_arrays(W=zeros(1, 12, 2, dtype="float16")),
         TypeError,
-        NODE + "input W: expected float32 or float64, got float16 (1, 12, 2)",
+        NODE + "input W: expected FLOAT or DOUBLE, got FLOAT16 (W)",
     ),
-    (lambda: half("float16"), TypeError, NODE + "input X: expected float32 or float64, got float1"),
-    (lambda: half("bfloat16"), TypeError, "input X: expected float32 or float64, got bfloat16 (X)"),
+    (
+        lambda: half("float16"),
+        TypeError,
+        NODE + "input X: expected FLOAT or DOUBLE, got FLOAT16 (X)",
+    ),
+    (lambda: half("bfloat16"), TypeError, "input X: expected FLOAT or DOUBLE, got BFLOAT16 (X)"),
+    (lambda: through_cast("FLOAT16"), TypeError, "input X: expected float32, as W is, got float16"),
     # sequences
     (
         lambda: other_arrays(X=zeros(4, 3, 5)),

@@ -12,10 +12,11 @@ from onnx.backend.base import BackendRep as BaseRep
 from . import _errors
 from ._attributes import GATES
 from ._glue import OPERATORS, Glue
-from ._layers import FLOATS, Array
+from ._layers import Array
 from ._node import INPUTS, Node
 
 DOMAINS = ("", "ai.onnx")
+COMPUTED = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 
 
 class BackendRep(BaseRep):
@@ -34,7 +35,10 @@ class BackendRep(BaseRep):
             _errors.differs(self._where, "initializers", "dense ones", "sparse ones")
         given = {value.name: value for value in graph.input}
         self._constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-        self._dtypes = _declared(given)
+        kinds = {name: value.type.tensor_type.elem_type for name, value in given.items()}
+        to_numpy = onnx.helper.tensor_dtype_to_np_dtype
+        self._dtypes = {name: np.dtype(to_numpy(kind)) for name, kind in kinds.items() if kind}
+        kinds |= {t.name: t.data_type for t in graph.initializer}
         self._all_inputs = tuple(given)
         self.input_names = tuple(name for name in given if name not in self._constants)
         self.output_names = tuple(value.name for value in graph.output)
@@ -45,7 +49,7 @@ class BackendRep(BaseRep):
         for proto in graph.node:
             _supported(proto)
             if proto.op_type in GATES:
-                _typed(proto, self._dtypes)
+                _typed(proto, kinds)
                 self._steps.append(Node(proto, opset, self._constants))
                 continue
             glue = Glue(proto, opset)
@@ -129,13 +133,6 @@ def _opset(model: onnx.ModelProto) -> int:
     return int(versions[0])
 
 
-def _declared(given: Mapping[str, onnx.ValueInfoProto]) -> dict[str, np.dtype[Any]]:
-    """dtypes of the graph's inputs, where it says them."""
-    types = {name: value.type.tensor_type.elem_type for name, value in given.items()}
-    to_numpy = onnx.helper.tensor_dtype_to_np_dtype
-    return {name: np.dtype(to_numpy(kind)) for name, kind in types.items() if kind}
-
-
 def _supported(proto: onnx.NodeProto) -> None:
     if proto.domain not in DOMAINS or proto.op_type not in (*GATES, *OPERATORS):
         operator = f"{proto.domain}.{proto.op_type}" if proto.domain else proto.op_type
@@ -143,10 +140,10 @@ def _supported(proto: onnx.NodeProto) -> None:
         _errors.differs(_errors.place(proto), "operator", expected, operator)
 
 
-def _typed(proto: onnx.NodeProto, declared: Mapping[str, np.dtype[Any]]) -> None:
-    """What the graph declares for a recurrent node's floating-point inputs is one of ours."""
+def _typed(proto: onnx.NodeProto, kinds: Mapping[str, int]) -> None:
+    """A recurrent node's inputs that the graph declares are of types that we compute in."""
     for role, name in zip(INPUTS, proto.input, strict=False):
-        dtype = declared.get(name)
-        if role != "sequence_lens" and dtype is not None and dtype not in FLOATS:
-            where = _errors.place(proto)
-            _errors.wrong_type(where, f"input {role}", "float32 or float64", f"{dtype} ({name})")
+        kind = kinds.get(name)
+        if role != "sequence_lens" and kind and kind not in COMPUTED:
+            got = f"{onnx.TensorProto.DataType.Name(kind)} ({name})"
+            _errors.wrong_type(_errors.place(proto), f"input {role}", "FLOAT or DOUBLE", got)
