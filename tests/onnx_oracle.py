@@ -195,7 +195,12 @@ def model(case: Case, arrays: dict[str, Array]) -> tuple[onnx.ModelProto, dict[s
     )
     constant = () if case.weights_are_inputs else ("W", "R", "B", "P")
     given = {name: a for name, a in arrays.items() if name not in constant}
-    return graph_of([node], given, {k: a for k, a in arrays.items() if k not in given}, case.opset)
+    constants = {k: a for k, a in arrays.items() if k not in given}
+    made, given = graph_of([node], given, constants, case.opset)
+    for value in made.graph.output:
+        if value.name == "Y":
+            value.type.tensor_type.shape.dim.add()  # rank 4
+    return made, given
 
 
 def graph_of(
@@ -203,9 +208,9 @@ def graph_of(
     given: dict[str, Array],
     constants: dict[str, Array],
     opset: int = 22,
-    outputs: tuple[str, ...] = (),
+    rank: int = 3,
 ) -> tuple[onnx.ModelProto, dict[str, Array]]:
-    """A model of the nodes, and its inputs; its outputs are those of the last node."""
+    """A model of the nodes, and its inputs; its outputs are the last node's, all of one rank."""
     kind = helper.np_dtype_to_tensor_dtype(given["X"].dtype)
     graph = helper.make_graph(
         nodes,
@@ -215,8 +220,8 @@ def graph_of(
             for k, a in given.items()
         ],
         [
-            helper.make_tensor_value_info(name, kind, ())
-            for name in outputs or nodes[-1].output
+            helper.make_tensor_value_info(name, kind, (None,) * rank)
+            for name in nodes[-1].output
             if name
         ],
         [numpy_helper.from_array(a, name) for name, a in constants.items()],

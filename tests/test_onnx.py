@@ -220,6 +220,23 @@ def test_whose_alpha_it_is(names: Any, alphas: Any, betas: Any, meant: Any) -> N
     assert chosen("here", case, alphas, betas) == chosen("here", names, alphas, betas)
 
 
+def test_rnn_takes_its_default_written_out() -> None:
+    """The specification's default is two activations, for one direction too."""
+    for names in ((), ("Tanh",), ("Tanh", "Tanh"), ("Tanh", "Relu")):
+        case = plain("RNN", chosen=Chosen(names, (), (), (("Tanh", 0, 0),)))
+        arrays = oracle.draw(case, 3)
+        found = Backend.run_model(*oracle.model(case, arrays))
+        judge(case, found, oracle.expected(case, arrays), BOUNDS["float32"])
+
+
+def test_an_infinite_clip_is_none() -> None:
+    case = plain("LSTM", clip=float("inf"))
+    arrays = oracle.draw(case, 3)
+    found = Backend.run_model(*oracle.model(case, arrays))
+    assert fr.last_path().kernel == "lstm float32"
+    judge(case, found, oracle.expected(case, arrays), BOUNDS["float32"])
+
+
 # --- ONNX Runtime -----------------------------------------------------------------------------
 
 # Its tanh and sigmoid are rational approximations; these are of max(1, |y|).

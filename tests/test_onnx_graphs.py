@@ -200,7 +200,7 @@ def every_node_between(opset: int) -> None:
         node("Expand", ["wide", "twice"], ["expanded"]),
         node("Reshape", ["expanded", "flat"], ["Y"]),
     ]
-    model, given = graph_of(nodes, {"X": X}, constants, opset)
+    model, given = graph_of(nodes, {"X": X}, constants, opset, rank=2)
     assert {n.op_type for n in nodes} | {"Constant"} == {"GRU", *OPERATORS}
     (y,) = Backend.run_model(model, given)
     last = second(first(X)[0])[1][0]
@@ -240,13 +240,24 @@ def test_weights_folded_from_constants_are_packed_once(monkeypatch: pytest.Monke
     arrays = weights.to_onnx(lstm.params, lstm.cell)
     arrays["turned"] = np.ascontiguousarray(arrays.pop("W").swapaxes(1, 2))
     nodes = [
-        helper.make_node("Transpose", ["turned"], ["W"], perm=[0, 2, 1]),
+        helper.make_node("Transpose", ["turned"], ["same"], perm=[0, 2, 1]),
+        helper.make_node("Identity", ["same"], ["W"]),
         helper.make_node("LSTM", ["X", "W", "R", "B"], ["", "Y_h"], hidden_size=H),
     ]
-    rep = Backend.prepare(graph_of(nodes, {"X": X}, arrays)[0])
+    model, _ = graph_of(nodes, {"X": X}, arrays)
+    rep = Backend.prepare(model)
     for _ in range(2):
         np.testing.assert_array_equal(rep.run([X])[0], lstm(X)[1][0])
     assert len(packed) == 1
+    # Nothing is folded from an initializer that a run can replace.
+    turned = arrays["turned"]
+    kind = onnx.TensorProto.FLOAT
+    model.graph.input.append(helper.make_tensor_value_info("turned", kind, turned.shape))
+    rep = Backend.prepare(model)
+    np.testing.assert_array_equal(rep.run([X])[0], lstm(X)[1][0])
+    lstm.params["weight_ih_l0"] = -lstm.params["weight_ih_l0"]
+    found = rep.run({"X": X, "turned": -turned})[0]
+    np.testing.assert_array_equal(found, lstm(X)[1][0])
 
 
 def test_weights_that_are_inputs_are_read_each_time() -> None:
@@ -278,7 +289,7 @@ def test_threads_of_a_run() -> None:
     lstm = fr.LSTM(32, 64, seed=0)
     arrays = weights.to_onnx(lstm.params, lstm.cell)
     node = helper.make_node("LSTM", ["X", *arrays], ["Y"], hidden_size=64)
-    model, given = graph_of([node], {"X": x}, arrays)
+    model, given = graph_of([node], {"X": x}, arrays, rank=4)
     rep = Backend.prepare(model, num_threads=1)
     one = rep.run(given)[0]
     assert fr.last_path().threads == 1
@@ -386,6 +397,10 @@ def test_run_node() -> None:
         node, {"X": X, "h0": h0} | arrays, "CPU", opset_version=11, num_threads=1
     )
     np.testing.assert_array_equal(h, named)
+    old = helper.make_node("Squeeze", ["X"], ["Y"], axes=[0])  # an attribute before opset 13
+    np.testing.assert_array_equal(Backend.run_node(old, [X[:1]], opset_version=11)[0], X[0])
+    with pytest.raises((ValueError, onnx.checker.ValidationError)):
+        Backend.run_node(old, [X[:1]])
     (turned,) = Backend.run_node(helper.make_node("Transpose", ["X"], ["Y"]), [X])
     np.testing.assert_array_equal(turned, X.T)
 
