@@ -99,7 +99,7 @@ py::array map_function(const std::string& isa, const py::object& x, Choose choos
                 const auto& job = *static_cast<Context*>(c);
                 job.fn(job.from, job.to, job.n);
             },
-            &context, 1, none);
+            &context, {1, true}, none);
         return out;
     });
 }

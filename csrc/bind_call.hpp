@@ -45,7 +45,7 @@ py::tuple run_forward(const Job<T>& job, const std::vector<py::object>& packs) {
     {
         const py::gil_scoped_release free;
         const Slices slices(step_flops(job.request) * at.directions, poll_signals);
-        used = drive_forward(job.kernel(), call, job.plan.threads, slices);
+        used = drive_forward(job.kernel(), call, job.team, slices);
     }
     return py::make_tuple(y, states.tuple(), saved ? py::object(*saved) : py::none(), used);
 }
@@ -109,7 +109,7 @@ py::tuple run_backward(const Job<T>& job, const std::vector<py::object>& packs,
     {
         const py::gil_scoped_release free;
         const Slices slices(step_flops(job.request) * 3, poll_signals);
-        used = drive_backward(job.kernel(), call, job.plan.threads, slices);
+        used = drive_backward(job.kernel(), call, job.team, slices);
     }
     return py::make_tuple(dx, py::tuple(directions), dstates.tuple(), used);
 }

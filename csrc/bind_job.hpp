@@ -90,6 +90,7 @@ class Job {
             throw py::value_error("w_hr: only the LSTM cells project");
         plan = plan_threads(request, std::max(1, threads > 0 ? threads : default_threads()));
         request.threads = plan.threads;
+        team = {plan.threads, threads > 0};
         if (!make_layout(request, layout))
             throw py::value_error("sizes: T, B, I and H are too large to be addressed");
         read_input(x, ids);
@@ -180,6 +181,7 @@ class Job {
     const py::tuple inputs;
     Request request;
     Plan plan;
+    TeamSize team;
     Layout layout;
     Schedule schedule{};
 

@@ -111,15 +111,15 @@ class Slices {
     void (*poll_)();
 };
 
-// The whole forward walk on at most `threads` threads; returns how many there were. Rows walk alone
+// The whole forward walk on a team; returns how many threads there were at most. Rows walk alone
 // where threads divide them, so a part of the batch can take all its steps before the next.
 template <class T>
-int drive_forward(const CellKernels<T>& kernel, Forward<T>& call, int threads, Slices slices) {
+int drive_forward(const CellKernels<T>& kernel, Forward<T>& call, TeamSize team, Slices slices) {
     int used = 1;
     auto slice = [&](Index first, Index last) {
         call.begin = first;
         call.end = last;
-        used = run(kernel.forward, &call, threads, call.barrier);
+        used = std::max(used, run(kernel.forward, &call, team, call.barrier));
     };
     const int parts = slices.parts(call.split, call.layout.batch);
     for (int i = 0; i < parts; ++i) {
@@ -135,13 +135,13 @@ int drive_forward(const CellKernels<T>& kernel, Forward<T>& call, int threads, S
 // One direction after the other: blocks of partial_steps from the last, steps in slices, then the
 // products of the block; totals at the end.
 template <class T>
-int drive_backward(const CellKernels<T>& kernel, Backward<T>& call, int threads, Slices slices) {
+int drive_backward(const CellKernels<T>& kernel, Backward<T>& call, TeamSize team, Slices slices) {
     const Layout& at = call.layout;
     const int parts = slices.parts(call.split, at.batch);
     int used = 1;
     auto stage = [&](Stage which) {
         call.stage = which;
-        used = run(kernel.backward, &call, threads, call.barrier);
+        used = std::max(used, run(kernel.backward, &call, team, call.barrier));
     };
     for (int d = 0; d < at.directions; ++d) {
         call.which = d;

@@ -45,6 +45,7 @@ struct BarrierState {
     alignas(64) int arrived = 0;
     alignas(64) unsigned phase = 0;
     int threads = 1;
+    std::int64_t busy = 0;  // ns of processor time, of the thread that worked most
 };
 
 void pause() {
@@ -54,6 +55,16 @@ void pause() {
     asm volatile("yield");
 #endif
 }
+
+std::int64_t now(clockid_t clock) {
+    timespec t{};
+    clock_gettime(clock, &t);
+    return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+
+// Nanoseconds of processor time that this thread has spent waiting for its team in this region,
+// short spins aside.
+thread_local std::int64_t waited = 0;
 
 // Spins for some microseconds, then yields, then sleeps: a team that shares its cores with others
 // must let them run.
@@ -67,15 +78,70 @@ void wait(void* self) {
         __atomic_store_n(&b.phase, phase + 1, __ATOMIC_RELEASE);
         return;
     }
+    for (int tries = 0; tries < kSpins; ++tries) {
+        if (__atomic_load_n(&b.phase, __ATOMIC_ACQUIRE) != phase) return;
+        pause();
+    }
+    const std::int64_t from = now(CLOCK_THREAD_CPUTIME_ID);
     for (int tries = 0; __atomic_load_n(&b.phase, __ATOMIC_ACQUIRE) == phase; ++tries) {
-        if (tries < kSpins) {
-            pause();
-        } else if (tries < kSpins + kYields) {
+        if (tries < kYields) {
             sched_yield();
         } else {
             const timespec nap{0, 20000};
             nanosleep(&nap, nullptr);
         }
+    }
+    waited += now(CLOCK_THREAD_CPUTIME_ID) - from;
+}
+
+// Whether other work takes the cores away from our teams. Where the busiest thread of a team worked
+// for much less than the time that passed, the others kept it waiting, and one thread alone would
+// have been as fast; after a millisecond of that, calls go serial for a while, which doubles with
+// every trial that fails.
+class Crowding {
+  public:
+    bool serial() const { return now(CLOCK_MONOTONIC) < load(until_); }
+
+    // A region took `wall` ns, and its busiest thread worked for `busy` of them.
+    void note(std::int64_t wall, std::int64_t busy) {
+        const std::int64_t all = __atomic_add_fetch(&wall_, wall, __ATOMIC_RELAXED);
+        const std::int64_t used = __atomic_add_fetch(&busy_, busy, __ATOMIC_RELAXED);
+        if (all < kTrial) return;
+        store(wall_, 0);
+        store(busy_, 0);
+        if (3 * used > 2 * all) {
+            store(pause_, kPause);
+            return;
+        }
+        const std::int64_t pause = load(pause_);
+        store(until_, now(CLOCK_MONOTONIC) + pause);
+        store(pause_, std::min(2 * pause, kLongestPause));
+    }
+
+  private:
+    static constexpr std::int64_t kTrial = 1'000'000, kPause = 50'000'000,
+                                  kLongestPause = 2'000'000'000;
+    static std::int64_t load(const std::int64_t& value) {
+        return __atomic_load_n(&value, __ATOMIC_RELAXED);
+    }
+    static void store(std::int64_t& to, std::int64_t value) {
+        __atomic_store_n(&to, value, __ATOMIC_RELAXED);
+    }
+    std::int64_t wall_ = 0, busy_ = 0, until_ = 0, pause_ = kPause;
+};
+Crowding crowding;
+
+// One thread's part. The last barrier is ours: the runtime's own would spin for milliseconds, on a
+// core that a slower thread of the team may need.
+void work(void (*fn)(void*, int, int), void* ctx, int threads, BarrierState& state) {
+    waited = 0;
+    const std::int64_t from = now(CLOCK_THREAD_CPUTIME_ID);
+    flushed(fn, ctx, omp_get_thread_num(), threads);
+    if (threads > 1) wait(&state);
+    const std::int64_t busy = now(CLOCK_THREAD_CPUTIME_ID) - from - waited;
+    std::int64_t most = __atomic_load_n(&state.busy, __ATOMIC_RELAXED);
+    while (busy > most && !__atomic_compare_exchange_n(&state.busy, &most, busy, true,
+                                                       __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
     }
 }
 
@@ -125,12 +191,14 @@ int default_threads() {
 #endif
 }
 
-int run(void (*fn)(void*, int, int), void* ctx, int threads, Barrier& barrier) {
+int run(void (*fn)(void*, int, int), void* ctx, TeamSize team, Barrier& barrier) {
     barrier = Barrier{nullptr, nullptr};
 #ifdef _OPENMP
-    if (threads > 1 && !forked && !omp_in_parallel()) {
+    if (team.threads > 1 && !forked && !omp_in_parallel() && (team.obey || !crowding.serial())) {
         BarrierState state;
         barrier = Barrier{wait, &state};
+        const int threads = team.threads;
+        const std::int64_t begin = now(CLOCK_MONOTONIC);
         int given = 1;
 #pragma omp parallel num_threads(threads)
         {
@@ -138,13 +206,14 @@ int run(void (*fn)(void*, int, int), void* ctx, int threads, Barrier& barrier) {
             const int n = omp_get_num_threads();
             __atomic_store_n(&state.threads, n, __ATOMIC_RELAXED);
             if (omp_get_thread_num() == 0) given = n;
-            flushed(fn, ctx, omp_get_thread_num(), n);
+            work(fn, ctx, n, state);
         }
         barrier = Barrier{nullptr, nullptr};
+        crowding.note(now(CLOCK_MONOTONIC) - begin, state.busy);
         return given;
     }
 #endif
-    static_cast<void>(threads);
+    static_cast<void>(team);
     flushed(fn, ctx, 0, 1);
     return 1;
 }

@@ -5,10 +5,17 @@
 
 namespace fusedrnn {
 
-// Calls fn(ctx, i, n) for i < n on n <= threads threads and returns n. `barrier` (inside ctx) is
-// set up for the threads that the runtime really gives. Denormals are flushed to zero inside fn;
+// At most so many threads; `obey`: somebody asked for them, so that a crowded machine is no reason
+// to take fewer.
+struct TeamSize {
+    int threads;
+    bool obey;
+};
+
+// Calls fn(ctx, i, n) for i < n on n <= team.threads threads and returns n. `barrier` (inside ctx)
+// is set up for the threads that the runtime really gives. Denormals are flushed to zero inside fn;
 // the caller's floating-point state is restored. Serial in a forked child.
-int run(void (*fn)(void*, int, int), void* ctx, int threads, Barrier& barrier);
+int run(void (*fn)(void*, int, int), void* ctx, TeamSize team, Barrier& barrier);
 
 bool has_openmp();
 

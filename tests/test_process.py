@@ -116,7 +116,7 @@ def work():
 def in_child(what):
     pid = os.fork()
     if pid == 0:
-        signal.alarm(30)  # a deadlock ends the child, and fails the test
+        signal.alarm(120)  # a deadlock ends the child, and fails the test
         status = 1
         try:
             what()
@@ -163,7 +163,7 @@ stop = threading.Event()
 def busy():
     while not stop.is_set():
         work()
-threads = [threading.Thread(target=busy) for _ in range(2)]
+threads = [threading.Thread(target=busy, daemon=True) for _ in range(2)]
 for t in threads:
     t.start()
 for _ in range(5):

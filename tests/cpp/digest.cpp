@@ -280,7 +280,8 @@ class Run {
             }
         }
         const Slices slices(step_flops(request_), [] {});
-        drive_forward(kernels_of<T>(table_).cells[cell_number_], call, plan_.threads, slices);
+        drive_forward(kernels_of<T>(table_).cells[cell_number_], call, {plan_.threads, true},
+                      slices);
     }
 
     void backward() {
@@ -323,7 +324,8 @@ class Run {
                 direction.dstate_in[k] = part(results_[first + size(k)].data, d);
             }
         const Slices slices(step_flops(request_), [] {});
-        drive_backward(kernels_of<T>(table_).cells[cell_number_], call, plan_.threads, slices);
+        drive_backward(kernels_of<T>(table_).cells[cell_number_], call, {plan_.threads, true},
+                       slices);
     }
 
     static constexpr T kUnwritten = std::numeric_limits<T>::quiet_NaN();

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
 
 from . import _errors
@@ -62,7 +61,7 @@ def read(node: Any, opset: int) -> Attributes:
         direction,
         bool(_choice(where, "layout", values.get("layout", 0), 0, 1)),
         _activations(where, operator, DIRECTIONS[direction], values),
-        None if clip is None or np.isinf(clip) else float(clip),
+        clip,
         bool(_choice(where, "input_forget", values.get("input_forget", 0), 0, 1)),
         bool(values.get("linear_before_reset", 0)),
     )

@@ -10,7 +10,8 @@
 
 namespace fusedrnn {
 
-int run(void (*fn)(void*, int, int), void* ctx, int threads, Barrier& barrier) {
+int run(void (*fn)(void*, int, int), void* ctx, TeamSize team, Barrier& barrier) {
+    const int threads = team.threads;
     BarrierState state;
     state.threads = threads;
     barrier = threads > 1 ? Barrier{wait, &state} : Barrier{nullptr, nullptr};
