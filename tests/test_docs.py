@@ -1,4 +1,4 @@
-"""The pages run: every fenced block of Python in docs/ and the README, top to bottom of its page."""
+"""The pages run: every fenced block of Python in docs/ and the README, from the top of its page."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ PAGES = [
 ]
 
 
+@pytest.mark.filterwarnings("default::DeprecationWarning")  # inside other frameworks
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_examples_run(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
@@ -30,7 +31,7 @@ def test_the_examples_run(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path:
     for block in FENCE.findall(page.read_text()):
         if not all(find_spec(name) for name in EXTRAS.findall(block)):
             continue
-        exec(compile(block, page.name, "exec"), names)  # noqa: S102
+        exec(compile(block, page.name, "exec"), names)
     if "fr" in names and fr.supported_isas():
         assert fr.last_path().backend in ("native", "")
 
