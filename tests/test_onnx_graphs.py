@@ -728,13 +728,6 @@ def test_without_the_package() -> None:
 PAGE = (Path(__file__).resolve().parent.parent / "docs/onnx.md").read_text()
 
 
-@pytest.mark.parametrize("at", range(PAGE.count("```python")))
-def test_the_page_runs(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    code = re.findall(r"```python\n(.*?)```", PAGE, re.S)[at]
-    exec(compile(code, f"docs/onnx.md block {at}", "exec"), {})
-
-
 def test_the_page_names_everything() -> None:
     for name in (*OPERATORS, *oracle.ACTIVATIONS, *oracle.GATES):
         assert re.search(rf"\b{name}\b", PAGE), name
