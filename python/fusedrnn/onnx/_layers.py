@@ -1,0 +1,112 @@
+"""The weights of a recurrent node as layers of ours: one, or one for each direction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fusedrnn as fr
+from fusedrnn import weights
+
+from . import _errors
+from ._activations import Activation
+from ._attributes import GATES, Attributes
+
+Array: TypeAlias = NDArray[Any]
+Layer: TypeAlias = "fr.RNN | fr.GRU | fr.LSTM"
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class Packed(NamedTuple):
+    """A node's weights: one layer, or two of one direction if their activations differ."""
+
+    layers: tuple[Layer, ...]
+    dtype: np.dtype[Any]
+    input_size: int
+    hidden_size: int
+
+
+def dtype_of(where: str, name: str, a: Array, like: np.dtype[Any] | None = None) -> np.dtype[Any]:
+    """float32 or float64, or that of `like`."""
+    dtype: np.dtype[Any] = a.dtype.newbyteorder("=")
+    if dtype not in FLOATS or (like is not None and dtype != like):
+        expected = "float32 or float64" if like is None else f"{like}, as W is"
+        _errors.wrong_type(where, f"input {name}", expected, _errors.describe(a))
+    return dtype
+
+
+def shaped(where: str, name: str, a: Array, letters: str, shape: tuple[int, ...]) -> None:
+    """An input has the shape that the specification says in `letters`."""
+    if a.shape != shape:
+        _errors.differs(where, f"input {name}", f"shape {letters} = {shape}", a.shape)
+
+
+def pack(options: Attributes, arrays: Mapping[str, Array]) -> Packed:
+    """Layers with the node's weights W, R and, where it has them, B and P."""
+    dtype, inputs, hidden = _sizes(options, arrays)
+    parts = [dict(arrays)]
+    if len(set(options.activations)) == 2:
+        parts = [{name: a[d : d + 1] for name, a in arrays.items()} for d in range(2)]
+    layers = []
+    for part, chosen in zip(parts, options.activations, strict=False):
+        layer = _layer(options, part, chosen, inputs, hidden, dtype)
+        layer.load_state_dict(weights.from_onnx(part, layer.cell))
+        layers.append(layer)
+    return Packed(tuple(layers), dtype, inputs, hidden)
+
+
+def _layer(
+    options: Attributes,
+    arrays: Mapping[str, Array],
+    chosen: Sequence[Activation],
+    input_size: int,
+    hidden_size: int,
+    dtype: np.dtype[Any],
+) -> Layer:
+    """A layer for these weights, which does what the node says."""
+    activations = [(name, *numbers) if numbers else name for name, numbers in chosen]
+    every: dict[str, Any] = {
+        "bias": "B" in arrays,
+        "batch_first": options.batch_first,
+        "bidirectional": len(arrays["W"]) == 2,
+        "clip": options.clip,
+        "dtype": dtype,
+        "seed": 0,
+    }
+    if options.operator == "RNN":
+        return fr.RNN(input_size, hidden_size, nonlinearity=activations[0], **every)
+    every["activations"] = activations
+    if options.operator == "GRU":
+        return fr.GRU(input_size, hidden_size, reset_after=options.reset_after, **every)
+    every |= {"peepholes": "P" in arrays, "coupled": options.coupled}
+    return fr.LSTM(input_size, hidden_size, **every)
+
+
+def _sizes(options: Attributes, arrays: Mapping[str, Array]) -> tuple[np.dtype[Any], int, int]:
+    """dtype, input size and hidden size, all arrays checked."""
+    where, gates, directions = options.where, GATES[options.operator], options.directions
+    w, r = arrays["W"], arrays["R"]
+    dtype = dtype_of(where, "W", w)
+    for name in ("W", "R"):
+        if arrays[name].ndim != 3:
+            expected = f"3 axes, ({directions}, {gates}*H, {'I' if name == 'W' else 'H'})"
+            _errors.differs(where, f"input {name}", expected, arrays[name].shape)
+    inputs, hidden = w.shape[2], r.shape[2]
+    if hidden < 1:
+        _errors.differs(where, "input R", f"(D, {gates}*H, H) with H >= 1", r.shape)
+    if options.hidden_size not in (None, hidden):
+        expected = f"the {hidden} of input R, whose shape is {r.shape}"
+        _errors.differs(where, "attribute hidden_size", expected, options.hidden_size)
+    letters = {
+        "W": (f"(D, {gates}*H, I)", (directions, gates * hidden, inputs)),
+        "R": (f"(D, {gates}*H, H)", (directions, gates * hidden, hidden)),
+        "B": (f"(D, {2 * gates}*H)", (directions, 2 * gates * hidden)),
+        "P": ("(D, 3*H)", (directions, 3 * hidden)),
+    }
+    for name, a in arrays.items():
+        dtype_of(where, name, a, dtype)
+        shaped(where, name, a, *letters[name])
+    return dtype, inputs, hidden
