@@ -63,7 +63,8 @@ py::tuple forward(const std::string& isa, const std::string& cell,
                   const std::vector<py::object>& packs, const Sizes& sizes,
                   const py::object& options, const py::tuple& inputs, bool save, int num_threads) {
     return by_dtype(packs.empty() ? py::none() : packs[0], [&]<class T>() {
-        const Job<T> job(isa, cell, packs, sizes, options, inputs, save, num_threads);
+        const Job<T> job(isa, cell, packs, sizes, options, inputs,
+                         save ? Walk::kTraining : Walk::kInference, num_threads);
         return run_forward(job, packs);
     });
 }
@@ -75,7 +76,7 @@ py::tuple backward(const std::string& isa, const std::string& cell,
                    const py::object& dcells, const py::object& dgates, bool want_dx,
                    int num_threads) {
     return by_dtype(packs.empty() ? py::none() : packs[0], [&]<class T>() {
-        const Job<T> job(isa, cell, packs, sizes, options, inputs, true, num_threads);
+        const Job<T> job(isa, cell, packs, sizes, options, inputs, Walk::kBackward, num_threads);
         return run_backward<T>(job, packs, {y, saved, dy, dstates, dcells, dgates, want_dx});
     });
 }

@@ -53,12 +53,15 @@ CellOptions<T> read_options(const py::object& given) {
             fields[4].cast<bool>()};
 }
 
+// What a call is for: whether it saves, and whether its directions may run at the same time.
+enum class Walk { kInference, kTraining, kBackward };
+
 // The arguments that forward and backward share, verified; owns the schedule's arrays.
 template <class T>
 class Job {
   public:
     Job(const std::string& isa, const std::string& cell, const std::vector<py::object>& packs,
-        const Sizes& sizes, const py::object& options, py::tuple given, bool save, int threads)
+        const Sizes& sizes, const py::object& options, py::tuple given, Walk walk, int threads)
         : table(find_isa(isa)),
           cell_number(cell_index(table, cell)),
           inputs(std::move(given)),
@@ -83,12 +86,13 @@ class Job {
                           .drop = !inputs[kDrop].is_none(),
                           .directions = static_cast<int>(packs.size()),
                           .threads = threads,
-                          .save = save,
+                          .save = walk != Walk::kInference,
                           .tokens = !ids.is_none(),
                           .item = static_cast<Index>(sizeof(T))};
         if (project && (request.cell.states < 2 || request.cell.norm))
             throw py::value_error("w_hr: this cell does not project");
-        plan = plan_threads(request, std::max(1, threads > 0 ? threads : default_threads()));
+        plan = plan_threads(request, std::max(1, threads > 0 ? threads : default_threads()),
+                            walk != Walk::kBackward);
         request.threads = plan.threads;
         team = {plan.threads, threads > 0};
         if (!make_layout(request, layout))

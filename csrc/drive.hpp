@@ -96,7 +96,7 @@ class Slices {
 
     // Parts of `rows` rows that make one step short enough for a slice.
     int parts(Split split, Index rows) const {
-        const double most = split == Split::kRows ? static_cast<double>(rows) / kGroupRows : 1.0;
+        const double most = split != Split::kUnits ? static_cast<double>(rows) / kGroupRows : 1.0;
         return static_cast<int>(std::clamp(flops_ / kStepFlops, 1.0, std::max(1.0, most)));
     }
 

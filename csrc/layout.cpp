@@ -49,6 +49,7 @@ constexpr Index kProjectedBytes = 512 * 1024;
 // Below this, W and R stay in L2 together and the step reads x itself, which saves a round trip.
 constexpr Index kMergedBytes = 640 * 1024;
 constexpr Index kMergedRows = 6;
+constexpr Index kRowsPerThread = 6;
 
 }  // namespace
 
@@ -156,15 +157,12 @@ double total_flops(const Request& call) {
     return step_flops(call) * static_cast<double>(call.steps) * call.directions;
 }
 
-Plan plan_threads(const Request& call, int most) {
-    // A region costs about a microsecond to open, a barrier a few tenths.
-    constexpr double kRegionFlops = 1e6, kBarrierFlops = 3e5;
-    constexpr Index kRowsPerThread = 6;
+namespace {
+
+Plan plan_direction(const Request& call, int threads) {
+    constexpr double kBarrierFlops = 3e5;  // a barrier costs a few tenths of a microsecond
     const bool recurrent = call.cell.h_first < call.cell.gates;
     const Index rows = call.batch / kRowsPerThread;
-    const double share = total_flops(call) / kRegionFlops;
-    int threads = std::max(1, std::min(most, share < most ? static_cast<int>(share) : most));
-    if (threads == 1) return {1, Split::kRows};
     // Statistics are of whole rows, which no two threads share.
     if (rows >= threads || !recurrent || call.cell.norm)
         return {static_cast<int>(std::min<Index>(threads, std::max<Index>(1, rows))), Split::kRows};
@@ -174,6 +172,22 @@ Plan plan_threads(const Request& call, int most) {
     threads = static_cast<int>(std::min<Index>(threads, panels));
     if (per_step < threads) threads = std::max(1, static_cast<int>(per_step));
     return {threads, Split::kUnits};
+}
+
+}  // namespace
+
+Plan plan_threads(const Request& call, int most, bool both) {
+    constexpr double kRegionFlops = 1e6;  // a region costs about a microsecond to open
+    const double share = total_flops(call) / kRegionFlops;
+    const int threads = std::max(1, std::min(most, share < most ? static_cast<int>(share) : most));
+    if (threads == 1) return {1, Split::kRows};
+    const Plan plan = plan_direction(call, threads);
+    if (!both || call.directions < 2) return plan;
+    // A thread that keeps to one direction keeps one set of weights in its cache, and waits for
+    // nobody.
+    const Index rows = std::max<Index>(1, call.batch / kRowsPerThread);
+    const int apart = 2 * static_cast<int>(std::min<Index>(threads / 2, rows));
+    return apart >= plan.threads ? Plan{apart, Split::kDirections} : plan;
 }
 
 }  // namespace fusedrnn

@@ -29,7 +29,8 @@ struct Plan {
     Split split;
 };
 
-// Threads that pay for this call, at most `most`, and what they divide.
-Plan plan_threads(const Request& call, int most);
+// Threads that pay for this call, at most `most`, and what they divide; `both`: the directions may
+// run at the same time, as they may forward.
+Plan plan_threads(const Request& call, int most, bool both);
 
 }  // namespace fusedrnn

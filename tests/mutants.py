@@ -242,8 +242,8 @@ OUTER = (
     Mutant(
         "no guard after fork",
         "csrc/team.cpp",
-        "if (threads > 1 && !forked &&",
-        "if (threads > 1 &&",
+        "if (team.threads > 1 && !forked &&",
+        "if (team.threads > 1 &&",
         killer("process", "fork"),
     ),
     Mutant(
@@ -332,6 +332,13 @@ INNER = (
         "fma(value(unit), splat(-slope), from(unit) - splat(mean))",
         "(from(unit) - splat(mean))",
         killer("gradients", "shapes", "native and norm"),
+    ),
+    Mutant(
+        "directions: threads of one take each other's rows",
+        "csrc/scan/norm_forward.hpp",
+        "Scan(forward, d, thread / 2, (threads + 1 - d) / 2).run();",
+        "Scan(forward, d, thread / 2, threads).run();",
+        killer("invariance", "directions_at_the_same_time"),
     ),
     Mutant(
         "normalised LSTM: gc dropped",

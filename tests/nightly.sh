@@ -79,7 +79,7 @@ races() {
     local isa team
     CXXFLAGS="-fsanitize=thread -O1 -g1" digest digest_threads races -DCMAKE_BUILD_TYPE=Debug || return
     isa=$("$work/races/digest_threads" --isas | head -n 1)
-    for team in "2 --split rows" "3 --split rows" "2 --split units" "3 --split units"; do
+    for team in "2 --split rows" "3 --split rows" "2 --split units" "3 --split units" "4 --split directions"; do
         # shellcheck disable=SC2086
         "$work/races/digest_threads" "$root/tests/data/golden_cases.txt" --isa "$isa" --threads $team \
             >"$work/races/hashes" || return

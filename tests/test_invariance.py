@@ -147,6 +147,20 @@ def test_threads_with_options(native: Chosen, cell: str, option: str, split: str
         assert_same_bits(found, serial)
 
 
+@pytest.mark.parametrize("batch", [1, 3, 15])
+@pytest.mark.parametrize("cell", ["lstm", "gru_reset_before", "lstm_norm", "rnn_tanh"])
+def test_directions_at_the_same_time(native: Chosen, cell: str, batch: int) -> None:
+    """[N1.2] Each on threads of its own, whose rows it divides, forward."""
+    lengths = tuple(range(60, 60 - batch, -1))
+    weights, inputs = call(cell, Case(60, batch, 8, 130, directions=2, lengths=lengths), "float32")
+    serial = native.run.forward(weights, inputs, save=False, num_threads=1)
+    for threads in (2, 3, 4):
+        y, states, _ = native.run.forward(weights, inputs, save=False, num_threads=threads)
+        native.ran(f"{cell} float32", 2 if batch < 12 and threads < 4 else None)
+        assert same_bits(y, serial.y)
+        assert all(map(same_bits, states, serial.states))
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru_reset_before"])
 def test_every_barrier_holds(native: Chosen, cell: str) -> None:
     """[N1.2] Many short steps on more threads than cores, so that a race would show."""

@@ -126,7 +126,13 @@ template <Cell C, class T>
 void forward(void* call, int thread, int threads) {
     using Scan = std::conditional_t<C::kInfo.norm, NormForward<C, T>, ForwardScan<C, T>>;
     const auto& forward = *static_cast<const Forward<T>*>(call);
-    for (int d = 0; d < forward.layout.directions; ++d) Scan(forward, d, thread, threads).run();
+    const bool apart = forward.split == Split::kDirections && threads > 1;
+    for (int d = 0; d < forward.layout.directions; ++d) {
+        if (!apart)
+            Scan(forward, d, thread, threads).run();
+        else if (thread % 2 == d)
+            Scan(forward, d, thread / 2, (threads + 1 - d) / 2).run();
+    }
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -2,7 +2,7 @@
 // tests/data/golden_cases.txt, forward and backward, and prints SHA-256 of the results, as
 // fusedrnn._golden does. compare_digest.py judges them.
 //
-//   digest CASES [--isa NAME] [--threads N [--split units]] [--arrays] [CASE...]
+//   digest CASES [--isa NAME] [--threads N [--split rows|units|directions]] [--arrays] [CASE...]
 //   digest --isas            names the instruction sets of this machine
 //
 // --threads forces a team of N, whatever the call is worth (a normalised cell divides rows under
@@ -136,7 +136,8 @@ class Run {
                     .tokens = given.tokens,
                     .item = sizeof(T)};
         const Split split = cell_.norm ? Split::kRows : options.split;
-        plan_ = options.threads > 0 ? Plan{options.threads, split} : plan_threads(request_, 1);
+        plan_ =
+            options.threads > 0 ? Plan{options.threads, split} : plan_threads(request_, 1, true);
         request_.threads = plan_.threads;
         if (!make_layout(request_, at_)) throw std::invalid_argument(given.name + ": too large");
         make_inputs();
@@ -411,7 +412,10 @@ int run(int argc, char** argv) {
         else if (word == "--threads")
             options.threads = std::stoi(next), ++i;
         else if (word == "--split")
-            options.split = next == "units" ? Split::kUnits : Split::kRows, ++i;
+            options.split = next == "units"        ? Split::kUnits
+                            : next == "directions" ? Split::kDirections
+                                                   : Split::kRows,
+            ++i;
         else if (word == "--arrays")
             options.arrays = true;
         else if (path.empty())

@@ -38,7 +38,7 @@ check() {
     shift
     for isa in $("$@" --isas); do
         [[ $isa == baseline ]] && continue
-        for team in "" "--threads 3" "--threads 3 --split units"; do
+        for team in "" "--threads 3" "--threads 3 --split units" "--threads 3 --split directions"; do
             # shellcheck disable=SC2086
             "$@" "$root/tests/data/golden_cases.txt" --isa "$isa" $team >"$work/$name-$isa$team"
         done
