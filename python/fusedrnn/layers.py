@@ -221,8 +221,12 @@ class Layer(Parameterised, Generic[State]):
         if not saved._batched:
             dx = None if dx is None else dx[:, 0]
             dfirst = tuple(part[:, 0] for part in dfirst)
-        gradients = zip(self._NAMES.values(), directions[0], strict=True)
-        dparams = {name: cast("Array", d) for name, d in gradients if name in self._arrays}
+        gradients = directions[0]._asdict()
+        dparams = {
+            name: cast("Array", gradients[f"d{field}"])
+            for field, name in self._NAMES.items()
+            if name in self._arrays
+        }
         return dx, self._public(dfirst), dparams
 
     def stream(self, batch_size: int = 1) -> Stream[State]:
