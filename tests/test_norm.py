@@ -89,11 +89,12 @@ def test_what_normalisation_takes_out(backend: Chosen, cell: str) -> None:
 
 
 def test_the_cell_state_is_not_normalised(backend: Chosen) -> None:
-    """[Y3] gc and bc change h, not c, where nothing recurs."""
+    """[Y3] c is the sum of f c and i g; gc and bc change h, not c, where nothing recurs."""
     weights, inputs = call("lstm_norm", Case(4, 3, 6, 21), "float64")
     assert weights[0].w_hh is not None
     weights[0].w_hh[:] = 0
     _, (h, c), _ = backend.run.forward(weights, inputs, save=False, num_threads=None)
+    assert np.abs(c - oracle.forward(weights, inputs)[1][1]).max() <= 1e-13
     for name in ("norm_c", "norm_c_bias"):
         other = (replace(weights[0], cache={}, **{name: getattr(weights[0], name) + 1}),)
         _, (h2, c2), _ = backend.run.forward(other, inputs, save=False, num_threads=None)
