@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from ._backend import Backend, DirectionGradients, Inputs, Saved, Weights, by_name, current
-from ._noise import Drawn, Rates, connected, connected_back, draw, dropped_input
+from ._noise import Drawn, Rates, connected, connected_back, draw, dropped_input, masked
 from ._spec import Array
 from ._state import States
 
@@ -70,7 +70,7 @@ def forward(
         if saved is not None:
             kept.append(Kept(saved, drawn))
         if drawn is not None and drawn.output is not None:
-            y = y * _time_major(drawn.output, inputs.batch_first)
+            y = masked(y, _time_major(drawn.output, inputs.batch_first))
     return cast("Array", y), finals, kept
 
 
@@ -109,7 +109,7 @@ def backward(
         saved, drawn = one.saved, one.drawn
         batch_first = saved.inputs.batch_first
         if dy is not None and drawn is not None and drawn.output is not None:
-            dy = dy * _time_major(drawn.output, batch_first)
+            dy = masked(dy, _time_major(drawn.output, batch_first))
         run = by_name(saved.backend)
         found = run.backward(
             saved, dy, given.states, num_threads=num_threads, dcells=given.cells, dgates=given.gates
@@ -121,7 +121,7 @@ def backward(
         if drawn is not None:
             directions = connected_back(directions, drawn)
             if drawn.input is not None and dy is not None:
-                dy = dy * (drawn.input[:, None] if batch_first else drawn.input)
+                dy = masked(dy, drawn.input[:, None] if batch_first else drawn.input)
         dstates.append(found.states)
         dweights.append(directions)
     return dy, dstates[::-1], dweights[::-1]
