@@ -50,11 +50,12 @@ class SavedCall:
     _version: int
     _rows: Rows
     _outside: Outside
+    _of_tokens: bool
 
     @property
     def nbytes(self) -> int:
         """Bytes kept beyond x and y."""
-        return sum(kept.nbytes for kept in self._kept)
+        return _stack.nbytes(self._kept)
 
     @cached_property
     def cells(self) -> list[Array | None]:
@@ -344,7 +345,7 @@ class Layer(Parameterised, Generic[State]):
         )
         y = self._shown_y(y, inputs, rows, how)
         y.flags.writeable = False
-        saved = SavedCall(tuple(kept), self, self._version, rows, how)
+        saved = SavedCall(tuple(kept), self, self._version, rows, how, inputs.tokens is not None)
         return y, self._form.outside(states, rows.batched), saved
 
     def backward(
@@ -408,7 +409,9 @@ class Layer(Parameterised, Generic[State]):
         dx, dfirst, directions = _stack.backward(
             saved._kept, dy, incoming, per_sample=each, num_threads=_threads(num_threads)
         )
-        if dx is not None and not rows.batched:
+        if saved._of_tokens:  # which input dropout made rows of
+            dx = None
+        elif dx is not None and not rows.batched:
             dx = dx[:, 0]
         dparams = {
             name: getattr(of, "d" + field)

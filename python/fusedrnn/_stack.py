@@ -31,11 +31,25 @@ class Kept:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what the backend kept and of the masks."""
-        masks = [] if self.drawn is None else [self.drawn.input, self.drawn.output]
-        if self.drawn is not None:
-            masks += [self.drawn.drop, *(self.drawn.keep or ()), *(self.drawn.connect or ())]
-        return self.saved.nbytes + sum(mask.nbytes for mask in masks if mask is not None)
+        """Bytes of what the backend kept, of the masks, and of the R that DropConnect left."""
+        total, drawn = self.saved.nbytes, self.drawn
+        if drawn is None:
+            return total
+        masks = [drawn.input, drawn.output, drawn.drop, *(drawn.keep or ())]
+        total += sum(mask.nbytes for mask in masks if mask is not None)
+        return total + 2 * sum(mask.nbytes for mask in drawn.connect or ())
+
+
+def nbytes(layers: Sequence[Kept]) -> int:
+    """Bytes that a call keeps beyond its x and y: outputs between layers, inputs under masks."""
+    total = sum(one.nbytes for one in layers) + sum(one.saved.y.nbytes for one in layers[:-1])
+    before: Array | None = None  # the mask on the outputs of the layer before
+    for one in layers:
+        x, drawn = one.saved.inputs.x, one.drawn
+        if x is not None and drawn is not None:
+            total += x.nbytes if before is not None or drawn.input is not None else 0
+            before = drawn.output
+    return total
 
 
 def _time_major(a: Array, batch_first: bool) -> Array:
