@@ -109,6 +109,11 @@ def nonlinearity(value: object) -> Activation:
     return activation(value, "nonlinearity")
 
 
+def frozen(value: Any) -> Any:
+    """An option as the layer shows it: the caller's lists as tuples, which nobody changes."""
+    return tuple(map(frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
 def activations(value: object, usual: tuple[str, ...]) -> tuple[Activation, ...]:
     """One activation for each of the groups that `usual` names by default."""
     given = usual if value is None else value

@@ -221,7 +221,8 @@ class Layer(Parameterised, Generic[State]):
         }
         given = {name: getattr(self, name) for name in usual}
         shown = [f"{name}={given[name]!r}" for name in usual if given[name] != usual[name]]
-        shown += [f"zoneout={self.zoneout}"] if any(self.zoneout) else []
+        zoneout = self.zoneout if len(set(self.zoneout)) > 1 else self.zoneout[0]
+        shown += [f"zoneout={zoneout}"] if zoneout else []
         return f"{type(self).__name__}({', '.join([sizes, *shown])}, dtype={self.dtype})"
 
     # --- calls --------------------------------------------------------------------------------
