@@ -1,4 +1,4 @@
-"""What chooses a cell, in one file: activations, clip, coupled gates, forget bias, kinds of bias."""
+"""What chooses a cell, in one file: activations, clip, coupling, forget bias, which biases."""
 
 from __future__ import annotations
 
