@@ -184,6 +184,20 @@ LAYERS = (
         killer("padding", "gradients", "reference and repeat"),
     ),
     Mutant(
+        "what forward saves shares the caller's states",
+        "python/fusedrnn/_layer.py",
+        "first, cut = self._states(state, initial, reset, rows, copy=True)",
+        "first, cut = self._states(state, initial, reset, rows)",
+        killer("chunks", "what_forward_was_given_may_change"),
+    ),
+    Mutant(
+        "what forward saves shares the caller's mask",
+        "python/fusedrnn/_check_options.py",
+        "return _check.contiguous(a, np.dtype(bool), copy=copy)",
+        "return _check.contiguous(a, np.dtype(bool))",
+        killer("chunks", "what_forward_was_given_may_change", "mask"),
+    ),
+    Mutant(
         "padding's value where it is 0 alone",
         "python/fusedrnn/_layer.py",
         "if inputs.mask is not None or how.value != 0:",

@@ -216,3 +216,23 @@ def test_inputs_are_not_written(backend: Chosen) -> None:
     for form in (np.array(ends, np.uint8), np.array(ends, ">i4"), np.repeat(ends, 2)[::2]):
         assert same(layer(call["x"], lengths=form)[0], right)
     assert fr.last_path().backend == backend.name
+
+
+@pytest.mark.parametrize("rows", ["lengths", "mask"])
+@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm_projected", "gru"])
+def test_what_forward_was_given_may_change(backend: Chosen, cell: str, rows: str) -> None:
+    """[G9] All but x and tokens: states, lengths, masks, resets are copied into what is saved."""
+    layer = make(cell, 4, 2, bidirectional=True)
+    g = given_of(layer, T, B, np.random.default_rng(8), rows=rows, reset=True, initial=True)
+    call = arguments(layer, g)
+    y, _, saved = layer.forward(**call)
+    backend.ran(kernel(layer))
+    right = layer.backward(saved, y)
+    for name in ("state", "initial", "lengths", "mask", "reset"):
+        for a in arrays_of(call[name]) if call[name] is not None else ():
+            assert a.flags.c_contiguous  # nothing but the copy keeps it apart
+            a[...] = np.nan if a.dtype.kind == "f" else np.ones((), a.dtype)
+    dx, dfirst, dparams = layer.backward(saved, y)
+    assert same(dx, right[0])
+    assert same_states(dfirst, right[1])
+    assert all(same(a, right[2][name]) for name, a in dparams.items())

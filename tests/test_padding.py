@@ -70,7 +70,7 @@ def test_forward(data: st.DataObject) -> None:
     )
     how = {
         "masked_output": data.draw(st.sampled_from(("zero", "repeat")), "masked_output"),
-        "padding_value": data.draw(st.sampled_from((0.0, -2.5)), "padding_value"),
+        "padding_value": data.draw(st.sampled_from((0.0, 1.0, -2.5)), "padding_value"),
     }
     reset = flag("reset")
     g = given_of(
