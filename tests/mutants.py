@@ -147,6 +147,184 @@ PYTHON = (
     ),
 )
 
+LAYERS = (
+    Mutant(
+        "a stack's states by direction, then layer",
+        "python/fusedrnn/_state.py",
+        "found = [whole[i * n : (i + 1) * n] for i in range(layers)]",
+        "found = [whole[i::layers] for i in range(layers)]",
+        killer("stack", "chained_by_hand", "reference and lstm and True"),
+    ),
+    Mutant(
+        "a stack's later layers take the first one's initial",
+        "python/fusedrnn/_stack.py",
+        "initial=None if initial is None else initial[k],",
+        "initial=None if initial is None else initial[0],",
+        killer("stack", "chained_by_hand", "reference and lstm"),
+    ),
+    Mutant(
+        "only the first layer knows the lengths",
+        "python/fusedrnn/_stack.py",
+        "call._replace(x=_time_major(y, inputs.batch_first), tokens=None)",
+        "call._replace(x=_time_major(y, inputs.batch_first), tokens=None, lengths=None)",
+        killer("padding", "each_sequence_alone", "gru and lengths"),
+    ),
+    Mutant(
+        "reference: directions change places in y",
+        "python/fusedrnn/_reference.py",
+        "y[:, :, d * out : (d + 1) * out]",
+        "y[:, :, (len(weights) - 1 - d) * out : (len(weights) - d) * out]",
+        killer("stack", "two_directions", "reference"),
+    ),
+    Mutant(
+        "repeated outputs come from the next step",
+        "python/fusedrnn/_outside.py",
+        "source = _sources(valid, d == 1) shown",
+        "source = _sources(valid, d == 0)\n        shown",
+        killer("padding", "forward"),
+    ),
+    Mutant(
+        "the gradient of repeated outputs is forgotten",
+        "python/fusedrnn/_outside.py",
+        "np.add.at(total, (source[t, b], b), half[t, b])",
+        "",
+        killer("padding", "gradients", "reference and repeat"),
+    ),
+    Mutant(
+        "one repeated output of several has its gradient",
+        "python/fusedrnn/_outside.py",
+        "np.add.at(total, (source[t, b], b), half[t, b])",
+        "total[source[t, b], b] += half[t, b]",
+        killer("padding", "gradients", "reference and repeat"),
+    ),
+    Mutant(
+        "what forward saves shares the caller's states",
+        "python/fusedrnn/_layer.py",
+        "first, cut = self._states(state, initial, reset, rows, copy=True)",
+        "first, cut = self._states(state, initial, reset, rows)",
+        killer("chunks", "what_forward_was_given_may_change"),
+    ),
+    Mutant(
+        "what forward saves shares the caller's mask",
+        "python/fusedrnn/_check_options.py",
+        "return _check.contiguous(a, np.dtype(bool), copy=copy)",
+        "return _check.contiguous(a, np.dtype(bool))",
+        killer("chunks", "what_forward_was_given_may_change", "mask"),
+    ),
+    Mutant(
+        "padding's value where it is 0 alone",
+        "python/fusedrnn/_layer.py",
+        "if inputs.mask is not None or how.value != 0:",
+        "if inputs.mask is not None:",
+        killer("padding", "forward"),
+    ),
+    Mutant(
+        "a stream's resets start from zeros",
+        "python/fusedrnn/stream.py",
+        'return self.layer._form.inside(value, "initial", self.batch_size if batched else None)',
+        "return None",
+        killer("chunks", "streams", "reference"),
+    ),
+    Mutant(
+        "a stream's steps know no zoneout",
+        "python/fusedrnn/stream.py",
+        "inputs = Inputs(a.reshape(1, batch, layer.input_size), zoneout=layer._zoneout)",
+        "inputs = Inputs(a.reshape(1, batch, layer.input_size))",
+        killer("stack", "prefixes_and_streams", "reference"),
+    ),
+    Mutant(
+        "reference: a plain call has no zoneout",
+        "python/fusedrnn/_reference_call.py",
+        "return rates[k] if keep is None else",
+        "return None if keep is None else",
+        killer("noise", "forward", "reference and zoneout"),
+    ),
+    Mutant(
+        "dropout on the last layer",
+        "python/fusedrnn/_noise.py",
+        "output = None if last else factors(",
+        "output = factors(",
+        killer("noise", "forward", "reference and gru"),
+    ),
+    Mutant(
+        "dropout is not scaled",
+        "python/fusedrnn/_noise.py",
+        "kept.astype(w.dtype) / w.dtype.type(1 - rate)",
+        "kept.astype(w.dtype)",
+        killer("noise", "statistics"),
+    ),
+    Mutant(
+        "dropout's mask is forgotten on the way back",
+        "python/fusedrnn/_stack.py",
+        "dy = masked(dy, _time_major(drawn.output, batch_first))",
+        "pass",
+        killer("noise", "gradients", "reference and gru and dropout"),
+    ),
+    Mutant(
+        "DropConnect's mask is forgotten on the way back",
+        "python/fusedrnn/_stack.py",
+        "directions = connected_back(directions, drawn)",
+        "pass",
+        killer("noise", "drop_connect_masks_its_gradient", "reference"),
+    ),
+    Mutant(
+        "each dtype draws its own masks",
+        "python/fusedrnn/_noise.py",
+        "kept: Array = rng.random(shape, dtype=np.float32) >= np.float32(rate)",
+        "kept: Array = rng.random(shape, dtype=w.dtype) >= np.float32(rate)",
+        killer("noise", "a_seed_decides", "reference"),
+    ),
+    Mutant(
+        "masks as the call is laid out",
+        "python/fusedrnn/_stack.py",
+        "y = masked(y, _time_major(drawn.output, inputs.batch_first))",
+        "y = masked(y, drawn.output.reshape(y.shape))",
+        killer("noise", "a_seed_decides", "reference"),
+    ),
+    Mutant(
+        "tokens under input dropout have a gradient",
+        "python/fusedrnn/_layer.py",
+        "if saved._of_tokens:",
+        "if False:",
+        killer("noise", "tokens", "reference"),
+    ),
+    Mutant(
+        "each sequence's gradient is another's",
+        "python/fusedrnn/_stack.py",
+        "alone = np.arange(batch) == b",
+        "alone = np.arange(batch) == batch - 1 - b",
+        killer("per_sample", "per_sample", "reference and gru"),
+    ),
+    Mutant(
+        "cells are a view of what is saved",
+        "python/fusedrnn/_inside.py",
+        "joined = np.concatenate(list(a), axis=2)",
+        "joined = np.moveaxis(a, 0, 2).reshape(*a.shape[1:3], -1)",
+        killer("inside", "what_is_shown_is_the_callers"),
+    ),
+    Mutant(
+        "gradients of gates in the other direction",
+        "python/fusedrnn/_inside.py",
+        "return np.ascontiguousarray(np.moveaxis(apart, 2, 0))",
+        "return np.ascontiguousarray(np.moveaxis(apart, 2, 0)[::-1])",
+        killer("inside", "gradients", "reference and gru"),
+    ),
+    Mutant(
+        "the forget bias twice",
+        "python/fusedrnn/_layer.py",
+        "gate[:] = value if k == 0 else 0",
+        "gate[:] = value",
+        killer("options_of_cells", "forget_bias"),
+    ),
+    Mutant(
+        "no clip beside the usual activations",
+        "python/fusedrnn/layers.py",
+        "if activations == plain and bound == np.inf and not coupled:",
+        "if activations == plain and not coupled:",
+        killer("options_of_cells", "options", "reference"),
+    ),
+)
+
 OUTER = (
     Mutant(
         "length off by one",
@@ -504,7 +682,7 @@ INNER = (
 )
 
 # In this order each kind is compiled once on top of honest objects of the others.
-MUTANTS = (*PYTHON, *OUTER, *INNER)
+MUTANTS = (*PYTHON, *LAYERS, *OUTER, *INNER)
 
 
 class Workshop:

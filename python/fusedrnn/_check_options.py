@@ -109,6 +109,11 @@ def nonlinearity(value: object) -> Activation:
     return activation(value, "nonlinearity")
 
 
+def frozen(value: Any) -> Any:
+    """An option as the layer shows it: the caller's lists as tuples, which nobody changes."""
+    return tuple(map(frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
 def activations(value: object, usual: tuple[str, ...]) -> tuple[Activation, ...]:
     """One activation for each of the groups that `usual` names by default."""
     given = usual if value is None else value
@@ -157,13 +162,20 @@ class Rows(NamedTuple):
         return (self.batch, self.steps) if self.batch_first else (self.steps, self.batch)
 
 
+def _of_kind(value: object, name: str, kinds: str, expected: str) -> Array:
+    """An array whose dtype is of some kinds, or one without elements: [] has a kind too."""
+    a, hidden = np.asarray(value), isinstance(value, np.ma.MaskedArray)
+    if hidden or (a.size and a.dtype.kind not in kinds):
+        came = "a masked array" if hidden else _check.describe(a)
+        raise TypeError(f"{name}: expected {expected}, got {came}")
+    return a
+
+
 def lengths(value: object, rows: Rows, *, copy: bool, name: str = "lengths") -> Array | None:
     """Valid steps of each sequence, (B,) int64; a single number without a batch axis."""
     if value is None:
         return None
-    a = np.asarray(value)
-    if a.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected integers, got {_check.describe(a)}")
+    a = _of_kind(value, name, "iu", "integers")
     expected = (rows.batch,) if rows.batched else ()
     if a.shape != expected and not (not rows.batched and a.shape == (1,)):
         raise ValueError(f"{name}: expected shape {expected}, got {a.shape}")
@@ -178,9 +190,7 @@ def flags(value: object, name: str, rows: Rows, *, copy: bool) -> Array | None:
     """A mask or reset, (T, B) bool."""
     if value is None:
         return None
-    a = np.asarray(value)
-    if a.dtype.kind != "b":
-        raise TypeError(f"{name}: expected an array of bool, got {_check.describe(a)}")
+    a = _of_kind(value, name, "b", "an array of bool")
     _check.shaped(a, name, rows.outside)
     if not rows.batched:
         a = a[:, None]
@@ -193,9 +203,7 @@ def step_flags(value: object, name: str, batch: int) -> Array | None:
     """One step's mask or reset, (1, B) bool."""
     if value is None:
         return None
-    a = np.asarray(value)
-    if a.dtype.kind != "b":
-        raise TypeError(f"{name}: expected an array of bool, got {_check.describe(a)}")
+    a = _of_kind(value, name, "b", "an array of bool")
     if a.shape != (batch,) and not (batch == 1 and a.shape == ()):
         raise ValueError(f"{name}: expected shape {(batch,)}, got {a.shape}")
     return _check.contiguous(a.reshape(1, batch), np.dtype(bool))

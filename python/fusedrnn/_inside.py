@@ -11,8 +11,8 @@ from ._spec import Array
 
 
 def _joined(a: Array, valid: Array | None) -> Array:
-    """(D, T, B, H) as (T, B, D*H), 0 where no step was executed."""
-    joined = np.moveaxis(a, 0, 2).reshape(*a.shape[1:3], -1)
+    """(D, T, B, H) as (T, B, D*H), a new array, 0 where no step was executed."""
+    joined = np.concatenate(list(a), axis=2)
     return joined if valid is None else np.where(valid[..., None], joined, joined.dtype.type(0))
 
 

@@ -56,11 +56,12 @@ class SavedCall:
     _version: int
     _rows: Rows
     _outside: Outside
+    _of_tokens: bool
 
     @property
     def nbytes(self) -> int:
         """Bytes kept beyond x and y."""
-        return sum(kept.nbytes for kept in self._kept)
+        return _stack.nbytes(self._kept)
 
     @cached_property
     def cells(self) -> list[Array | None]:
@@ -167,9 +168,11 @@ class Layer(Parameterised, Generic[State]):
     def _parts(self) -> list[list[Part]]:
         spec = CELLS[self.cell]
         absent = {"p"} if not self.peepholes else set()
-        absent |= {False: {"b_ih", "b_hh"}, "input": {"b_hh"}, "hidden": {"b_ih"}}.get(
-            self.bias, set()
-        )
+        absent |= {
+            False: {"b_ih", "b_hh", "norm_c_bias"},
+            "input": {"b_hh"},
+            "hidden": {"b_ih"},
+        }.get(self.bias, set())
         parts = []
         for k, (inputs, hidden) in enumerate(self._sizes()):
             shapes = spec.shapes(inputs, hidden, self.proj_size)
@@ -227,7 +230,8 @@ class Layer(Parameterised, Generic[State]):
         }
         given = {name: getattr(self, name) for name in usual}
         shown = [f"{name}={given[name]!r}" for name in usual if given[name] != usual[name]]
-        shown += [f"zoneout={self.zoneout}"] if any(self.zoneout) else []
+        zoneout = self.zoneout if len(set(self.zoneout)) > 1 else self.zoneout[0]
+        shown += [f"zoneout={zoneout}"] if zoneout else []
         return f"{type(self).__name__}({', '.join([sizes, *shown])}, dtype={self.dtype})"
 
     # --- calls --------------------------------------------------------------------------------
@@ -351,7 +355,7 @@ class Layer(Parameterised, Generic[State]):
         )
         y = self._shown_y(y, inputs, rows, how)
         y.flags.writeable = False
-        saved = SavedCall(tuple(kept), self, self._version, rows, how)
+        saved = SavedCall(tuple(kept), self, self._version, rows, how, inputs.tokens is not None)
         return y, self._form.outside(states, rows.batched), saved
 
     def backward(
@@ -415,7 +419,9 @@ class Layer(Parameterised, Generic[State]):
         dx, dfirst, directions = _stack.backward(
             saved._kept, dy, incoming, per_sample=each, num_threads=_threads(num_threads)
         )
-        if dx is not None and not rows.batched:
+        if saved._of_tokens:  # which input dropout made rows of
+            dx = None
+        elif dx is not None and not rows.batched:
             dx = dx[:, 0]
         dparams = {
             name: getattr(of, "d" + field)

@@ -164,5 +164,6 @@ class NativeBackend:
         """Every slot, and every c, from their 64-byte blocks."""
         spec, hidden = saved.weights[0].spec, saved.weights[0].hidden_size
         blocks = saved.data[0]  # (D, T, B, H/block, slot, block)
-        units = blocks.swapaxes(3, 4).reshape(*blocks.shape[:3], blocks.shape[4], -1)[..., :hidden]
+        *of_rows, count, slots, block = blocks.shape
+        units = blocks.swapaxes(3, 4).reshape(*of_rows, slots, count * block)[..., :hidden]
         return units[..., : spec.gates, :], units[..., -1, :] if spec.states > 1 else None

@@ -93,10 +93,17 @@ def connected_back(
     )
 
 
+def masked(a: Array, mask: Array) -> Array:
+    """`a` times a mask, without a warning about what lies in padding."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        product: Array = a * mask
+    return product
+
+
 def dropped_input(x: Array | None, tokens: Array | None, mask: Array) -> Array:
     """x (T, B, I) under one mask (B, I) for all steps; tokens become the rows they stand for."""
     if x is not None:
-        return x * mask
+        return masked(x, mask)
     assert tokens is not None
     rows = np.zeros((*tokens.shape, mask.shape[1]), mask.dtype)
     b = np.arange(tokens.shape[1])

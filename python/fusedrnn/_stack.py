@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from ._backend import Backend, DirectionGradients, Inputs, Saved, Weights, by_name, current
-from ._noise import Drawn, Rates, connected, connected_back, draw, dropped_input
+from ._noise import Drawn, Rates, connected, connected_back, draw, dropped_input, masked
 from ._spec import Array
 from ._state import States
 
@@ -31,11 +31,25 @@ class Kept:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what the backend kept and of the masks."""
-        masks = [] if self.drawn is None else [self.drawn.input, self.drawn.output]
-        if self.drawn is not None:
-            masks += [self.drawn.drop, *(self.drawn.keep or ()), *(self.drawn.connect or ())]
-        return self.saved.nbytes + sum(mask.nbytes for mask in masks if mask is not None)
+        """Bytes of what the backend kept, of the masks, and of the R that DropConnect left."""
+        total, drawn = self.saved.nbytes, self.drawn
+        if drawn is None:
+            return total
+        masks = [drawn.input, drawn.output, drawn.drop, *(drawn.keep or ())]
+        total += sum(mask.nbytes for mask in masks if mask is not None)
+        return total + 2 * sum(mask.nbytes for mask in drawn.connect or ())
+
+
+def nbytes(layers: Sequence[Kept]) -> int:
+    """Bytes that a call keeps beyond its x and y: outputs between layers, inputs under masks."""
+    total = sum(one.nbytes for one in layers) + sum(one.saved.y.nbytes for one in layers[:-1])
+    before: Array | None = None  # the mask on the outputs of the layer before
+    for one in layers:
+        x, drawn = one.saved.inputs.x, one.drawn
+        if x is not None and drawn is not None:
+            total += x.nbytes if before is not None or drawn.input is not None else 0
+            before = drawn.output
+    return total
 
 
 def _time_major(a: Array, batch_first: bool) -> Array:
@@ -70,7 +84,7 @@ def forward(
         if saved is not None:
             kept.append(Kept(saved, drawn))
         if drawn is not None and drawn.output is not None:
-            y = y * _time_major(drawn.output, inputs.batch_first)
+            y = masked(y, _time_major(drawn.output, inputs.batch_first))
     return cast("Array", y), finals, kept
 
 
@@ -109,7 +123,7 @@ def backward(
         saved, drawn = one.saved, one.drawn
         batch_first = saved.inputs.batch_first
         if dy is not None and drawn is not None and drawn.output is not None:
-            dy = dy * _time_major(drawn.output, batch_first)
+            dy = masked(dy, _time_major(drawn.output, batch_first))
         run = by_name(saved.backend)
         found = run.backward(
             saved, dy, given.states, num_threads=num_threads, dcells=given.cells, dgates=given.gates
@@ -121,7 +135,7 @@ def backward(
         if drawn is not None:
             directions = connected_back(directions, drawn)
             if drawn.input is not None and dy is not None:
-                dy = dy * (drawn.input[:, None] if batch_first else drawn.input)
+                dy = masked(dy, drawn.input[:, None] if batch_first else drawn.input)
         dstates.append(found.states)
         dweights.append(directions)
     return dy, dstates[::-1], dweights[::-1]

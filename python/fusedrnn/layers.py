@@ -115,7 +115,7 @@ class RNN(Layer[Array]):
         zoneout: float = 0.0,
         drop_connect: float = 0.0,
     ) -> None:
-        self.nonlinearity, self.clip = nonlinearity, clip
+        self.nonlinearity, self.clip = _check_options.frozen(nonlinearity), clip
         fixed = isinstance(nonlinearity, str) and nonlinearity in _check.NONLINEARITIES
         if fixed and clip is None:
             cell, options = f"rnn_{nonlinearity}", None
@@ -247,7 +247,7 @@ class LSTM(Layer[tuple[Array, Array]]):
     ) -> None:
         self.peepholes = _check.flag(peepholes, "peepholes")
         self.coupled = _check.flag(coupled, "coupled")
-        self.activations, self.clip = activations, clip
+        self.activations, self.clip = _check_options.frozen(activations), clip
         base, usual = "lstm_peephole" if self.peepholes else "lstm", ("sigmoid", "tanh", "tanh")
         cell, options = _choose(base, "lstm_chosen", usual, activations, clip, self.coupled)
         others = {
@@ -369,7 +369,7 @@ class GRU(Layer[Array]):
         drop_connect: float = 0.0,
     ) -> None:
         self.reset_after = _check.flag(reset_after, "reset_after")
-        self.activations, self.clip = activations, clip
+        self.activations, self.clip = _check_options.frozen(activations), clip
         base = "gru" if self.reset_after else "gru_reset_before"
         cell, options = _choose(base, f"{base}_chosen", ("sigmoid", "tanh"), activations, clip)
         others = {
