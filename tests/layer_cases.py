@@ -26,15 +26,21 @@ CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gru": (fr.GRU, {}),
     "gru_reset_before": (fr.GRU, {"reset_after": False}),
     "gru_chosen": (fr.GRU, {"activations": ("sigmoid", "softsign")}),
+    "lstm_norm": (fr.LSTM, {"layer_norm": True}),
+    "gru_norm": (fr.GRU, {"layer_norm": True}),
     "gru_before_chosen": (fr.GRU, {"reset_after": False, "activations": ("sigmoid", "softplus")}),
 }
-STEP = 1e-5  # of the differences
+STEP = 2e-5  # of the differences, of fourth order
 
 
 def make(cell: str, hidden: Any = 5, layers: int = 1, *, inputs: int = 3, **options: Any) -> Any:
     """A layer of that cell; float64 and seed 0 unless told otherwise."""
     kind, own = CELLS[cell]
-    return kind(inputs, hidden, layers, **({"dtype": np.float64, "seed": 0} | own | options))
+    layer = kind(inputs, hidden, layers, **({"dtype": np.float64, "seed": 0} | own | options))
+    with layer.writable() as p:  # gains and biases of normalisation that could be confused
+        for k, name in enumerate(name for name in p if "norm" in name):
+            p[name] += 0.3 * np.random.default_rng(k).standard_normal(p[name].shape)
+    return layer
 
 
 def kernel(layer: Any) -> str:
@@ -99,7 +105,7 @@ def one_layer(layer: Any, k: int, ends: tuple[str, ...] | None = None) -> Any:
     }
     options |= {
         name: getattr(layer, name)
-        for name in ("activations", "coupled", "reset_after")
+        for name in ("activations", "coupled", "reset_after", "layer_norm")
         if name in type(layer)._shown
     }
     if isinstance(layer, fr.LSTM):
@@ -168,7 +174,7 @@ def check_differences(
     *,
     elements: int = 8,
 ) -> None:
-    """[N3.4] Each gradient, element by element, is the central difference of `loss` within 1e-8.
+    """[N3.4] Each gradient, element by element, is a central difference of `loss` within 1e-8.
 
     `arrays` (x and states) are changed in place, the layer's parameters by their names; of each
     array at most `elements` elements, drawn, are judged. The bound grows with gradients past 1.
@@ -182,7 +188,7 @@ def check_differences(
         for at in rng.permutation(array.size)[:elements]:
             index = np.unravel_index(at, array.shape)
             old, values = float(array[index]), []
-            for new in (old + STEP, old - STEP, old):
+            for new in (*(old + k * STEP for k in (-2, -1, 1, 2)), old):
                 if inside:
                     array[index] = new
                 else:
@@ -190,7 +196,7 @@ def check_differences(
                         p[name][index] = new
                 if new != old:
                     values.append(loss())
-            central = (values[0] - values[1]) / (2 * STEP)
+            central = (values[0] - values[3] + 8 * (values[2] - values[1])) / (12 * STEP)
             bound = 1e-8 * max(1.0, abs(central))
             assert abs(d[index] - central) <= bound, (name, index, d[index], central)
 

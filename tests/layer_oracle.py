@@ -1,4 +1,4 @@
-"""A layer as plain loops in float64: one sequence, one direction and one step at a time.
+"""A layer as plain loops in float64, in one file: one sequence, direction and step at a time.
 
 Written from the sentences of docs/conventions.md alone. It reads a layer's options and, by torch's
 names, its parameters; nothing of how the package computes is used here. Arrays are time-major with
@@ -74,6 +74,12 @@ def states_of(layer: Any, state: Any, k: int, d: int, b: int, widths: tuple[int,
     return found
 
 
+def normalised(v: Array) -> Array:
+    """[Y1]"""
+    d = v - v.mean()
+    return np.asarray(d / np.sqrt((d * d).mean() + 1e-5))
+
+
 class Direction:
     """One layer's one direction: its weights and what a step does."""
 
@@ -86,17 +92,26 @@ class Direction:
         zero = np.zeros(len(self.w))
         self.b, self.e = p.get(f"bias_ih{end}", zero), p.get(f"bias_hh{end}", zero)
         self.p, self.w_hr = p.get(f"weight_p{end}"), p.get(f"weight_hr{end}")
+        self.norm = p.get(f"weight_norm_ih{end}"), p.get(f"weight_norm_hh{end}")
+        self.norm_c = p.get(f"weight_norm_c{end}"), p.get(f"bias_norm_c{end}", 0.0)
         self.size = len(self.w) // {fr.LSTM: 4, fr.GRU: 3, fr.RNN: 1}[type(layer)]
         self.out = self.r.shape[1]
 
     def rows(self, k: int) -> slice:
         return slice(k * self.size, (k + 1) * self.size)
 
+    def both(self, k: int, x: Array, u: Array) -> tuple[Array, Array]:
+        """W x + b and R u + e of gate k; the products under layer normalisation, if any."""
+        g, (gx, gh) = self.rows(k), self.norm
+        wx, ru = self.w[g] @ x, self.r[g] @ u
+        if gx is not None and gh is not None:
+            wx, ru = gx[g] * normalised(wx), gh[g] * normalised(ru)
+        return wx + self.b[g], ru + self.e[g]
+
     def sum(self, k: int, x: Array, u: Array) -> Array:
-        """W x + b + R u + e of gate k."""
-        g = self.rows(k)
-        total: Array = self.w[g] @ x + self.b[g] + self.r[g] @ u + self.e[g]
-        return total
+        """The whole pre-activation of gate k."""
+        wx, ru = self.both(k, x, u)
+        return wx + ru
 
     def step(self, x: Array, old: list[Array], u: Array) -> tuple[list[Array], dict[str, Array]]:
         """New states and gates; R sees u in place of h."""
@@ -116,14 +131,15 @@ class Direction:
             new = g(self.sum(2, x, u))
             c = forget * c + i * new
             o = f(self.sum(3, x, u) + p[2] * c)
-            h = o * top(c)
+            gc, bc = self.norm_c
+            h = o * top(c if gc is None else gc * normalised(c) + bc)
             h = h if self.w_hr is None else self.w_hr @ h
             return [h, c], {"i": i, "f": forget, "g": new, "o": o}
         f, g = (activation(one, clip) for one in layer.activations or ("sigmoid", "tanh"))
         r, z = f(self.sum(0, x, u)), f(self.sum(1, x, u))
         if layer.reset_after:
-            k = self.rows(2)
-            n = g(self.w[k] @ x + self.b[k] + r * (self.r[k] @ u + self.e[k]))
+            wx, ru = self.both(2, x, u)
+            n = g(wx + r * ru)
         else:
             n = g(self.sum(2, x, r * u))
         return [(1 - z) * n + z * old[0]], {"r": r, "z": z, "n": n}
