@@ -243,9 +243,9 @@ chosen_threads: Setting[int] = Setting(
 _last = threading.local()
 
 
-def record(path: Path) -> None:
-    """Note what this thread's call runs on."""
-    _last.path = path
+def record(backend: str, isa: str, kernel: str, threads: int) -> None:
+    """Note what this thread's call runs on; a plain tuple, because every call pays for it."""
+    _last.path = backend, isa, kernel, threads
 
 
 def last_path() -> Path:
@@ -258,8 +258,7 @@ def last_path() -> Path:
         ``("native", "avx2", "lstm float32", 2)``, or for the reference
         ``("reference", "numpy", "lstm float32", 1)``. Before the first call: empty strings, 0.
     """
-    path: Path = getattr(_last, "path", Path("", "", "", 0))
-    return path
+    return Path(*getattr(_last, "path", ("", "", "", 0)))
 
 
 def not_built() -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from ._backend import (
     Forward,
     Gradients,
     Inputs,
-    Path,
     Saved,
     Weights,
     chosen_isa,
@@ -97,8 +96,23 @@ def _core_inputs(inputs: Inputs, directions: int) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _sizes(w: Weights) -> tuple[int, int, int, bool]:
-    return w.input_size, w.hidden_size, w.output_size, w.w_hr is not None
+class _Fixed(NamedTuple):
+    """What is the same for every call of a layer."""
+
+    cell: str
+    kernel: str  # as last_path() has it
+    sizes: tuple[int, int, int, bool]
+    options: tuple[object, ...] | None
+
+
+def _fixed(w: Weights) -> _Fixed:
+    cache = w.cache
+    found: _Fixed | None = cache.get("fixed")
+    if found is None:
+        sizes = w.input_size, w.hidden_size, w.output_size, w.w_hr is not None
+        found = _Fixed(w.spec.name, f"{w.spec.name} {w.dtype}", sizes, core_options(w.options))
+        cache["fixed"] = found
+    return found
 
 
 class NativeBackend:
@@ -110,19 +124,19 @@ class NativeBackend:
         self, weights: tuple[Weights, ...], inputs: Inputs, *, save: bool, num_threads: int | None
     ) -> Forward:
         """Run the sequences; with `save`, keep what `backward` needs."""
-        first = weights[0]
+        fixed = _fixed(weights[0])
         target = chosen_isa.get() or DEFAULT_ISA
         y, states, data, threads = _core.forward(
             target,
-            first.spec.name,
+            fixed.cell,
             [_pack(w, target) for w in weights],
-            _sizes(first),
-            core_options(first.options),
+            fixed.sizes,
+            fixed.options,
             _core_inputs(inputs, len(weights)),
             save,
             chosen_threads.get() if num_threads is None else num_threads,
         )
-        record(Path(self.name, target, f"{first.spec.name} {y.dtype}", threads))
+        record(self.name, target, fixed.kernel, threads)
         if not save:
             return Forward(y, states, None)
         y.flags.writeable = False
@@ -140,13 +154,14 @@ class NativeBackend:
     ) -> Gradients:
         """Walk back through the saved call."""
         first, inputs = saved.weights[0], saved.inputs
+        fixed = _fixed(first)
         target = chosen_isa.get() or DEFAULT_ISA
         dx, directions, states, threads = _core.backward(
             target,
-            first.spec.name,
+            fixed.cell,
             [_pack_backward(w, target) for w in saved.weights],
-            _sizes(first),
-            core_options(first.options),
+            fixed.sizes,
+            fixed.options,
             _core_inputs(inputs, len(saved.weights)),
             saved.y,
             saved.data[0],
@@ -157,7 +172,7 @@ class NativeBackend:
             True,
             chosen_threads.get() if num_threads is None else num_threads,
         )
-        record(Path(self.name, target, f"{first.spec.name} {saved.y.dtype}", threads))
+        record(self.name, target, fixed.kernel, threads)
         return Gradients(dx, tuple(_gradients(first, d) for d in directions), states)
 
     def slots(self, saved: Saved) -> tuple[Array, Array | None]:

@@ -16,7 +16,6 @@ from ._backend import (
     Forward,
     Gradients,
     Inputs,
-    Path,
     Saved,
     Weights,
     record,
@@ -45,7 +44,7 @@ class ReferenceBackend:
         directions = calls(weights, inputs)
         first, out = directions[0], weights[0].output_size
         spec, dtype = weights[0].spec, weights[0].dtype
-        record(Path(self.name, "numpy", f"{spec.name} {dtype}", 1))
+        record(self.name, "numpy", f"{spec.name} {dtype}", 1)
         shape = (first.batch, first.steps) if inputs.batch_first else (first.steps, first.batch)
         result = np.zeros((*shape, len(weights) * out), dtype)
         y = _time_major(result, inputs)
@@ -107,7 +106,7 @@ class ReferenceBackend:
         weights, inputs = saved.weights, saved.inputs
         parts = calls(weights, inputs)
         spec, dtype, out = weights[0].spec, weights[0].dtype, weights[0].output_size
-        record(Path(self.name, "numpy", f"{spec.name} {dtype}", 1))
+        record(self.name, "numpy", f"{spec.name} {dtype}", 1)
         result = None
         if inputs.x is not None:
             result = np.zeros((*saved.y.shape[:2], inputs.x.shape[2]), dtype)

@@ -67,13 +67,16 @@ def forward(
     noise: Noise | None = None,
 ) -> tuple[Array, list[States], list[Kept]]:
     """Run `inputs`, which say all but the states, through every layer; y is the last one's."""
-    run, finals, kept = current(), list[States](), list[Kept]()
+    run = current()
+    finals: list[States] = []
+    kept: list[Kept] = []
     y: Array | None = None
     for k, weights in enumerate(layers):
-        call = inputs._replace(
-            states=None if states is None else states[k],
-            initial=None if initial is None else initial[k],
-        )
+        call = inputs
+        if states is not None:
+            call = call._replace(states=states[k])
+        if initial is not None:
+            call = call._replace(initial=initial[k])
         if y is not None:
             call = call._replace(x=_time_major(y, inputs.batch_first), tokens=None)
         drawn = None
@@ -118,7 +121,8 @@ def backward(
     num_threads: int | None,
 ) -> tuple[Array | None, list[States], list[tuple[DirectionGradients, ...]]]:
     """Walk back through every layer: dx, the first states' gradients, the weights'."""
-    dstates, dweights = list[States](), list[tuple[DirectionGradients, ...]]()
+    dstates: list[States] = []
+    dweights: list[tuple[DirectionGradients, ...]] = []
     for one, given in zip(reversed(kept), reversed(incoming), strict=True):
         saved, drawn = one.saved, one.drawn
         batch_first = saved.inputs.batch_first
