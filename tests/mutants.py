@@ -141,8 +141,8 @@ PYTHON = (
     Mutant(
         "last_path invents the threads",
         "python/fusedrnn/_native.py",
-        'record(Path(self.name, target, f"{first.spec.name} {y.dtype}", threads))',
-        'record(Path(self.name, target, f"{first.spec.name} {y.dtype}", 1))',
+        "record(self.name, target, fixed.kernel, threads)\n        if not save:",
+        "record(self.name, target, fixed.kernel, 1)\n        if not save:",
         killer("invariance", "threads", "lstm and rows and float32"),
     ),
 )
@@ -158,8 +158,8 @@ LAYERS = (
     Mutant(
         "a stack's later layers take the first one's initial",
         "python/fusedrnn/_stack.py",
-        "initial=None if initial is None else initial[k],",
-        "initial=None if initial is None else initial[0],",
+        "call = call._replace(initial=initial[k])",
+        "call = call._replace(initial=initial[0])",
         killer("stack", "chained_by_hand", "reference and lstm"),
     ),
     Mutant(
@@ -416,6 +416,13 @@ OUTER = (
         "set_control(before | kFlush);",
         "",
         killer("robustness", "denormals_are_flushed"),
+    ),
+    Mutant(
+        "teams never give way",
+        "csrc/team.cpp",
+        "if (3 * used > 2 * all) {",
+        "if (used > 0) {",
+        killer("process", "teams_give_way"),
     ),
     Mutant(
         "no guard after fork",

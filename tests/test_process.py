@@ -257,3 +257,30 @@ print(fr.num_threads(), default, fr.last_path().threads)
         assert output(code.format(pin=True)).split() == ["1", "1", obeyed]
     number = fr.num_threads()
     assert 1 <= number <= (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(not THREADS, reason="built without OpenMP")
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="one core")
+def test_teams_give_way() -> None:
+    """[P7] On crowded cores calls go serial, but not those whose threads were asked for."""
+    code = """
+import os, subprocess, sys, time
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+spin = [sys.executable, "-c", "while True: pass"]
+others = [subprocess.Popen(spin) for _ in range(4)]  # on the same two cores
+try:
+    layer = fr.LSTM(96, 192, seed=0)
+    x = np.ones((60, 4, 96), np.float32)
+    right = layer(x, num_threads=1)[0]
+    seen, end = [], time.monotonic() + 60
+    while 1 not in seen[1:] and time.monotonic() < end:
+        y, _ = layer(x)
+        seen.append(fr.last_path().threads)
+        assert np.array_equal(y, right)
+    layer(x, num_threads=2)
+    print(max(seen), min(seen), fr.last_path().threads)
+finally:
+    for other in others:
+        other.kill()
+"""
+    assert output(code, OMP_NUM_THREADS="2", FUSEDRNN_NUM_THREADS="") == "2 1 2"
