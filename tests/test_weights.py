@@ -2,7 +2,7 @@
 
 By hand: every gate has a block of its own random numbers, and the arrays of each system are put
 together here from the table of its own documentation. Live: the system computes, we take its
-weights over and compute the same.
+weights over and compute the same. [W9]
 """
 
 from __future__ import annotations
