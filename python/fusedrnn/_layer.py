@@ -291,7 +291,8 @@ class Layer(Parameterised, Generic[State]):
         TypeError
             x is not floating point, tokens are not integers, both or neither are given.
         ValueError
-            A shape does not fit, an id or a length is out of range, lengths and mask are given.
+            A shape does not fit, an id or a length is out of range, lengths and mask are given, or
+            initial without reset.
         RuntimeError
             Called inside ``with layer.writable()``.
         """

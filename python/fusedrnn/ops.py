@@ -1,9 +1,9 @@
 """The recurrent layers as functions of plain NumPy arrays, long because each documents itself.
 
-Every array of a call is a NumPy array of one dtype, float32 or float64; anything else is refused
-by name. Strided, unaligned, read-only and big-endian arrays work, by copy. Weights are PyTorch's:
-rows gate-major, gates i f g o (LSTM) and r z n (GRU). Sizes: T steps, B sequences, I inputs,
-H units.
+Every array of numbers in a call is a NumPy array of one dtype, float32 or float64; lengths are
+integers, mask and reset bool; anything else is refused by name. Strided, unaligned,
+read-only and big-endian arrays work, by copy. Weights are PyTorch's: rows gate-major, gates i f g o
+(LSTM) and r z n (GRU). Sizes: T steps, B sequences, I inputs, H units.
 
 With ``save=True`` a forward call also returns what backpropagation through time needs; it holds
 copies of the weights and a reference to x, so x must not be written before the backward call. The

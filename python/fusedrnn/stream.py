@@ -93,7 +93,8 @@ class Stream(Generic[State]):
         Raises
         ------
         TypeError
-            x is not floating point, tokens are not integers, both or neither are given.
+            x is not floating point, tokens are not integers, both or neither are given, `out` is of
+            another dtype.
         ValueError
             A shape does not fit, an id is out of range, `out` does not fit exactly.
         """
