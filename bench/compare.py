@@ -17,9 +17,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":  # `bench` is the folder's name, not on the path of a script inside it
-    sys.path[0] = str(ROOT)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from bench.report import table, us
 from bench.rivals import OURS
 from bench.team import say
 
+ROOT = Path(__file__).resolve().parent.parent
 CASES = ("step", "one sequence", "batch", "training", "training, small")
 DRAWS = 10_000
 CONFIDENCE = 0.95
