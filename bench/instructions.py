@@ -124,7 +124,7 @@ def judge(
             continue
         change = found / before - 1
         lines.append(f"{found:>12,}  {change:+8.2%}  {name}")
-        if change > allowed:
+        if found - before > allowed * before:
             worse.append(name)
     return lines, worse
 

@@ -21,7 +21,13 @@ from bench.rivals import RIVALS
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 300.0  # seconds for one answer
-NEIGHBOUR = "import os; os.sched_setaffinity(0, {%d})\nwhile True: pass"
+NEIGHBOUR = """
+import os
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {%d})
+while True:
+    pass
+"""
 
 
 class FailedError(Exception):

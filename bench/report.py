@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bench import grid
@@ -83,6 +84,20 @@ def rows_table(cases: Sequence[Case], records: Found, here: Machine) -> str:
         line = [case.name, us(least), bound, f"{us(best)} ({us(median)})", f"{least / best:.0%}"]
         body.append(line + cells)
     return table(header, body) if body else ""
+
+
+def denormals_table(records: Found) -> str:
+    """How many times longer a call takes where gradients vanish."""
+    body = []
+    for case in GROUPS["denormals"]:
+        if case.data == "plain":
+            continue
+        for name in RIVALS:
+            plain = figure(replace(case, data="plain"), records, "best", name)
+            found = figure(case, records, "best", name)
+            if plain and found:
+                body.append([case.name, name, us(plain), us(found), f"{found / plain:.2f}x"])
+    return table(["case", "of", "plain us", "us", "times longer"], body) if body else ""
 
 
 def latency_table(records: Found) -> str:
@@ -196,6 +211,7 @@ def markdown(
         if text:
             parts.append(f"### {name}\n\n{text}")
     sections = {
+        "Denormal numbers": denormals_table(records),
         "Latency of single steps": latency_table(records),
         "Memory": memory_table(records),
         "Grid": grid_lists(records, here, dense) if dense else "",

@@ -81,28 +81,31 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def plan_of(options: argparse.Namespace) -> Plan:
     """The cases that the options choose."""
     texts = options.case or list(SECTIONS)
+    parts = [text for text in texts if text not in SECTIONS]
 
-    def chosen(section: str, cases: Iterable[Case]) -> list[Case]:
-        found = []
-        for case in cases:
-            if section not in texts and not any(text in case.name for text in texts):
-                continue
-            if options.cell and case.cell not in options.cell:
-                continue
-            if options.quick and case.flops() > QUICK_FLOPS:
-                continue
-            case = replace(case, dtype=options.dtype or case.dtype)
-            found.append(replace(case, threads=options.threads or case.threads))
+    def wanted(cases: Iterable[Case]) -> list[Case]:
+        found = [
+            replace(
+                case, dtype=options.dtype or case.dtype, threads=options.threads or case.threads
+            )
+            for case in cases
+            if not options.cell or case.cell in options.cell
+        ]
         return list(dict.fromkeys(found))
 
-    rows = [case for name, cases in GROUPS.items() for case in chosen(name, cases)]
-    # A part of a name chooses rows; the grid's own cases only where its section is named.
-    dense = chosen("grid", grid.points(options.quick)) if "grid" in texts else []
+    # A part of a name chooses among the rows.
+    rows = wanted(
+        case
+        for name, cases in GROUPS.items()
+        for case in cases
+        if name in texts or any(part in case.name for part in parts)
+        if not (options.quick and case.flops() > QUICK_FLOPS)
+    )
     return Plan(
-        list(dict.fromkeys(rows)),
-        chosen("memory", MEMORY) if "memory" in texts else [],
-        chosen("latency", LATENCY) if "latency" in texts else [],
-        [case for case in dense if case not in rows],
+        rows,
+        wanted(MEMORY) if "memory" in texts else [],
+        wanted(LATENCY) if "latency" in texts else [],
+        wanted(grid.points(options.quick)) if "grid" in texts else [],
     )
 
 
@@ -124,13 +127,12 @@ def rivals_of(options: argparse.Namespace) -> list[str]:
 
 def time_case(case: Case, team: Team, results: Results, effort: Effort, names: Any = None) -> None:
     """One case by all who can do it."""
+    how = "timed", effort.seconds, 10**6
+    if case.neighbour:  # a median of so many calls, unless they take very long
+        names, how = (OURS, "torch"), ("timed", 25 * effort.seconds, effort.calls // effort.rounds)
     able = ready(case, team.of(case.threads, names), results)
-    rounds, seconds, most = effort.rounds, effort.seconds, 10**6
-    if case.neighbour or any(case == replace(c, neighbour=False) for c in GROUPS["busy neighbour"]):
-        # A median of single calls, of so many at least where a neighbour takes turns with us.
-        seconds, most = 100 * effort.seconds, max(1, effort.calls // rounds)
     with neighbour(case.neighbour):
-        found = alternate(case, able, results, rounds, ("timed", seconds, most))
+        found = alternate(case, able, results, effort.rounds, how)
     results.records += [record(case, name, times) for name, times in found.items()]
 
 
@@ -173,12 +175,12 @@ def measure(plan: Plan, team: Team, effort: Effort) -> Results:
     """All sections of the plan."""
     results = Results()
     brief = replace(effort, rounds=effort.grid_rounds, seconds=effort.grid_seconds)
-    dense = (OURS, *grid.RIVALS)
+    dense, fresh = (OURS, *grid.RIVALS), [case for case in plan.grid if case not in plan.rows]
     work: list[tuple[str, Case, Any]] = [
         *(("", case, lambda c: time_case(c, team, results, effort)) for case in plan.rows),
         *(("latency of ", c, lambda c: time_steps(c, team, results, effort)) for c in plan.latency),
         *(("memory of ", case, lambda c: weigh(c, team, results)) for case in plan.memory),
-        *(("", case, lambda c: time_case(c, team, results, brief, dense)) for case in plan.grid),
+        *(("", case, lambda c: time_case(c, team, results, brief, dense)) for case in fresh),
     ]
     began = time.monotonic()
     for number, (what, case, run) in enumerate(work, 1):
@@ -223,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     (out / "report.md").write_text(text)
     drawn = plots.draw(results, here, out)
     say(f"wrote {out}/results.json, report.md{drawn}")
-    print(text)
+    print(text, end="")
     for case, name, why in results.wrong:
         say(f"WRONG: {name} on {case}: {why}")
     return 1 if results.wrong else 0
