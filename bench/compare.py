@@ -81,7 +81,7 @@ def package(revision: str, work: Path) -> Iterator[Path]:
     try:
         say(f"building {revision}")
         pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps")
-        os.environ["FUSEDRNN_BUILD"] = "native"
+        os.environ.setdefault("FUSEDRNN_BUILD", "native")
         run(*pip, "--target", out, ".", where=tree)
         yield out
     finally:

@@ -20,14 +20,15 @@ RIVALS = ("torch", "onnxruntime", "openvino", "jax")
 PLANE_STEPS = 16
 MOST_FLOPS = 3e10
 JUMP = 1.4
+FAR = 4  # times as large: no neighbour any more
 AXES = ("hidden_size", "batch", "steps")
 
 
 def points(quick: bool = False) -> list[Case]:
     """H by B for every cell, forward and training; lines over T, in float64, with lengths."""
     hidden = (16, 50, 64, 128) if quick else HIDDEN
-    batch = (1, 4, 32) if quick else BATCH
-    steps = (1, 10, 100) if quick else STEPS
+    batch = (1, 4, 16) if quick else BATCH
+    steps = (1, 3, 10) if quick else STEPS
     found = []
     for cell in CELLS[1:3] if quick else CELLS:
         for mode in ("forward", "training"):
@@ -47,7 +48,7 @@ def points(quick: bool = False) -> list[Case]:
 
 
 def neighbours(cases: Sequence[Case]) -> list[tuple[Case, Case, str]]:
-    """Pairs that differ in one size and have none between them, the smaller first."""
+    """Pairs that differ in one size, by FAR at most, with none between; the smaller first."""
     lines = defaultdict(list)
     for axis in AXES:
         for case in cases:
@@ -56,7 +57,9 @@ def neighbours(cases: Sequence[Case]) -> list[tuple[Case, Case, str]]:
     pairs = []
     for (axis, _), line in lines.items():
         ordered = sorted(line, key=lambda case: int(getattr(case, axis)))
-        pairs += [(a, b, axis) for a, b in pairwise(ordered)]
+        pairs += [
+            (a, b, axis) for a, b in pairwise(ordered) if getattr(b, axis) <= FAR * getattr(a, axis)
+        ]
     return pairs
 
 

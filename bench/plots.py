@@ -106,7 +106,7 @@ def scaling(plt: Any, records: Found, here: Machine) -> bool:
     if len([case for case in base if figure(case, records, "best") is not None]) < 2:
         return False
     names = [OURS, *sorted({of for _, of in records if of not in NOT_RIVALS})]
-    _, grid = plt.subplots(2, 2, figsize=(9, 7))
+    _, grid = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
     usual = {axis: _usual(base, axis) for axis in SCALED}
     for axis, axes in zip(SCALED, grid.flat, strict=True):
         others = [name for name in SCALED if name != axis]
@@ -120,6 +120,9 @@ def scaling(plt: Any, records: Found, here: Machine) -> bool:
             ]
             axes.plot(*zip(*points, strict=True), marker=".", label=name) if points else None
         axes.set(xscale="log", yscale="log", xlabel=axis.replace("_", " "), ylabel="us")
+        sizes = [getattr(case, axis) for case in line]
+        axes.set_xticks(sizes, [str(size) for size in sizes], fontsize=7)
+        axes.minorticks_off()
     grid.flat[0].legend(fontsize=7)
     return True
 

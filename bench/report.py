@@ -118,7 +118,7 @@ def memory_table(records: Found) -> str:
         for (case, of), record in records.items()
         if "kept" in record.figures
     ]
-    header = ["training forward", "of", "kept beyond x and y", "growth of the process's peak"]
+    header = ["training forward", "of", "kept beyond x and y", "growth of the process"]
     return table(header, body) if body else ""
 
 

@@ -129,10 +129,10 @@ def test_difference() -> None:
 
 AGREE = (
     *(replace(SMALL, cell=case.cell) for case in CELLS),
-    *(replace(SMALL, cell=cell, mode="training") for cell in ("RNN", "LSTM", "GRU")),
-    *(Case(cell, "step", 1, 1, 5, 6) for cell in ("RNN", "LSTM", "GRU")),
-    *(replace(SMALL, data="lengths", mode=mode) for mode in ("forward", "training")),
-    replace(SMALL, dtype="float64", mode="training"),
+    replace(SMALL, mode="training"),
+    replace(SMALL, cell="GRU", mode="training", dtype="float64"),
+    replace(SMALL, cell="GRU", mode="training", data="lengths"),
+    Case("LSTM", "step", 1, 1, 5, 6),
 )
 
 
@@ -144,19 +144,14 @@ def test_an_installed_rival_agrees(name: str) -> None:
         agreed = [case for case in AGREE if name in measure.ready(case, both(ours, rival), results)]
         times = measure.alternate(agreed[0], both(ours, rival), results, 2, ("timed", 0.0, 1))
     assert not results.wrong
-    errors = [why for _, _, why in results.refused if why != refused(name, why)]
-    assert not errors
+    # What it cannot do it says by itself; the last line of a traceback is something else.
+    assert not [why for _, _, why in results.refused if "Error" in why or "ended" in why]
     assert agreed
     assert [len(rounds) for rounds in times.values()] == [2, 2]
 
 
 def both(ours: Process, rival: Process) -> dict[str, Process]:
     return {OURS: ours, rival.name: rival}
-
-
-def refused(name: str, why: str) -> str:
-    """A reason that some rival gives, not the last line of a traceback."""
-    return why if "Error" not in why and "ended" not in why else ""
 
 
 class Fake:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 import fusedrnn as fr
 from bench.cases import Array, Case
 from bench.rivals import Prepared
+from bench.rivals.memory import resident
 
 PROBES = 3
 KINDS: Mapping[str, Any] = {
@@ -96,11 +94,9 @@ def probe(sizes: Mapping[str, int]) -> dict[str, Any]:
 
 
 def kept(case: Case, weights: Mapping[str, Array]) -> dict[str, float]:
-    """Bytes that a training forward keeps beyond x and y, and the process's growth by it."""
+    """Bytes that a training forward keeps beyond x and y, and the process's growth by all."""
     made, x = layer(case, weights), case.x()
     made.forward(x[:1], num_threads=case.threads)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    y, _, saved = made.forward(x, num_threads=case.threads)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    assert np.isfinite(y[-1, -1, -1])
-    return {"kept": float(saved.nbytes), "grown": float(grown)}
+    before = resident()
+    result = made.forward(x, num_threads=case.threads)
+    return {"kept": float(result[-1].nbytes), "grown": float(resident() - before)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from bench.cases import Array, Case
 from bench.rivals import Prepared
+from bench.rivals.memory import resident
 
 PARAMETERS = ("weight_ih_l0", "weight_hh_l0")
 
@@ -102,10 +102,10 @@ MODES = {"forward": _forward, "step": _step, "training": _training}
 
 
 def kept(case: Case, weights: Mapping[str, Array]) -> dict[str, float]:
-    """Growth of the process's peak by a training forward: y and what torch keeps beside it."""
+    """Growth of the process by a training forward: y and what torch keeps beside it."""
     made, x = layer(case, weights), torch.from_numpy(case.x())
     made(x[:1])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident()
     y, _ = made(x)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    grown = resident() - before
     return {"kept": float(grown - y.nbytes), "grown": float(grown)}
