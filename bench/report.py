@@ -114,11 +114,11 @@ def latency_table(records: Found) -> str:
 def memory_table(records: Found) -> str:
     """Floats that a training forward keeps, for each unit, step and sample."""
     body = [
-        [case, of, f"{record.figures['kept']:.2f}", f"{record.figures['grown']:.2f}"]
+        [case, of, f"{record.figures['kept']:.2f}", f"{record.figures['peak']:.2f}"]
         for (case, of), record in records.items()
         if "kept" in record.figures
     ]
-    header = ["training forward", "of", "kept beyond x and y", "growth of the process"]
+    header = ["training forward", "of", "kept beyond x and y", "with y, at the peak"]
     return table(header, body) if body else ""
 
 

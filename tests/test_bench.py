@@ -340,7 +340,7 @@ def test_the_report_has_every_row() -> None:
         Record(row.name, OURS, {"best": 1e-3, "median": 2e-3}, [1e-3]),
         Record(row.name, "torch", {"best": 3e-3, "median": 3e-3}, [3e-3]),
         Record(LATENCY[0].name, OURS, {"p50": 1e-6, "p99": 2e-6, "p999": 3e-6}),
-        Record(MEMORY[0].name, OURS, {"kept": 5.0, "grown": 6.0}),
+        Record(MEMORY[0].name, OURS, {"kept": 5.0, "peak": 6.0}),
     ]
     text = report.markdown(Results(found), HERE, [], {"date": "today", "commit": "abc"})
     order = ["## Targets", "## Rows", "## Latency", "## Memory", "## Machine"]

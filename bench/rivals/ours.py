@@ -8,7 +8,7 @@ from typing import Any
 import fusedrnn as fr
 from bench.cases import Array, Case
 from bench.rivals import Prepared
-from bench.rivals.memory import resident
+from bench.rivals.memory import growth
 
 PROBES = 3
 KINDS: Mapping[str, Any] = {
@@ -94,9 +94,8 @@ def probe(sizes: Mapping[str, int]) -> dict[str, Any]:
 
 
 def kept(case: Case, weights: Mapping[str, Array]) -> dict[str, float]:
-    """Bytes that a training forward keeps beyond x and y, and the process's growth by all."""
+    """Bytes that a training forward keeps beyond x and y, and needs meanwhile."""
     made, x = layer(case, weights), case.x()
-    made.forward(x[:1], num_threads=case.threads)
-    before = resident()
-    result = made.forward(x, num_threads=case.threads)
-    return {"kept": float(result[-1].nbytes), "grown": float(resident() - before)}
+    kept = made.forward(x, num_threads=case.threads)[-1].nbytes
+    grown = growth(lambda: made.forward(x, num_threads=case.threads))
+    return {"kept": float(kept), "peak": grown.peak}

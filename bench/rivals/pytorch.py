@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from bench.cases import Array, Case
 from bench.rivals import Prepared
-from bench.rivals.memory import resident
+from bench.rivals.memory import growth
 
 PARAMETERS = ("weight_ih_l0", "weight_hh_l0")
 
@@ -102,10 +102,8 @@ MODES = {"forward": _forward, "step": _step, "training": _training}
 
 
 def kept(case: Case, weights: Mapping[str, Array]) -> dict[str, float]:
-    """Growth of the process by a training forward: y and what torch keeps beside it."""
+    """Bytes that a training forward keeps beyond x and y, and needs meanwhile."""
     made, x = layer(case, weights), torch.from_numpy(case.x())
-    made(x[:1])
-    before = resident()
-    y, _ = made(x)
-    grown = resident() - before
-    return {"kept": float(grown - y.nbytes), "grown": float(grown)}
+    y = made(x)[0].nbytes
+    grown = growth(lambda: made(x))
+    return {"kept": grown.kept - y, "peak": grown.peak}
