@@ -95,6 +95,7 @@ class Process:
     def _answer(self, patience: float) -> Any:
         if not self._connection.poll(patience):
             self._process.kill()
+            self._process.wait()
             raise FailedError(f"{self.name}: no answer in {patience:g} s")
         try:
             status, value = self._connection.recv()

@@ -184,7 +184,11 @@ def measure(plan: Plan, team: Team, effort: Effort) -> Results:
     ]
     began = time.monotonic()
     for number, (what, case, run) in enumerate(work, 1):
-        run(case)
+        try:
+            run(case)
+        except KeyboardInterrupt:
+            say("interrupted: the report has what was measured until now")
+            break
         latest = ", ".join(
             f"{one.of} {one.figures['best'] * 1e6:,.1f} us"
             for one in results.records

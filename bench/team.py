@@ -23,10 +23,11 @@ class Team:
         """Who runs with so many threads."""
         found = {}
         for name in self.names if names is None else [n for n in self.names if n in names]:
-            if (name, threads) not in self._running:
-                self._running[name, threads] = self._start(name, threads)
-            process = self._running[name, threads]
-            if process is not None and process.alive():
+            process = self._running.get((name, threads))
+            # One that a case brought down starts again for the next; one that never ran does not.
+            if name not in self.failed and (process is None or not process.alive()):
+                process = self._running[name, threads] = self._start(name, threads)
+            if process is not None:
                 found[name] = process
         return found
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import fusedrnn as fr
-from bench import compare, grid, instructions, machine, measure, plots, report, run, targets
+from bench import compare, grid, instructions, machine, measure, plots, report, run, targets, team
 from bench.cases import CELLS, GROUPS, LATENCY, MEMORY, PADDING, Case
 from bench.machine import Machine
 from bench.measure import FailedError, Process, Record, Results
@@ -190,6 +190,18 @@ def test_a_process_that_dies_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RIVALS, "none", replace(RIVALS[OURS], module="no_such_module"))
     with pytest.raises(FailedError, match="none"):
         Process("none")
+
+
+def test_a_process_that_a_case_brings_down_is_started_again() -> None:
+    with ExitStack() as stack:
+        crew = team.Team([OURS], None, stack)
+        first = crew.of(1)[OURS]
+        assert crew.of(1)[OURS] is first
+        with pytest.raises(FailedError, match="no answer"):
+            first.ask("timed", 60.0, 10**9, patience=0.01)
+        assert not first.alive()
+        second = crew.of(1)[OURS]
+        assert second.ask("versions")["fusedrnn"] == fr.__version__
 
 
 # --- the machine -------------------------------------------------------------------------------
