@@ -5,6 +5,7 @@ Nothing here imports fusedrnn, so that a process can choose which build of it to
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -229,3 +230,15 @@ GROUPS: dict[str, tuple[Case, ...]] = {
 # Forward calls whose kept memory is measured, and streams whose every step is timed.
 MEMORY = _square(ALL, "training", 200, 32, 256)
 LATENCY = STEPS[:1] + STEPS[2:3]
+
+
+def select(texts: Iterable[str]) -> list[Case]:
+    """Rows of the groups that are named, and those with a text in their names; each once."""
+    texts = list(texts)
+    parts = [text for text in texts if text not in GROUPS]
+    return [
+        case
+        for case in dict.fromkeys(case for group in GROUPS.values() for case in group)
+        if any(name in texts and case in group for name, group in GROUPS.items())
+        or any(part in case.name for part in parts)
+    ]

@@ -22,7 +22,7 @@ if __name__ == "__main__":  # `bench` is the folder's name, not on the path of a
 
 import numpy as np
 
-from bench.cases import GROUPS, Case
+from bench.cases import GROUPS, Case, select
 from bench.machine import busy, spin_shares
 from bench.measure import FailedError, Process, Results, alternate, ready
 from bench.report import table, us
@@ -109,13 +109,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def chosen(texts: Sequence[str], threads: int | None) -> list[Case]:
     """Cases of the groups and names."""
-    found = [
-        replace(case, threads=threads or case.threads)
-        for name, cases in GROUPS.items()
-        for case in cases
-        if not case.neighbour and (name in texts or any(text in case.name for text in texts))
-    ]
-    return list(dict.fromkeys(found))
+    found = [case for case in select(texts) if not case.neighbour]
+    return list(dict.fromkeys(replace(case, threads=threads or case.threads) for case in found))
 
 
 def compare(

@@ -23,7 +23,7 @@ if __name__ == "__main__":  # `bench` is the folder's name, not on the path of a
 import numpy as np
 
 from bench import grid, machine, plots, report
-from bench.cases import GATES, GROUPS, LATENCY, MEMORY, Case
+from bench.cases import GATES, GROUPS, LATENCY, MEMORY, Case, select
 from bench.machine import Machine
 from bench.measure import Record, Results, alternate, neighbour, ready, record
 from bench.rivals import OURS, RIVALS, missing
@@ -81,7 +81,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def plan_of(options: argparse.Namespace) -> Plan:
     """The cases that the options choose."""
     texts = options.case or list(SECTIONS)
-    parts = [text for text in texts if text not in SECTIONS]
 
     def wanted(cases: Iterable[Case]) -> list[Case]:
         found = [
@@ -93,16 +92,9 @@ def plan_of(options: argparse.Namespace) -> Plan:
         ]
         return list(dict.fromkeys(found))
 
-    # A part of a name chooses among the rows.
-    rows = wanted(
-        case
-        for name, cases in GROUPS.items()
-        for case in cases
-        if name in texts or any(part in case.name for part in parts)
-        if not (options.quick and case.flops() > QUICK_FLOPS)
-    )
+    rows = [case for case in select(texts) if not options.quick or case.flops() <= QUICK_FLOPS]
     return Plan(
-        rows,
+        wanted(rows),
         wanted(MEMORY) if "memory" in texts else [],
         wanted(LATENCY) if "latency" in texts else [],
         wanted(grid.points(options.quick)) if "grid" in texts else [],
