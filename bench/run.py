@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -174,21 +174,26 @@ def measure(plan: Plan, team: Team, effort: Effort) -> Results:
         *(("memory of ", case, lambda c: weigh(c, team, results)) for case in plan.memory),
         *(("", case, lambda c: time_case(c, team, results, brief, dense)) for case in fresh),
     ]
+    try:
+        for line in carry_out(work, results):
+            say(line)
+    except KeyboardInterrupt:
+        say("interrupted: the report has what was measured until now")
+    return results
+
+
+def carry_out(work: Sequence[tuple[str, Case, Any]], results: Results) -> Iterator[str]:
+    """Do one thing after the other; a line on each."""
     began = time.monotonic()
     for number, (what, case, run) in enumerate(work, 1):
-        try:
-            run(case)
-        except KeyboardInterrupt:
-            say("interrupted: the report has what was measured until now")
-            break
+        run(case)
         latest = ", ".join(
             f"{one.of} {one.figures['best'] * 1e6:,.1f} us"
             for one in results.records
             if one.case == case.name and "best" in one.figures
         )
         left = (time.monotonic() - began) / number * (len(work) - number) / 60
-        say(f"[{number}/{len(work)}, {left:.0f} min left] {what}{case.name}: {latest}")
-    return results
+        yield f"[{number}/{len(work)}, {left:.0f} min left] {what}{case.name}: {latest}"
 
 
 def commit() -> str:
