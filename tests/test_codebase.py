@@ -205,6 +205,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "onnx": {"onnx.*"},
     "selftest": {"_backend", "_golden", "_spec", "runtime"},
     "cli": {"_version", "cli.*"},
+    "cli.bench": {"__init__", "_backend", "_core", "cli.*", "layers", "runtime"},
     "cli.*": {"__init__", "_backend", "cli", "cli.*", "nn", "nn.*", "runtime", "selftest"},
     "__main__": {"cli", "cli.*"},
 }

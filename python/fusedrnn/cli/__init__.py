@@ -1,4 +1,4 @@
-"""The command line: fusedrnn info, selftest, train, generate."""
+"""The command line: fusedrnn info, selftest, train, generate, bench."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from .._version import __version__
-from . import generate, info, selftest, train
+from . import bench, generate, info, selftest, train
 
 __all__ = ["main"]
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"fusedrnn {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
-    for command in (info, selftest, train, generate):
+    for command in (info, selftest, train, generate, bench):
         command.add_parser(commands)
     arguments = parser.parse_args(argv)
     for stream in (sys.stdout, sys.stderr):

@@ -1,0 +1,1 @@
+"""Benchmarks: the work as data, rivals, the run, its report."""

@@ -1,0 +1,143 @@
+"""The machine: what it is, whether it is idle, and how fast a call could be on it at best."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.cases import Case
+
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+# Where the system does not say.
+USUAL_CACHES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}
+MEMORY_PROBE = 256 << 20
+BUSY_LOAD = 0.5
+FREE_SHARE = 0.95
+# Runs on one core for some time; prints the share of the time that it got.
+SPIN = """
+import os, sys, time
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {int(sys.argv[1])})
+wall, own = time.perf_counter(), time.process_time()
+while time.perf_counter() - wall < float(sys.argv[2]):
+    pass
+print((time.process_time() - own) / (time.perf_counter() - wall))
+"""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the figures of a run are to be read beside.
+
+    Attributes
+    ----------
+    peak : mapping of dtype to float
+        FMA peak of one thread, GFLOP/s, on the instruction set of the run.
+    bandwidth : mapping of level to (bytes, float)
+        Capacity (0: none) and one thread's read bandwidth in GB/s, nearest first.
+    """
+
+    description: Mapping[str, str]
+    peak: Mapping[str, float]
+    bandwidth: Mapping[str, tuple[int, float]]
+    warnings: Sequence[str] = ()
+    versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def cores() -> list[int]:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def caches() -> dict[str, int]:
+    """Bytes of each level's data cache."""
+    found = {}
+    for index in sorted(CACHES.glob("index*")):
+        level, kind, size = (
+            (index / name).read_text().strip() for name in ("level", "type", "size")
+        )
+        if kind != "Instruction":
+            scale = {"K": 1 << 10, "M": 1 << 20}.get(size[-1], 1)
+            found[f"L{level}"] = int(size.rstrip("KM")) * scale
+    return {**USUAL_CACHES, **found}
+
+
+def probe_sizes() -> dict[str, int]:
+    """What to read to measure a level: half of it, so that the rest of the machine fits too."""
+    return {**{name: size // 2 for name, size in caches().items()}, "memory": MEMORY_PROBE}
+
+
+def describe() -> dict[str, str]:
+    """Processor, kernel, compilers, Python."""
+    cpuinfo = Path("/proc/cpuinfo")
+    models = [
+        line.split(":", 1)[1].strip()
+        for line in (cpuinfo.read_text().splitlines() if cpuinfo.exists() else ())
+        if line.startswith("model name")
+    ]
+    found = {
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "cores": str(len(cores())),
+        "caches": ", ".join(f"{name} {size >> 10} KB" for name, size in caches().items()),
+        "system": f"{platform.system()} {platform.release()}",
+        "libc": " ".join(platform.libc_ver()),
+        "Python": platform.python_version(),
+    }
+    for compiler in ("g++", "clang++"):
+        try:
+            text = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
+        except OSError:
+            continue
+        found[compiler] = text.split("\n")[0]
+    return found
+
+
+def spin_shares(seconds: float = 0.3) -> dict[int, float]:
+    """The share of every core that a spinning process gets, all cores at once."""
+    started = {
+        core: subprocess.Popen(
+            [sys.executable, "-c", SPIN, str(core), str(seconds)], stdout=subprocess.PIPE, text=True
+        )
+        for core in cores()
+    }
+    return {core: float(process.communicate()[0]) for core, process in started.items()}
+
+
+def busy(load: float, shares: Mapping[int, float]) -> list[str]:
+    """What makes times of this machine upper bounds; empty where it is idle."""
+    found = []
+    if load > BUSY_LOAD:
+        found.append(f"the load average is {load:.1f}: something else is running")
+    found += [
+        f"core {core} gave a spinning process {share:.0%} of its time"
+        for core, share in sorted(shares.items())
+        if share < FREE_SHARE
+    ]
+    return found
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+def level(case: Case, machine: Machine) -> str:
+    """The nearest level that holds a thread's share of the weights that each step reads."""
+    share = case.resident_bytes() / case.threads
+    fits = [name for name, (size, _) in machine.bandwidth.items() if share <= size]
+    return fits[0] if fits else list(machine.bandwidth)[-1]
+
+
+def limit(case: Case, machine: Machine) -> float:
+    """Seconds that the machine needs at least: for the operations, or for reading the weights.
+
+    Activations and barriers come on top, so that no call reaches it.
+    """
+    compute = case.flops() / (machine.peak[case.dtype] * 1e9)
+    reading = case.weight_bytes() / (machine.bandwidth[level(case, machine)][1] * 1e9)
+    return max(compute, reading) / case.threads

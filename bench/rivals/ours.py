@@ -1,0 +1,101 @@
+"""fusedrnn, on the instruction set that FUSEDRNN_ISA names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import fusedrnn as fr
+from bench.cases import Array, Case
+from bench.rivals import Prepared
+from bench.rivals.memory import growth
+
+PROBES = 3
+KINDS: Mapping[str, Any] = {
+    "RNN": fr.RNN,
+    "LSTM": fr.LSTM,
+    "LSTM peepholes": lambda *sizes, **options: fr.LSTM(*sizes, peepholes=True, **options),
+    "GRU": fr.GRU,
+    "GRU reset before": lambda *sizes, **options: fr.GRU(*sizes, reset_after=False, **options),
+}
+
+
+def versions() -> dict[str, str]:
+    config = fr.build_config()
+    compiler = " ".join(str(config.get(key, "")) for key in ("compiler", "compiler_version"))
+    return {"fusedrnn": fr.__version__, "instruction set": fr.isa(), "compiler": compiler}
+
+
+def refuses(case: Case) -> str:
+    return ""
+
+
+def layer(case: Case, weights: Mapping[str, Array]) -> Any:
+    made = KINDS[case.cell](case.input_size, case.hidden_size, dtype=case.dtype, seed=0)
+    made.load_state_dict(weights)
+    return made
+
+
+def states(state: Any) -> dict[str, Array]:
+    parts = state if isinstance(state, tuple) else (state,)
+    return {name: part[0] for name, part in zip("hc", parts, strict=False)}
+
+
+def prepare(case: Case, weights: Mapping[str, Array]) -> Prepared:
+    return MODES[case.mode](case, layer(case, weights))
+
+
+def _forward(case: Case, made: Any) -> Prepared:
+    x, lengths, threads = case.x(), case.lengths(), case.threads
+    return Prepared(
+        lambda: made(x, lengths=lengths, num_threads=threads),
+        lambda result: {"y": result[0], **states(result[1])},
+    )
+
+
+def _step(case: Case, made: Any) -> Prepared:
+    stream, x, threads = made.stream(case.batch), case.x()[0], case.threads
+    return Prepared(lambda: stream.step(x, num_threads=threads), lambda h: {"y": h[None]})
+
+
+def _training(case: Case, made: Any) -> Prepared:
+    x, dy, lengths, threads = case.x(), case.dy(), case.lengths(), case.threads
+
+    def call() -> Any:
+        y, state, saved = made.forward(x, lengths=lengths, num_threads=threads)
+        return y, state, made.backward(saved, dy, num_threads=threads)
+
+    def read(result: Any) -> dict[str, Array]:
+        y, state, (dx, _, dparams) = result
+        weights = {f"d{name}": a for name, a in dparams.items() if name.startswith("weight_")}
+        return {"y": y, "dx": dx, **states(state), **weights}
+
+    return Prepared(call, read)
+
+
+MODES = {"forward": _forward, "step": _step, "training": _training}
+
+
+def probe(sizes: Mapping[str, int]) -> dict[str, Any]:
+    """FMA peaks in GFLOP/s, and bandwidth in GB/s of reading arrays of these sizes; one thread."""
+    from fusedrnn import _core
+
+    isa = fr.isa()
+    return {
+        "peak": {
+            "float32": max(_core.peak_gflops(isa, False) for _ in range(PROBES)),
+            "float64": max(_core.peak_gflops(isa, True) for _ in range(PROBES)),
+        },
+        "bandwidth": {
+            name: max(_core.read_bandwidth(isa, size) for _ in range(PROBES))
+            for name, size in sizes.items()
+        },
+    }
+
+
+def kept(case: Case, weights: Mapping[str, Array]) -> dict[str, float]:
+    """Bytes that a training forward keeps beyond x and y, and needs meanwhile."""
+    made, x = layer(case, weights), case.x()
+    kept = made.forward(x, num_threads=case.threads)[-1].nbytes
+    grown = growth(lambda: made.forward(x, num_threads=case.threads))
+    return {"kept": float(kept), "peak": grown.peak}
