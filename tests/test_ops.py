@@ -190,7 +190,7 @@ def test_lengths_masks_and_resets(backend: Chosen, cell: str) -> None:
 
 
 def test_projection(backend: Chosen) -> None:
-    """[W6] h, y and their gradients have P; c keeps H."""
+    """[S8] h, y and their gradients have P; c keeps H."""
     rng = np.random.default_rng(0)
     x, w_ih, w_hh = (rng.standard_normal(s) / 3 for s in ((4, 2, 3), (20, 3), (20, 2)))
     w_hr, h0, c0 = (rng.standard_normal(s) for s in ((2, 5), (2, 2), (2, 5)))

@@ -705,6 +705,40 @@ def test_live_onnx(tmp_path: Path, cell: str, bias: bool, sides: int) -> None:
     close(computed(ours, cell), y.transpose(0, 2, 1, 3).reshape(len(X), X.shape[1], sides * H))
 
 
+CELLS_OF_NODES: list[tuple[str, dict[str, Any], str]] = [
+    ("RNN", {"activations": ["Relu"]}, "rnn_relu"),
+    ("RNN", {"activations": ["LeakyRelu"]}, "rnn_chosen"),
+    ("RNN", {"activations": ["Tanh", "Relu"], "direction": "bidirectional"}, "rnn_chosen"),
+    ("RNN", {"clip": 2.0}, "rnn_chosen"),
+    ("LSTM", {"activations": ["Sigmoid", "Tanh", "Tanh"]}, "lstm"),
+    ("LSTM", {"activations": ["HardSigmoid", "Tanh", "Tanh"]}, "lstm_chosen"),
+    ("LSTM", {"input_forget": 1}, "lstm_chosen"),
+    ("GRU", {"linear_before_reset": 1}, "gru"),
+    ("GRU", {"linear_before_reset": 1, "clip": 1.0}, "gru_chosen"),
+    ("GRU", {"activations": ["Sigmoid", "Softsign"]}, "gru_reset_before_chosen"),
+]
+
+
+@pytest.mark.onnx
+@pytest.mark.parametrize(("operator", "attributes", "cell"), CELLS_OF_NODES)
+def test_cells_of_onnx_nodes(
+    operator: str, attributes: dict[str, Any], cell: str, tmp_path: Path
+) -> None:
+    """A name that layers and conversions take, whatever the node's activations are."""
+    onnx = pytest.importorskip("onnx")
+    n = {"RNN": 1, "GRU": 3, "LSTM": 4}[operator]
+    d = 2 if attributes.get("direction") == "bidirectional" else 1
+    arrays = {"W": np.ones((d, n * 5, 3), np.float32), "R": np.ones((d, n * 5, 5), np.float32)}
+    node = onnx.helper.make_node(operator, ["X", "W", "R"], ["Y"], hidden_size=5, **attributes)
+    tensors = [onnx.numpy_helper.from_array(a, name) for name, a in arrays.items()]
+    path = tmp_path / "model.onnx"
+    graph = onnx.helper.make_graph([node], "graph", [], [], tensors)
+    onnx.save(onnx.helper.make_model(graph), os.fspath(path))
+    (layer,) = fw.onnx_layers(path).values()
+    assert layer.cell == cell
+    assert fw.from_onnx(layer.arrays, layer.cell)["weight_ih_l0"].shape == (n * 5, 3)
+
+
 @pytest.mark.onnx
 def test_onnx_weights_that_are_computed(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")

@@ -186,8 +186,17 @@ def _attribute(onnx: Any, attribute: Any) -> Any:
 
 
 def _cell(kind: str, attributes: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
+    """The cell of a node; one whose activations are chosen where the usual one would not do."""
+    names = [name.lower() for name in attributes.get("activations", ())]
+    usual = {"RNN": ["tanh"], "GRU": ["sigmoid", "tanh"], "LSTM": ["sigmoid", "tanh", "tanh"]}[kind]
+    plain = not (attributes.get("clip") or attributes.get("input_forget"))
     if kind == "RNN":
-        return f"rnn_{attributes.get('activations', ['Tanh'])[0].lower()}"
+        same = len({*names}) < 2 and {*names} <= {"tanh", "relu", "sigmoid"}
+        return f"rnn_{(names or usual)[0]}" if plain and same else "rnn_chosen"
+    plain = plain and names in ([], usual, usual * 2)
     if kind == "GRU":
-        return "gru" if attributes.get("linear_before_reset") else "gru_reset_before"
+        base = "gru" if attributes.get("linear_before_reset") else "gru_reset_before"
+        return base if plain else f"{base}_chosen"
+    if not plain:
+        return "lstm_chosen"
     return "lstm_peephole" if "P" in arrays else "lstm"
