@@ -1,7 +1,9 @@
-// The module `_core`: a table of contents. The work of a call is in bind_call.hpp.
+// The module `_core`: a table of contents. The work of a call is in bind_call.hpp, of a
+// stream's steps in bind_step.hpp.
 #include <pybind11/stl.h>
 
 #include "bind_call.hpp"
+#include "bind_step.hpp"
 
 namespace fusedrnn {
 namespace {
@@ -79,6 +81,17 @@ py::tuple backward(const std::string& isa, const std::string& cell,
         const Job<T> job(isa, cell, packs, sizes, options, inputs, Walk::kBackward, num_threads);
         return run_backward<T>(job, packs, {y, saved, dy, dstates, dcells, dgates, want_dx});
     });
+}
+
+std::unique_ptr<Stepper> stepper(const std::string& isa, const std::string& cell,
+                                 std::vector<py::object> packs, const Sizes& sizes,
+                                 const py::object& options, const py::tuple& inputs,
+                                 int num_threads) {
+    return by_dtype(packs.empty() ? py::none() : packs[0],
+                    [&]<class T>() -> std::unique_ptr<Stepper> {
+                        return std::make_unique<StepperOf<T>>(isa, cell, std::move(packs), sizes,
+                                                              options, inputs, num_threads);
+                    });
 }
 
 // An element-wise function of math.hpp, under flush-to-zero as in a kernel.
@@ -190,6 +203,12 @@ PYBIND11_MODULE(_core, m) {
     m.def("pack", pack);
     m.def("forward", forward);
     m.def("backward", backward);
+    m.def("stepper", stepper);
+    py::class_<Stepper>(m, "Stepper")
+        .def("step", &Stepper::step, py::arg("x").noconvert(), py::arg("y").noconvert())
+        .def("undo", &Stepper::undo)
+        .def("states", &Stepper::states)
+        .def("load", &Stepper::load);
     m.def("peak_gflops", peak_gflops);
     m.def("read_bandwidth", read_bandwidth);
     m.def("exp", [](const std::string& isa, const py::object& x) {

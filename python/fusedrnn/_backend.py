@@ -161,6 +161,22 @@ class Gradients(NamedTuple):
     states: tuple[Array, ...]  # (D, B, P), (D, B, H)
 
 
+class Steps(Protocol):
+    """A layer and the state that it has reached."""
+
+    def step(self, x: Array, y: Array) -> bool:
+        """Read x (B, I), write y (B, P), go on; False: nothing was done, because of the arrays."""
+
+    def undo(self) -> None:
+        """Go back to the state before the last step; not twice."""
+
+    def states(self) -> tuple[Array, ...]:
+        """Copies, (1, B, P), (1, B, H)."""
+
+    def load(self, states: tuple[Array, ...]) -> None:
+        """Set the state."""
+
+
 class Backend(Protocol):
     """Two functions on plain data. The number of directions is ``len(weights)``: 1 or 2.
 
@@ -194,6 +210,9 @@ class Backend(Protocol):
         `dcells` (D, T, B, H) are those of every cell state, `dgates` (D, T, B, n, H) of every
         gate activation, gates in the order of the weights' rows.
         """
+
+    def stepper(self, weights: Weights, inputs: Inputs, num_threads: int | None) -> Steps | None:
+        """One layer made ready for many calls of one step like `inputs`; None: no faster way."""
 
     def slots(self, saved: Saved) -> tuple[Array, Array | None]:
         """What the forward call kept: slots (D, T, B, gates, H), and every c (D, T, B, H).

@@ -115,6 +115,22 @@ def _fixed(w: Weights) -> _Fixed:
     return found
 
 
+class NativeSteps:
+    """See `_backend.Steps`."""
+
+    def __init__(self, stepper: _core.Stepper, isa: str, kernel: str) -> None:
+        self._step, self._isa, self._kernel = stepper.step, isa, kernel
+        self.undo, self.states, self.load = stepper.undo, stepper.states, stepper.load
+
+    def step(self, x: Array, y: Array) -> bool:
+        """Read x, write y, go on."""
+        threads = self._step(x, y)
+        if threads == 0:
+            return False
+        record("native", self._isa, self._kernel, threads)
+        return True
+
+
 class NativeBackend:
     """SIMD and OpenMP kernels; see `_backend.Backend` for what the functions take and give."""
 
@@ -174,6 +190,20 @@ class NativeBackend:
         )
         record(self.name, target, fixed.kernel, threads)
         return Gradients(dx, tuple(_gradients(first, d) for d in directions), states)
+
+    def stepper(self, weights: Weights, inputs: Inputs, num_threads: int | None) -> NativeSteps:
+        """One layer made ready for many calls of one step."""
+        fixed, target = _fixed(weights), chosen_isa.get() or DEFAULT_ISA
+        stepper = _core.stepper(
+            target,
+            fixed.cell,
+            [_pack(weights, target)],
+            fixed.sizes,
+            fixed.options,
+            _core_inputs(inputs, 1),
+            chosen_threads.get() if num_threads is None else num_threads,
+        )
+        return NativeSteps(stepper, target, fixed.kernel)
 
     def slots(self, saved: Saved) -> tuple[Array, Array | None]:
         """Every slot, and every c, from their 64-byte blocks."""

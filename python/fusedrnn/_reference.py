@@ -131,6 +131,10 @@ class ReferenceBackend:
                 directions.append(back.walk([state[d] for state in carry]))
         return Gradients(result, tuple(directions), tuple(carry))
 
+    def stepper(self, weights: Weights, inputs: Inputs, num_threads: int | None) -> None:
+        """NumPy has no faster way."""
+        return
+
     def slots(self, saved: Saved) -> tuple[Array, Array | None]:
         """As each direction's walk kept them; c after zoneout."""
         parts = calls(saved.weights, saved.inputs)

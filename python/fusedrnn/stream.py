@@ -10,6 +10,7 @@ from . import _check, _check_options, _stack
 from ._backend import Inputs
 from ._spec import Array
 from ._state import States
+from ._steps import QuickSteps
 
 if TYPE_CHECKING:
     from ._layer import Layer
@@ -32,10 +33,31 @@ class Stream(Generic[State]):
         self.batch_size = _check.integer(batch_size, "batch_size", 1)
         if self.batch_size > layer._max_rows:
             _check.too_large("batch_size", self.batch_size)
-        self._states = self._zeros()
+        self._states = self._zeros()  # unless _quick has the state
+        self._quick: QuickSteps | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_states": self._reached(), "_quick": None}
 
     def __repr__(self) -> str:
         return f"{self.layer!r}.stream(batch_size={self.batch_size})"
+
+    def _reached(self) -> list[States]:
+        """The state, for a call that is not a quick step; it is here from now on."""
+        if self._quick is not None:
+            self._states = self._quick.states()
+            self._quick = None
+        return self._states
+
+    def _quickly(self, x: object, out: object) -> Array | None:
+        """One step of a plain array on kernels made ready for it; None: take the long way."""
+        layer, quick = self.layer, self._quick
+        if quick is None or not quick.fits(layer):
+            quick = QuickSteps.of(layer, self.batch_size, self._reached())
+            if quick is None:
+                return None
+            self._quick = quick
+        return quick.step(x, out)
 
     def _zeros(self) -> list[States]:
         return self.layer._form.zeros(self.batch_size)
@@ -47,7 +69,7 @@ class Stream(Generic[State]):
         y, self._states, _ = _stack.forward(
             layer._weights or _check.parameters_open(),
             inputs,
-            self._states,
+            self._reached(),
             initial,
             save=False,
             num_threads=None if num_threads is None else _check.num_threads(num_threads),
@@ -98,6 +120,10 @@ class Stream(Generic[State]):
         ValueError
             A shape does not fit, an id is out of range, `out` does not fit exactly.
         """
+        if tokens is mask is reset is initial is num_threads is None:
+            h = self._quickly(x, out)
+            if h is not None:
+                return h
         layer, batch = self.layer, self.batch_size
         _check.one_of(x, tokens)
         if x is not None:
@@ -173,12 +199,13 @@ class Stream(Generic[State]):
     @property
     def state(self) -> State:
         """The state reached, a copy, as the layer returns it: h, or (h, c). Can be assigned."""
-        copies = [tuple(part.copy() for part in parts) for parts in self._states]
+        copies = [tuple(part.copy() for part in parts) for parts in self._reached()]
         return cast("State", self.layer._form.outside(copies, True))
 
     @state.setter
     def state(self, value: State) -> None:
         given = self.layer._form.inside(value, "state", self.batch_size, copy=True)
+        self._quick = None
         self._states = self._zeros() if given is None else given
 
     def reset(self, rows: Any = None) -> None:
@@ -195,9 +222,10 @@ class Stream(Generic[State]):
             Not indices in [0, B), nor B flags.
         """
         if rows is None:
+            self._quick = None
             self._states = self._zeros()
             return
         chosen = _check.rows(rows, self.batch_size)
-        for parts in self._states:
+        for parts in self._reached():
             for part in parts:
                 part[:, chosen] = 0

@@ -1,0 +1,122 @@
+// One layer, one step at a time: everything that a step needs is verified, allocated and filled
+// once, so that a step is a look at its two arrays and the kernel.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include "bind_call.hpp"
+
+namespace fusedrnn {
+
+class Stepper {
+  public:
+    Stepper() = default;
+    Stepper(const Stepper&) = delete;
+    Stepper& operator=(const Stepper&) = delete;
+    virtual ~Stepper() = default;
+    // x of (B, I) numbers, y of (B, P), written, whatever their axes. Returns the number of
+    // threads; 0, and nothing was done, where the arrays are not plain, of the layer's dtype and
+    // apart from each other.
+    virtual int step(const py::array& x, py::array& y) = 0;
+    virtual void undo() = 0;                          // the last step, once
+    virtual py::tuple states() const = 0;             // copies, (1, B, P) and (1, B, H)
+    virtual void load(const py::object& states) = 0;  // sets them
+};
+
+template <class T>
+class StepperOf final : public Stepper {
+  public:
+    // `inputs` have an x of one step, and no states; of directions there is one.
+    StepperOf(const std::string& isa, const std::string& cell, std::vector<py::object> packs,
+              const Sizes& sizes, const py::object& options, const py::tuple& inputs, int threads)
+        : packs_(std::move(packs)),
+          job_(isa, cell, packs_, sizes, options, inputs, Walk::kInference, threads),
+          scratch_(job_.layout.fwd_total),
+          flops_(step_flops(job_.request)) {
+        if (packs_.size() != 1 || job_.layout.steps != 1 || !job_.whole())
+            throw py::value_error("stepper: expected one direction and one step");
+        job_.fill(call_);
+        if (call_.tokens != nullptr) throw py::value_error("stepper: expected x");
+        call_.x_step = call_.x_row = job_.layout.input;
+        auto& dir = call_.direction[0];
+        job_.fill(dir, 0, packs_[0], job_.layout.pack_total);
+        dir.saved = nullptr;
+        dir.scratch = scratch_.data();
+        for (Index k = 0; k < job_.states(); ++k)
+            for (auto& set : states_) set[k].assign(items(k), T(0));
+    }
+
+    int step(const py::array& x, py::array& y) override {
+        const Layout& at = job_.layout;
+        if (!plain(x, at.batch * at.input) || !plain(y, at.batch * at.output) || !y.writeable())
+            return 0;
+        call_.x = static_cast<const T*>(x.data());
+        call_.y = static_cast<T*>(y.mutable_data());
+        const std::less<const T*> before;
+        if (before(call_.x, call_.y + y.size()) && before(call_.y, call_.x + x.size())) return 0;
+        auto& dir = call_.direction[0];
+        for (Index k = 0; k < job_.states(); ++k) {
+            dir.state_in[k] = states_[now_][k].data();
+            dir.state_out[k] = states_[1 - now_][k].data();
+        }
+        const int used = flops_ < kShort ? once() : sliced();
+        now_ = 1 - now_;
+        return used;
+    }
+
+    void undo() override { now_ = 1 - now_; }
+
+    py::tuple states() const override {
+        Collected<T> out;
+        for (Index k = 0; k < job_.states(); ++k) {
+            const std::vector<T>& state = states_[now_][k];
+            std::copy(state.begin(), state.end(), out.add(job_.state_shape(k)));
+        }
+        return out.tuple();
+    }
+
+    void load(const py::object& given) override {
+        const T* from[kMaxStates];
+        job_.states_of(given, "states", 0, from);
+        for (Index k = 0; k < job_.states(); ++k)
+            if (from[k] != nullptr) std::copy_n(from[k], items(k), states_[now_][k].begin());
+    }
+
+  private:
+    // Below this a step is over before another thread could use the interpreter's lock.
+    static constexpr double kShort = 1e6;
+
+    std::size_t items(Index k) const {
+        return static_cast<std::size_t>(job_.layout.batch * job_.state_width(k));
+    }
+
+    static bool plain(const py::array& array, Index items) {
+        constexpr int wanted = kContiguous | kAligned;
+        return array.size() == items && (array.flags() & wanted) == wanted &&
+               py::isinstance<py::array_t<T, 0>>(array);
+    }
+
+    int once() {
+        call_.begin = 0;
+        call_.end = 1;
+        call_.part = {0, 1};
+        return run(job_.kernel().forward, &call_, job_.team, call_.barrier);
+    }
+
+    int sliced() {
+        const py::gil_scoped_release free;
+        return drive_forward(job_.kernel(), call_, job_.team, Slices(flops_, poll_signals));
+    }
+
+    std::vector<py::object> packs_;
+    Job<T> job_;
+    Scratch<T> scratch_;
+    const double flops_;
+    Forward<T> call_{};
+    std::vector<T> states_[2][kMaxStates];  // the old one and the new one
+    int now_ = 0;
+};
+
+}  // namespace fusedrnn

@@ -1,0 +1,97 @@
+"""Single steps of a stream without the work that is the same for all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._backend import Inputs, Steps, chosen_isa, chosen_threads, current
+from ._spec import Array
+from ._state import States
+
+if TYPE_CHECKING:
+    from ._layer import Layer
+
+
+def _made_for(layer: Layer[Any]) -> tuple[object, ...]:
+    """What must not have changed for steps to go on."""
+    return current(), chosen_isa.get(), chosen_threads.get(), layer._weights, layer._version
+
+
+class QuickSteps:
+    """A layer's kernels, ready, with the state reached; for plain arrays of the layer's dtype."""
+
+    def __init__(self, layer: Layer[Any], batch: int, steps: list[Steps]) -> None:
+        self._key = _made_for(layer)
+        self._steps = steps
+        self._dtype = layer.dtype
+        self._in, self._out = (batch, layer.input_size), (batch, layer._output_size)
+        # A batch of 1 may come without its axis.
+        self._row_in = self._in[1:] if batch == 1 else None
+        self._row_out = self._out[1:]
+        widths = [batch * part[0] for part in layer._form.widths[:-1]]
+        self._between = [np.empty(width, layer.dtype) for width in widths]
+
+    @classmethod
+    def of(cls, layer: Layer[Any], batch: int, states: list[States]) -> QuickSteps | None:
+        """Ready to go on from `states`; None where the backend has no quick way."""
+        run, found = current(), []
+        sizes = layer._sizes()
+        for (weights,), (inputs, _), state in zip(layer._weights, sizes, states, strict=False):
+            x = np.zeros((1, batch, inputs), layer.dtype)
+            steps = run.stepper(weights, Inputs(x, zoneout=layer._zoneout), None)
+            if steps is None:
+                return None
+            steps.load(state)
+            found.append(steps)
+        return cls(layer, batch, found) if found else None
+
+    def fits(self, layer: Layer[Any]) -> bool:
+        """Whether everything is as it was."""
+        return self._key == _made_for(layer)
+
+    def states(self) -> list[States]:
+        """The state reached, by layers."""
+        return [steps.states() for steps in self._steps]
+
+    def step(self, x: object, out: object) -> Array | None:
+        """One step; None, and nothing was done, where the arrays are not plain."""
+        if x.__class__ is not np.ndarray:
+            return None
+        shape: Any = x.shape
+        if shape == self._in:
+            like: Any = self._out
+        elif shape == self._row_in:
+            like = self._row_out
+        else:
+            return None
+        if out is None:
+            out = np.empty(like, self._dtype)
+        elif out.__class__ is not np.ndarray or out.shape != like:
+            return None
+        y: Any = out
+        if len(self._steps) == 1:
+            return y if self._steps[0].step(x, y) else None
+        return self._through(x, y)
+
+    def _through(self, x: Any, y: Array) -> Array | None:
+        """Every layer, or none of them."""
+        done = 0
+        try:
+            for steps, h in zip(self._steps, (*self._between, y), strict=True):
+                if not steps.step(x, h):
+                    break
+                done += 1
+                x = h
+            else:
+                return y
+        except BaseException:
+            self._back(done)
+            raise
+        self._back(done)
+        return None
+
+    def _back(self, done: int) -> None:
+        for steps in self._steps[:done]:
+            steps.undo()
