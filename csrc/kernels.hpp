@@ -108,7 +108,7 @@ struct Barrier {
 };
 
 // What threads divide; a normalised cell is never divided by units.
-// What threads divide; kDirections, forward alone: even ones walk one, odd ones the other, by rows.
+// kDirections, forward alone: even threads walk one, odd ones the other, and divide its rows.
 enum class Split : int { kRows = 0, kUnits = 1, kDirections = 2 };
 
 // Rows that a region takes, where threads divide rows: part `index` of `count`. A step too long for

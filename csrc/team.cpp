@@ -66,10 +66,10 @@ std::int64_t now(clockid_t clock) {
 // short spins aside.
 thread_local std::int64_t waited = 0;
 
-// Spins for some microseconds, then yields, then sleeps: a team that shares its cores with others
+// Spins for some ten microseconds, then yields, then sleeps: a team that shares its cores with others
 // must let them run.
 void wait(void* self) {
-    constexpr int kSpins = 2000, kYields = 200;
+    constexpr int kSpins = 500, kYields = 200;
     auto& b = *static_cast<BarrierState*>(self);
     const int threads = __atomic_load_n(&b.threads, __ATOMIC_RELAXED);
     const unsigned phase = __atomic_load_n(&b.phase, __ATOMIC_ACQUIRE);

@@ -87,9 +87,9 @@ LAYER_FAULTS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: fr.RNN(3, 4, nonlinearity="gelu"),
         ValueError,
-        "nonlinearity: expected one of 'tanh', 'relu', 'sigmoid', 'identity', 'affine', "
-        "'leaky_relu', 'thresholded_relu', 'scaled_tanh', 'hard_sigmoid', 'elu', 'softsign', "
-        "'softplus', got 'gelu'",
+        "nonlinearity: expected one of 'relu', 'tanh', 'sigmoid', 'affine', 'leaky_relu', "
+        "'thresholded_relu', 'scaled_tanh', 'hard_sigmoid', 'elu', 'softsign', 'softplus', "
+        "'identity', got 'gelu'",
     ),
     (
         lambda: fr.RNN(3, 4, nonlinearity=np.tanh),  # type: ignore[arg-type]
@@ -336,7 +336,7 @@ LAYER_FAULTS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: lstm().params.__setitem__("bias_hh_l0", "no"),
         TypeError,
-        "bias_hh_l0: expected an array of floating point, got ndarray <U2 ()",
+        "bias_hh_l0: expected an array of floating point, got str",
     ),
     # streams
     (
@@ -384,7 +384,7 @@ LAYER_FAULTS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: lstm().stream(2)(X),
         ValueError,
-        "stream: expected chunks of 2 sequences, got 4 in shape (2, 4, 3)",
+        "stream: expected chunks of 2 sequences, got 4",
     ),
     (
         lambda: lstm().stream(2).reset([2]),

@@ -145,6 +145,11 @@ OF_LAYERS: list[Fault] = [
         "forget_bias: expected None or a finite number, got str",
     ),
     (
+        lambda: lstm(forget_bias=1, coupled=True),
+        ValueError,
+        "forget_bias: expected None where coupled=True, got 1.0",
+    ),
+    (
         lambda: lstm(layer_norm=True, peepholes=True, proj_size=2, clip=1.0),
         ValueError,
         "layer_norm: cannot be combined with peepholes, proj_size, activations, clip or coupled",
@@ -157,7 +162,7 @@ OF_LAYERS: list[Fault] = [
     (
         lambda: lstm(forget_bias=1, bias=False),
         ValueError,
-        "forget_bias: expected None where bias=False, got a number",
+        "forget_bias: expected None where bias=False, got 1.0",
     ),
     (
         lambda: lstm(activations=("sigmoid", "tanh")),
@@ -173,8 +178,8 @@ OF_LAYERS: list[Fault] = [
         lambda: gru(activations=("sigmoid", "Tanh")),
         ValueError,
         "activations: expected one of 'relu', 'tanh', 'sigmoid', 'affine', 'leaky_relu', "
-        "'thresholded_relu', 'scaled_tanh', 'hard_sigmoid', 'elu', 'softsign', 'softplus', got "
-        "'Tanh'",
+        "'thresholded_relu', 'scaled_tanh', 'hard_sigmoid', 'elu', 'softsign', 'softplus', "
+        "'identity', got 'Tanh'",
     ),
     (
         lambda: gru(activations=("sigmoid", np.tanh)),
@@ -321,7 +326,7 @@ OF_CALLS: list[Fault] = [
     (
         lambda: gru()(X, padding_value="0"),  # type: ignore[arg-type]
         TypeError,
-        "padding_value: expected a number, got str",
+        "padding_value: expected a number that fits float32, got str",
     ),
     (
         lambda: gru().forward(X, rng=7),  # type: ignore[arg-type]

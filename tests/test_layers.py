@@ -320,3 +320,88 @@ def test_empty_calls(backend: Chosen, cell: str) -> None:
     y, _, saved = nothing.forward(np.zeros((4, 2, 0)))
     assert np.array_equal(y[:, 0], y[:, 1])
     assert nothing.backward(saved, y)[0].shape == (4, 2, 0)  # type: ignore[union-attr]
+
+
+def test_options_are_fixed() -> None:
+    """An option that was assigned would be shown, and not computed."""
+    layer = fr.LSTM(3, 5, 2, dropout=0.5)
+    for name in ("dropout", "hidden_size", "dtype", "bidirectional", "zoneout"):
+        with pytest.raises(AttributeError, match=f"{name}: a layer's options are fixed"):
+            setattr(layer, name, getattr(layer, name))
+
+
+def test_a_copy_is_as_old_as_its_saved_calls() -> None:
+    layer = fr.GRU(3, 5, seed=0)
+    y, _, saved = layer.forward(X)
+    with layer.writable() as p:
+        p["weight_hh_l0"] *= 3
+    for twin, kept in (copy.deepcopy((layer, saved)), pickle.loads(pickle.dumps((layer, saved)))):
+        with pytest.raises(RuntimeError, match="parameters have changed"):
+            twin.backward(kept, y)
+
+
+def test_a_change_during_a_forward_call_shows(backend: Chosen) -> None:
+    """A saved call has the version of the parameters that it read."""
+    layer = fr.GRU(3, 5, seed=0)
+
+    class Changes:
+        """Read as x, it changes the parameters, as another thread might."""
+
+        def __array__(self, dtype: object = None, copy: object = None) -> Any:
+            layer.params["bias_ih_l0"] = np.ones(15)
+            return X
+
+    y, _, saved = layer.forward(Changes())  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="parameters have changed"):
+        layer.backward(saved, y)
+
+
+def test_what_a_saved_call_keeps_is_its_own(backend: Chosen) -> None:
+    """Tokens by copy, y read-only for good."""
+    layer = fr.GRU(6, 5, seed=0)
+    ids = np.array([[0, 1], [2, 3], [4, 5]])
+    y, _, saved = layer.forward(tokens=ids)
+    before = layer.backward(saved, np.ones_like(y))[2]["weight_ih_l0"]
+    ids[:] = 0
+    assert np.array_equal(layer.backward(saved, np.ones_like(y))[2]["weight_ih_l0"], before)
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        y.flags.writeable = True
+
+
+def test_an_interrupted_writable_leaves_the_layer_whole() -> None:
+    layer = fr.GRU(3, 5, seed=0)
+    before = layer(X)[0]
+
+    class Cut(dict[str, Any]):
+        def values(self) -> Any:
+            raise KeyboardInterrupt
+
+    arrays = layer._arrays
+    with pytest.raises(KeyboardInterrupt), layer.writable():
+        layer._arrays = Cut(arrays)
+    layer._arrays = arrays
+    assert np.array_equal(layer(X)[0], before)
+    with layer.writable():
+        pass
+
+
+def test_parts_of_a_state_may_be_absent(backend: Chosen) -> None:
+    """[S5] Zeros, as the plain functions have it."""
+    layer = fr.LSTM(3, 5, seed=0)
+    c = np.ones((1, 2, 5), np.float32)
+    assert np.array_equal(layer(X, (None, c))[0], layer(X, (np.zeros_like(c), c))[0])  # type: ignore[arg-type]
+    assert np.array_equal(layer(X, (None, None))[0], layer(X)[0])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [fr.LSTM, fr.GRU])
+def test_normalised_gates_are_of_the_call(backend: Chosen, kind: Any) -> None:
+    """[O1] They are made again from the products, with the gains of the call or not at all."""
+    layer = kind(3, 5, seed=0, layer_norm=True)
+    _, _, seen = layer.forward(X)
+    _, _, unseen = layer.forward(X)
+    gates = seen.gates[0]
+    with layer.writable() as p:
+        p["weight_norm_ih_l0"] *= 2
+    assert seen.gates[0] is gates
+    with pytest.raises(RuntimeError, match="parameters have changed"):
+        unseen.gates  # noqa: B018

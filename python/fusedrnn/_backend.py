@@ -204,6 +204,7 @@ class Backend(Protocol):
         num_threads: int | None,
         dcells: Array | None = None,
         dgates: Array | None = None,
+        want_dx: bool = True,
     ) -> Gradients:
         """Gradients from those of y and of the final states; None: zeros.
 

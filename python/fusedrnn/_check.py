@@ -51,14 +51,18 @@ def floating(value: object, name: str) -> Array:
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array of floating point, got a masked array")
-    a = np.asarray(value)
+    try:
+        a = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch raises RuntimeError
+        raise TypeError(f"{name}: NumPy cannot read it: {error}") from None
     if a.dtype.kind in "iub" and name == "x":
         raise TypeError(
             f"x: expected floating point, got {a.dtype}. Pass integer ids as layer(tokens=ids), "
             "or numbers as x.astype(np.float32)"
         )
     if a.dtype.kind != "f":
-        raise TypeError(f"{name}: expected an array of floating point, got {describe(a)}")
+        came = describe(a) if a.ndim else describe(value)
+        raise TypeError(f"{name}: expected an array of floating point, got {came}")
     return a
 
 
@@ -162,7 +166,7 @@ def sequence(
 
 
 def token_sequence(
-    value: object, input_size: int, max_rows: int, batch_first: bool
+    value: object, input_size: int, max_rows: int, batch_first: bool, *, copy: bool
 ) -> tuple[Array, bool]:
     """A layer's tokens as (T, B) int64, and whether they came with a batch axis."""
     ids = _integers(value)
@@ -172,9 +176,11 @@ def token_sequence(
     batched = ids.ndim == 2
     if ids.size > max_rows:
         too_large("tokens", ids.shape)
-    ids = _in_range(ids, input_size)
+    given, ids = ids, _in_range(ids, input_size)
     if batched and batch_first:
         ids = np.ascontiguousarray(ids.T)
+    if copy and np.may_share_memory(ids, given):
+        ids = ids.copy()
     return ids if batched else ids[:, None], batched
 
 
@@ -215,10 +221,7 @@ def step_tokens(value: object, batch: int, input_size: int) -> Array:
 def stream_batch(sequence: Array, batch: int) -> None:
     """A stream's chunk has its batch size."""
     if sequence.shape[1] != batch:
-        raise ValueError(
-            f"stream: expected chunks of {batch} sequences, got {sequence.shape[1]} "
-            f"in shape {sequence.shape}"
-        )
+        raise ValueError(f"stream: expected chunks of {batch} sequences, got {sequence.shape[1]}")
 
 
 def one_of(x: object, tokens: object) -> None:
@@ -278,7 +281,10 @@ def integer(value: object, name: str, low: int) -> int:
     """A whole number of at least `low`."""
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         raise TypeError(f"{name}: expected a whole number, got {describe(value)}")
-    number = operator.index(value)
+    try:
+        number = operator.index(value)
+    except TypeError:  # an array of several
+        raise TypeError(f"{name}: expected a whole number, got {describe(value)}") from None
     if number < low:
         raise ValueError(f"{name}: expected at least {low}, got {number}")
     return number
@@ -417,6 +423,11 @@ def loaded(
     if wrong:
         raise ValueError("load_state_dict changed nothing: " + "; ".join(wrong))
     return values
+
+
+def fixed(name: str) -> NoReturn:
+    """An option of a layer, whose kernels and parameters were chosen by it."""
+    raise AttributeError(f"{name}: a layer's options are fixed when it is made; make another layer")
 
 
 def parameters_open() -> NoReturn:

@@ -88,25 +88,17 @@ def clip(value: object) -> float:
 
 
 def activation(value: object, name: str) -> Activation:
-    """A name of NAMES, or (name, alpha), or (name, alpha, beta)."""
+    """A name of NAMES, or (name, alpha), or (name, alpha, beta); "identity" is plain Affine."""
     parts = (value,) if isinstance(value, str) else value
     if not isinstance(parts, (tuple, list)) or not 1 <= len(parts) <= 3:
         raise TypeError(
             f"{name}: expected a name, (name, alpha) or (name, alpha, beta), "
             f"got {_check.describe(value)}"
         )
-    kind = _check.choice(parts[0], name, NAMES)
+    kind = _check.choice(parts[0], name, (*NAMES, "identity"))
+    kind = "affine" if kind == "identity" else kind
     given = [number(one, f"{name}: {kind}", "a finite alpha or beta") for one in parts[1:]]
     return Activation(kind, *(*given, *defaults(kind)[len(given) :]))
-
-
-def nonlinearity(value: object) -> Activation:
-    """An RNN's activation; "identity" is one of its names."""
-    if isinstance(value, str) and value == "identity":
-        return Activation("affine", 1.0, 0.0)
-    if isinstance(value, str):
-        _check.choice(value, "nonlinearity", (*_check.NONLINEARITIES, *NAMES[3:]))
-    return activation(value, "nonlinearity")
 
 
 def frozen(value: Any) -> Any:
@@ -134,13 +126,14 @@ def layer_norm(value: object, others: dict[str, bool]) -> bool:
     return norm
 
 
-def forget_bias(value: object, bias: bool | str) -> float | None:
-    """What the forget gate's bias starts at; None: drawn as the others."""
+def forget_bias(value: object, missing: str) -> float | None:
+    """What the forget gate's bias starts at; None: drawn as the others. `missing`: why none is."""
     if value is None:
         return None
-    if not bias:
-        raise ValueError("forget_bias: expected None where bias=False, got a number")
-    return number(value, "forget_bias", "None or a finite number")
+    start = number(value, "forget_bias", "None or a finite number")
+    if missing:
+        raise ValueError(f"forget_bias: expected None where {missing}, got {start}")
+    return start
 
 
 # --- sequences of a call ----------------------------------------------------------------------
@@ -163,7 +156,7 @@ class Rows(NamedTuple):
 
 
 def _of_kind(value: object, name: str, kinds: str, expected: str) -> Array:
-    """An array whose dtype is of some kinds, or one without elements: [] has a kind too."""
+    """An array whose dtype is of some kinds; of any where it is empty, because [] is of floats."""
     a, hidden = np.asarray(value), isinstance(value, np.ma.MaskedArray)
     if hidden or (a.size and a.dtype.kind not in kinds):
         came = "a masked array" if hidden else _check.describe(a)
@@ -228,20 +221,23 @@ class Outside(NamedTuple):
     value: float
 
 
-def outside(masked_output: object, padding_value: object) -> Outside:
+def outside(masked_output: object, padding_value: object, dtype: np.dtype[Any]) -> Outside:
     """The options about y at masked and padded steps."""
     repeat = _check.choice(masked_output, "masked_output", ("zero", "repeat")) == "repeat"
-    value = number(padding_value, "padding_value", "a number", lambda _: True)
+    largest = float(np.finfo(dtype).max)
+    fits = lambda v: not math.isfinite(v) or abs(v) <= largest  # noqa: E731
+    value = number(padding_value, "padding_value", f"a number that fits {dtype}", fits)
     return Outside(repeat, value)
 
 
-def rng(value: object) -> np.random.Generator:
-    """The generator of a call's noise; None: a new one that nobody can repeat."""
-    if isinstance(value, np.random.Generator):
-        return value
-    if value is None:
-        return np.random.default_rng()
-    raise TypeError(f"rng: expected a numpy.random.Generator or None, got {_check.describe(value)}")
+def rng(value: object, needed: bool) -> np.random.Generator | None:
+    """The generator of a call's noise, None without noise; for None a new one, not repeatable."""
+    if value is not None and not isinstance(value, np.random.Generator):
+        came = _check.describe(value)
+        raise TypeError(f"rng: expected a numpy.random.Generator or None, got {came}")
+    if not needed:
+        return None
+    return np.random.default_rng() if value is None else value
 
 
 def per_layer(value: object, name: str, layers: int) -> Sequence[Any]:

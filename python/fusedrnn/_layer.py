@@ -78,6 +78,8 @@ class SavedCall:
 
         0 at steps that were not executed. ``layer.backward(dgates=...)`` takes their gradients.
         """
+        if self._layer._spec.norm:  # made again from the products, with the gains
+            _check.unchanged(self._version == self._layer._version)
         found = (_inside.gates(kept.saved) for kept in self._kept)
         return [{name: self._laid_out(a) for name, a in gates.items()} for gates in found]
 
@@ -130,7 +132,9 @@ class Layer(Parameterised, Generic[State]):
         self.recurrent_dropout = _check_options.rate(recurrent_dropout, "recurrent_dropout")
         self.zoneout = _check_options.rates(zoneout, "zoneout", spec.states)
         self.drop_connect = _check_options.rate(drop_connect, "drop_connect")
-        self.forget_bias = _check_options.forget_bias(forget_bias, self.bias)
+        missing = "coupled=True" if options is not None and options.coupled else ""
+        missing = missing or ("" if self.bias else "bias=False")
+        self.forget_bias = _check_options.forget_bias(forget_bias, missing)
         for inputs, hidden in self._sizes():
             _check.sizes(spec, inputs, hidden, self.dtype)
         if self.dropout and self.num_layers == 1:
@@ -271,11 +275,11 @@ class Layer(Parameterised, Generic[State]):
         reset : array_like of bool, shape (T, B)
             True at t cuts the link between steps t-1 and t, in both directions.
         initial : as `state`
-            The state that a cut link starts from; zeros where not given.
+            The state that a cut link starts from; zeros where not given. It gets no gradient.
         masked_output : {"zero", "repeat"}
             y at masked steps: `padding_value`, or the last output (0 before the first).
         padding_value : float
-            y at steps that are not real.
+            y at steps that are not real and repeat nothing.
         num_threads : int, optional
             Threads of this call; no result depends on it.
 
@@ -298,7 +302,7 @@ class Layer(Parameterised, Generic[State]):
         """
         weights = self._weights or _check.parameters_open()
         inputs, rows = self._inputs(x, tokens, lengths, mask, reset)
-        how = _check_options.outside(masked_output, padding_value)
+        how = _check_options.outside(masked_output, padding_value, self.dtype)
         first, cut = self._states(state, initial, reset, rows)
         y, states, _ = _stack.forward(
             weights, inputs, first, cut, save=False, num_threads=_threads(num_threads)
@@ -340,11 +344,12 @@ class Layer(Parameterised, Generic[State]):
             For `backward`. ``saved.nbytes`` is its size beyond x and y; ``saved.cells`` and
             ``saved.gates`` are every cell state and gate of every layer.
         """
+        version = self._version  # before the weights: a change during the call must show
         weights = self._weights or _check.parameters_open()
         inputs, rows = self._inputs(x, tokens, lengths, mask, reset, copy=True)
-        how = _check_options.outside(masked_output, padding_value)
+        how = _check_options.outside(masked_output, padding_value, self.dtype)
         first, cut = self._states(state, initial, reset, rows, copy=True)
-        generator = _check_options.rng(rng)
+        generator = _check_options.rng(rng, self._noisy)
         y, states, kept = _stack.forward(
             weights,
             inputs,
@@ -352,12 +357,13 @@ class Layer(Parameterised, Generic[State]):
             cut,
             save=True,
             num_threads=_threads(num_threads),
-            noise=Noise(self._rates, generator) if self._noisy else None,
+            noise=None if generator is None else Noise(self._rates, generator),
         )
-        y = self._shown_y(y, inputs, rows, how)
-        y.flags.writeable = False
-        saved = SavedCall(tuple(kept), self, self._version, rows, how, inputs.tokens is not None)
-        return y, self._form.outside(states, rows.batched), saved
+        shown = self._shown_y(y, inputs, rows, how)
+        shown.flags.writeable = False
+        saved = SavedCall(tuple(kept), self, version, rows, how, inputs.tokens is not None)
+        # A view of a read-only array cannot be made writable.
+        return shown.view(), self._form.outside(states, rows.batched), saved
 
     def backward(
         self,
@@ -474,7 +480,7 @@ class Layer(Parameterised, Generic[State]):
         else:
             _check.one_of(x, tokens)
             sequence, batched = _check.token_sequence(
-                tokens, self.input_size, self._max_rows, self.batch_first
+                tokens, self.input_size, self._max_rows, self.batch_first, copy=copy
             )
             inputs = Inputs(None, sequence)
         batch_first = batched and self.batch_first

@@ -30,28 +30,18 @@ def isa() -> str:
     return chosen_isa.get() or DEFAULT_ISA
 
 
-def _pack(weights: Weights, isa: str) -> Array:
-    cache = weights.cache
-    pack: Array | None = cache.get(isa)
+def _pack(w: Weights, isa: str, backward: bool = False) -> Array:
+    """The weights as the kernels of an instruction set read them, made once."""
+    cache = w.cache  # before the arrays are read
+    pack: Array | None = cache.get((isa, backward))
     if pack is None:
-        w = weights
-        pack = cache[isa] = _pack_as(isa, w, False)
+        # A normalised cell's gates are made again on the way back.
+        b_ih, b_hh = (None, None) if backward and not w.spec.norm else (w.b_ih, w.b_hh)
+        pack = _core.pack(
+            isa, w.spec.name, w.w_ih, w.w_hh, b_ih, b_hh, _vectors(w), w.w_hr, backward
+        )
+        cache[isa, backward] = pack
     return pack
-
-
-def _pack_backward(weights: Weights, isa: str) -> Array:
-    cache = weights.cache
-    pack: Array | None = cache.get((isa, "backward"))
-    if pack is None:
-        w = weights
-        pack = _pack_as(isa, w, True)
-        cache[isa, "backward"] = pack
-    return pack
-
-
-def _pack_as(isa: str, w: Weights, backward: bool) -> Array:
-    b_ih, b_hh = (None, None) if backward and not w.spec.norm else (w.b_ih, w.b_hh)
-    return _core.pack(isa, w.spec.name, w.w_ih, w.w_hh, b_ih, b_hh, _vectors(w), w.w_hr, backward)
 
 
 def _vectors(w: Weights) -> Array | None:
@@ -68,8 +58,9 @@ def _vectors(w: Weights) -> Array | None:
 def _gradients(w: Weights, arrays: tuple[Any, ...]) -> DirectionGradients:
     """Of one direction, from what the kernels give."""
     g = DirectionGradients(*arrays)
-    if not w.spec.norm or g.dp is None:
+    if not w.spec.norm:
         return g
+    assert g.dp is not None
     n = w.spec.x_gates
     dc, dc_bias = g.dp[2 * n :] if w.spec.states > 1 else (None, None)
     return g._replace(
@@ -167,6 +158,7 @@ class NativeBackend:
         num_threads: int | None,
         dcells: Array | None = None,
         dgates: Array | None = None,
+        want_dx: bool = True,
     ) -> Gradients:
         """Walk back through the saved call."""
         first, inputs = saved.weights[0], saved.inputs
@@ -175,7 +167,7 @@ class NativeBackend:
         dx, directions, states, threads = _core.backward(
             target,
             fixed.cell,
-            [_pack_backward(w, target) for w in saved.weights],
+            [_pack(w, target, True) for w in saved.weights],
             fixed.sizes,
             fixed.options,
             _core_inputs(inputs, len(saved.weights)),
@@ -185,7 +177,7 @@ class NativeBackend:
             dstates,
             dcells,
             dgates,
-            True,
+            want_dx,
             chosen_threads.get() if num_threads is None else num_threads,
         )
         record(self.name, target, fixed.kernel, threads)

@@ -115,12 +115,19 @@ class Parameterised(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
-        return {**kept, "params": self.state_dict()}
+        return {**kept, "params": self.state_dict(), "version": self._version}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        arrays = state.pop("params")
+        arrays, version = state.pop("params"), state.pop("version")
         self.__dict__.update(state)
         self._adopt(arrays)
+        self._version = version  # what was saved before a copy stays as old as it was
+
+    def __setattr__(self, name: str, value: object) -> None:
+        own = self.__dict__
+        if name in own and "_arrays" in own and not name.startswith("_"):
+            _check.fixed(name)
+        super().__setattr__(name, value)
 
     @property
     def params(self) -> Parameters:
@@ -157,19 +164,22 @@ class Parameterised(ABC):
         ...     p["weight_ih_l0"] -= 0.1 * gradient
         """
         weights = self._weights or _check.parameters_open()
-        self._weights = ()
         try:
+            self._weights = ()
             for array in self._arrays.values():
                 array.flags.writeable = True
             yield Parameters(self, True)
         finally:
-            for array in self._arrays.values():
-                array.flags.writeable = False
-            for layer in weights:
-                for part in layer:
-                    part.invalidate()
-            self._version += 1
-            self._weights = weights
+            # Ctrl-C may come between any two lines, and the layer must be whole after it.
+            try:
+                for layer in weights:
+                    for part in layer:
+                        part.invalidate()
+                for array in self._arrays.values():
+                    array.flags.writeable = False
+            finally:
+                self._version += 1
+                self._weights = weights
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the parameters.

@@ -101,6 +101,7 @@ class ReferenceBackend:
         num_threads: int | None,
         dcells: Array | None = None,
         dgates: Array | None = None,
+        want_dx: bool = True,
     ) -> Gradients:
         """Walk back through the saved call."""
         weights, inputs = saved.weights, saved.inputs
@@ -108,7 +109,7 @@ class ReferenceBackend:
         spec, dtype, out = weights[0].spec, weights[0].dtype, weights[0].output_size
         record(self.name, "numpy", f"{spec.name} {dtype}", 1)
         result = None
-        if inputs.x is not None:
+        if want_dx and inputs.x is not None:
             result = np.zeros((*saved.y.shape[:2], inputs.x.shape[2]), dtype)
         carry = zeros(parts[0], len(weights))
         for k, dstate in enumerate(dstates or ()):
@@ -227,8 +228,9 @@ class _Back:
         """What this step adds to dx and to the weight gradients."""
         inputs, slots, spec = self.call.inputs, self.slots, self.call.weights.spec
         da_x, da_h = da[: spec.x_gates], da[spec.h_first :]
-        if inputs.x is not None and self.dx is not None:
+        if self.dx is not None:
             self.dx[t, rows] += (da_x @ slots.w).sum(axis=0)
+        if inputs.x is not None:
             self.dw += da_x.transpose(0, 2, 1) @ inputs.x[t, rows]
         elif inputs.tokens is not None:
             columns: Any = (slice(None), slice(None), inputs.tokens[t, rows])

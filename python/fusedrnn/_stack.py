@@ -169,6 +169,7 @@ def _each_sample(
             num_threads=num_threads,
             dcells=given.cells,
             dgates=given.gates,
+            want_dx=False,
         )
         samples.append(found.directions)
     return tuple(

@@ -40,31 +40,30 @@ class StateForm:
     ) -> list[States] | None:
         """`value` by layers, checked; None stays None, batch None: without a batch axis.
 
-        `what` names the argument: "state" has parts h0 and c0, "dstate" dh_n and dc_n and may lack
-        some of them.
+        `what` names the argument: "state" has parts h0 and c0, "dstate" dh_n and dc_n. Of several
+        parts some may be None: zeros.
         """
         if value is None:
             return None
         named = {"state": "{}0", "dstate": "d{}_n"}.get(what, what + " of {}")
         names = tuple(named.format(name) for name in self.names)
         given = _check.parts(value, what, names)
-        optional = what == "dstate"
-        if optional and all(part is None for part in given):
+        if all(part is None for part in given):
             return None
         lead = () if batch is None else (batch,)
         columns = [
-            self._column(part, name, k, lead, copy, optional)
+            self._column(part, name, k, lead, copy)
             for k, (part, name) in enumerate(zip(given, names, strict=True))
         ]
         return list(zip(*columns, strict=True))
 
     def _column(
-        self, part: Any, name: str, k: int, lead: tuple[int, ...], copy: bool, optional: bool
+        self, part: Any, name: str, k: int, lead: tuple[int, ...], copy: bool
     ) -> list[Array]:
         """Part k of every layer."""
         layers, n = len(self.widths), self.directions
         widths = [widths[k] for widths in self.widths]
-        if part is None and optional:
+        if part is None:
             found = [np.zeros((n, *lead, width), self.dtype) for width in widths]
         elif self.listed:
             arrays = _check.layer_list(part, name, layers)

@@ -47,7 +47,7 @@ class RNN(Layer[Array]):
     ----------
     input_size : int
         I, at least 0.
-    hidden_size : int or sequence of int
+    hidden_size : int, or list or tuple of int
         H, at least 1; one for all layers, or one for each.
     num_layers : int
         L: each layer reads the outputs of the one before.
@@ -120,7 +120,7 @@ class RNN(Layer[Array]):
         if fixed and clip is None:
             cell, options = f"rnn_{nonlinearity}", None
         else:
-            f = _check_options.nonlinearity(nonlinearity)
+            f = _check_options.activation(nonlinearity, "nonlinearity")
             cell, options = "rnn_chosen", Options(f, f, f, _check_options.clip(clip))
         self._create(
             cell,
@@ -151,7 +151,7 @@ class LSTM(Layer[tuple[Array, Array]]):
     ----------
     input_size : int
         I, at least 0.
-    hidden_size : int or sequence of int
+    hidden_size : int, or list or tuple of int
         H, at least 1; one for all layers, or one for each.
     num_layers : int
         L: each layer reads the outputs of the one before.
@@ -178,7 +178,8 @@ class LSTM(Layer[tuple[Array, Array]]):
     coupled : bool
         The forget gate is 1 - i (CIFG; ONNX's input_forget); its own weights are not used.
     forget_bias : float, optional
-        What the forget gate's biases start at, in sum (Jozefowicz et al. 2015: 1).
+        What the forget gate's biases start at, in sum (Jozefowicz et al. 2015: 1). Not with
+        coupled gates, nor without biases.
     clip : float, optional
         The input of every activation is clipped to [-clip, clip] (ONNX); its gradient is 0 there.
     layer_norm : bool
@@ -189,8 +190,8 @@ class LSTM(Layer[tuple[Array, Array]]):
         Rates of variational dropout: on x of each layer, and on what R sees of h, one mask for a
         sequence and all its steps (Gal and Ghahramani 2016; Keras's dropout, recurrent_dropout).
     zoneout : float or (float, float)
-        Rate at which units of h (and of c) keep their old value (Krueger et al. 2017); a call
-        that does not train takes the expectation.
+        Rate at which units of h and of c keep their old value, or one rate for each (Krueger et
+        al. 2017); a call that does not train takes the expectation.
     drop_connect : float
         Rate at which elements of R are dropped, one mask for a call (Wan et al. 2013).
 
@@ -288,7 +289,7 @@ class GRU(Layer[Array]):
     ----------
     input_size : int
         I, at least 0.
-    hidden_size : int or sequence of int
+    hidden_size : int, or list or tuple of int
         H, at least 1; one for all layers, or one for each.
     num_layers : int
         L: each layer reads the outputs of the one before.

@@ -99,6 +99,7 @@ def _forward(
     num_threads: int | None,
 ) -> tuple[Array, tuple[Array, ...], Saved | None]:
     """Check, call, drop the axis of directions. `arrays` has the arguments as Weights has them."""
+    save = _check.flag(save, "save")
     weights: dict[str, Any] = {}
     input_size, hidden_size, proj = _check.plain_sizes(function, spec, x, arrays)
     x = _check.contiguous(x, x.dtype.newbyteorder("="))
@@ -140,10 +141,11 @@ def _forward(
             reset=_check_options.flags(s.reset, f"{prefix}reset", rows, copy=save),
             initial=initial,
         ),
-        save=_check.flag(save, "save"),
+        save=save,
         num_threads=None if num_threads is None else _check.num_threads(num_threads),
     )
-    return y, tuple(state[0] for state in final), saved
+    # A view of a read-only array cannot be made writable.
+    return y.view() if save else y, tuple(state[0] for state in final), saved
 
 
 def _saved_by(function: str, cells: tuple[str, ...], saved: Saved | None) -> Saved:
@@ -244,7 +246,8 @@ def rnn_forward(
     TypeError
         An array is not a NumPy array of the dtype of x, float32 or float64.
     ValueError
-        A shape does not fit, or the nonlinearity has another name.
+        A shape does not fit, the nonlinearity has another name, lengths and mask are both given, or
+        initial without reset.
 
     References
     ----------
@@ -359,9 +362,10 @@ def gru_forward(
     Raises
     ------
     TypeError
-        An array is not a NumPy array of the dtype of x, float32 or float64.
+        An array is not a NumPy array of the dtype of x, float32 or float64; lengths are no
+        integers, a mask or reset is not of bool.
     ValueError
-        A shape does not fit.
+        A shape does not fit, lengths and mask are both given, or initial without reset.
 
     References
     ----------
@@ -469,19 +473,20 @@ def lstm_forward(
 
     Returns
     -------
-    y : ndarray, shape (T, B, H)
+    y : ndarray, shape (T, B, H), (T, B, P) with a projection
         h after each step.
-    h_n, c_n : ndarray, shape (B, H)
-        h and c after the last step.
+    h_n, c_n : ndarray, shape (B, H), h_n (B, P) with a projection
+        h and c after each sequence's last real step.
     saved : Saved or None
         For `lstm_backward`.
 
     Raises
     ------
     TypeError
-        An array is not a NumPy array of the dtype of x, float32 or float64.
+        An array is not a NumPy array of the dtype of x, float32 or float64; lengths are no
+        integers, a mask or reset is not of bool.
     ValueError
-        A shape does not fit.
+        A shape does not fit, lengths and mask are both given, or initial without reset.
 
     References
     ----------

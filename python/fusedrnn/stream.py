@@ -143,7 +143,9 @@ class Stream(Generic[State]):
         shape = (batch, width) if batched else (width,)
         if out is not None:
             _check.out(out, shape, layer.dtype, a)
-        h = self._advance(inputs, self._initial(initial, reset, True), num_threads).reshape(shape)
+        h = self._advance(inputs, self._initial(initial, reset, batched), num_threads).reshape(
+            shape
+        )
         if out is None:
             return h
         out[...] = h

@@ -96,8 +96,8 @@ def _activations(
     """The activations of each direction."""
     each = len(DEFAULTS[operator])
     names = values.get("activations") or DEFAULTS[operator] * directions
-    if operator == "RNN" and directions == 1 and len(names) == 2:
-        names = names[:1]  # the specification's default is Tanh, Tanh, whatever the direction
+    if operator == "RNN" and directions == 1 and [*names] == ["Tanh", "Tanh"]:
+        names = names[:1]  # the specification's default, whatever the direction
     if len(names) != each * directions:
         expected = f"{each * directions} names, {each} for each of {directions} direction(s)"
         got = f"{len(names)}: {_errors.listed(names)}"

@@ -10,8 +10,8 @@
 
 namespace fusedrnn {
 
-int run(void (*fn)(void*, int, int), void* ctx, TeamSize team, Barrier& barrier) {
-    const int threads = team.threads;
+int run(void (*fn)(void*, int, int), void* ctx, TeamSize size, Barrier& barrier) {
+    const int threads = size.threads;
     BarrierState state;
     state.threads = threads;
     barrier = threads > 1 ? Barrier{wait, &state} : Barrier{nullptr, nullptr};
