@@ -139,6 +139,20 @@ PYTHON = (
         killer("invariance", "packs_are_per_instruction_set"),
     ),
     Mutant(
+        "quick steps of a stack do not go back",
+        "python/fusedrnn/_steps.py",
+        "self._back(done) raise",
+        "raise",
+        killer("quick_steps", "an_interrupted_stack_goes_back"),
+    ),
+    Mutant(
+        "quick steps outlive a change of the parameters",
+        "python/fusedrnn/_steps.py",
+        "return self._key == _made_for(layer)",
+        "return self._key[:4] == _made_for(layer)[:4]",
+        killer("quick_steps", "it_follows_every_choice"),
+    ),
+    Mutant(
         "last_path invents the threads",
         "python/fusedrnn/_native.py",
         "record(self.name, target, fixed.kernel, threads)\n        if not save:",
@@ -416,6 +430,20 @@ OUTER = (
         "set_control(before | kFlush);",
         "",
         killer("robustness", "denormals_are_flushed"),
+    ),
+    Mutant(
+        "quick steps stay where they are",
+        "csrc/bind_step.hpp",
+        "now_ = 1 - now_; return used;",
+        "return used;",
+        killer("quick_steps", "the_bits_of_one_call", "lstm-float32"),
+    ),
+    Mutant(
+        "quick steps write where they may not",
+        "csrc/bind_step.hpp",
+        "|| !y.writeable())",
+        ")",
+        killer("quick_steps", "core_verifies_steps"),
     ),
     Mutant(
         "teams never give way",

@@ -189,7 +189,8 @@ PYTHON_ARROWS: dict[str, set[str]] = {
         *("_outside", "_params", "_spec", "_stack", "_state", "stream"),
     },
     "layers": {"_activations", "_check", "_check_options", "_layer", "_spec"},
-    "stream": {"_backend", "_check", "_check_options", "_spec", "_stack", "_state"},
+    "_steps": {"_backend", "_spec", "_state"},
+    "stream": {"_backend", "_check", "_check_options", "_spec", "_stack", "_state", "_steps"},
     "runtime": {"_backend", "_check", "_core", "_version"},
     "__init__": {"_backend", "_version", "layers", "ops", "runtime", "stream"},
     # Dense is a layer like those of layers.py, without a recurrence.

@@ -66,14 +66,13 @@ class QuickSteps:
             like = self._row_out
         else:
             return None
-        if out is None:
-            out = np.empty(like, self._dtype)
-        elif out.__class__ is not np.ndarray or out.shape != like:
+        y: Any = np.empty(like, self._dtype) if out is None else out
+        if y.__class__ is not np.ndarray or y.shape != like:
             return None
-        y: Any = out
         if len(self._steps) == 1:
             return y if self._steps[0].step(x, y) else None
-        return self._through(x, y)
+        # One layer's step sees to this itself.
+        return None if out is not None and np.may_share_memory(x, y) else self._through(x, y)
 
     def _through(self, x: Any, y: Array) -> Array | None:
         """Every layer, or none of them."""
