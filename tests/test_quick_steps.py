@@ -143,6 +143,7 @@ def test_it_follows_every_choice() -> None:
         h = stream.step(x[0])
         assert fr.last_path().backend == "reference"
     assert np.abs(h - right.step(x[0])).max() <= 1e-14
+    assert np.abs(stream.step(x[2]) - right.step(x[2], num_threads=1)).max() <= 1e-14
     layer.params["bias_ih_l0"] = np.ones(15)
     assert np.abs(stream.step(x[1]) - right.step(x[1], num_threads=1)).max() <= 1e-14
     with layer.writable(), pytest.raises(RuntimeError, match="open for writing"):
