@@ -222,11 +222,14 @@ def test_whose_alpha_it_is(names: Any, alphas: Any, betas: Any, meant: Any) -> N
 
 def test_rnn_takes_its_default_written_out() -> None:
     """The specification's default is two activations, for one direction too."""
-    for names in ((), ("Tanh",), ("Tanh", "Tanh"), ("Tanh", "Relu")):
+    for names in ((), ("Tanh",), ("Tanh", "Tanh")):
         case = plain("RNN", chosen=Chosen(names, (), (), (("Tanh", 0, 0),)))
         arrays = oracle.draw(case, 3)
         found = Backend.run_model(*oracle.model(case, arrays))
         judge(case, found, oracle.expected(case, arrays), BOUNDS["float32"])
+    case = plain("RNN", chosen=Chosen(("Tanh", "Relu"), (), (), (("Tanh", 0, 0),)))
+    with pytest.raises(ValueError, match="attribute activations: expected 1 names"):
+        Backend.run_model(*oracle.model(case, oracle.draw(case, 3)))
 
 
 def test_an_infinite_clip_is_none() -> None:
