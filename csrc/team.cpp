@@ -66,8 +66,8 @@ std::int64_t now(clockid_t clock) {
 // short spins aside.
 thread_local std::int64_t waited = 0;
 
-// Spins for some ten microseconds, then yields, then sleeps: a team that shares its cores with others
-// must let them run.
+// Spins for some ten microseconds, then yields, then sleeps: a team that shares its cores with
+// others must let them run.
 void wait(void* self) {
     constexpr int kSpins = 500, kYields = 200;
     auto& b = *static_cast<BarrierState*>(self);
