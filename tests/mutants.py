@@ -179,8 +179,8 @@ LAYERS = (
     Mutant(
         "only the first layer knows the lengths",
         "python/fusedrnn/_stack.py",
-        "call._replace(x=_time_major(y, inputs.batch_first), tokens=None)",
-        "call._replace(x=_time_major(y, inputs.batch_first), tokens=None, lengths=None)",
+        "call._replace(x=inputs.time_major(y), tokens=None)",
+        "call._replace(x=inputs.time_major(y), tokens=None, lengths=None)",
         killer("padding", "each_sequence_alone", "gru and lengths"),
     ),
     Mutant(
@@ -235,8 +235,8 @@ LAYERS = (
     Mutant(
         "a stream's resets start from zeros",
         "python/fusedrnn/stream.py",
-        'return self.layer._form.inside(value, "initial", self.batch_size if batched else None)',
-        "return None",
+        "cut = self.layer._initial(initial, reset, rows.batch if rows.batched else None)",
+        "cut = None",
         killer("chunks", "streams", "reference"),
     ),
     Mutant(
@@ -270,7 +270,7 @@ LAYERS = (
     Mutant(
         "dropout's mask is forgotten on the way back",
         "python/fusedrnn/_stack.py",
-        "dy = masked(dy, _time_major(drawn.output, batch_first))",
+        "dy = masked(dy, saved.inputs.time_major(drawn.output))",
         "pass",
         killer("noise", "gradients", "reference and gru and dropout"),
     ),
@@ -291,7 +291,7 @@ LAYERS = (
     Mutant(
         "masks as the call is laid out",
         "python/fusedrnn/_stack.py",
-        "y = masked(y, _time_major(drawn.output, inputs.batch_first))",
+        "y = masked(y, inputs.time_major(drawn.output))",
         "y = masked(y, drawn.output.reshape(y.shape))",
         killer("noise", "a_seed_decides", "reference"),
     ),

@@ -112,6 +112,10 @@ class Inputs(NamedTuple):
     # None: zoneout's expectation
     batch_first: bool = False
 
+    def time_major(self, a: Array) -> Array:
+        """A view (T, B, ...) of an array that lies as y does; and the other way round."""
+        return a.swapaxes(0, 1) if self.batch_first else a
+
 
 @dataclass(frozen=True, eq=False)
 class Saved:
@@ -212,7 +216,7 @@ class Backend(Protocol):
         gate activation, gates in the order of the weights' rows.
         """
 
-    def stepper(self, weights: Weights, inputs: Inputs, num_threads: int | None) -> Steps | None:
+    def stepper(self, weights: Weights, inputs: Inputs) -> Steps | None:
         """One layer made ready for many calls of one step like `inputs`; None: no faster way."""
 
     def slots(self, saved: Saved) -> tuple[Array, Array | None]:

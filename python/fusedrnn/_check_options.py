@@ -154,6 +154,12 @@ class Rows(NamedTuple):
             return (self.steps,)
         return (self.batch, self.steps) if self.batch_first else (self.steps, self.batch)
 
+    def inside(self, a: Array) -> Array:
+        """A view (T, B, ...) of such an array."""
+        if not self.batched:
+            return a[:, None]
+        return a.swapaxes(0, 1) if self.batch_first else a
+
 
 def _of_kind(value: object, name: str, kinds: str, expected: str) -> Array:
     """An array whose dtype is of some kinds; of any where it is empty, because [] is of floats."""
@@ -184,11 +190,7 @@ def flags(value: object, name: str, rows: Rows, *, copy: bool) -> Array | None:
     if value is None:
         return None
     a = _of_kind(value, name, "b", "an array of bool")
-    _check.shaped(a, name, rows.outside)
-    if not rows.batched:
-        a = a[:, None]
-    elif rows.batch_first:
-        a = a.swapaxes(0, 1)
+    a = rows.inside(_check.shaped(a, name, rows.outside))
     return _check.contiguous(a, np.dtype(bool), copy=copy)
 
 
@@ -224,6 +226,8 @@ class Outside(NamedTuple):
 def outside(masked_output: object, padding_value: object, dtype: np.dtype[Any]) -> Outside:
     """The options about y at masked and padded steps."""
     repeat = _check.choice(masked_output, "masked_output", ("zero", "repeat")) == "repeat"
+    if padding_value.__class__ is float and padding_value == 0:  # every call that says nothing
+        return Outside(repeat, 0.0)
     largest = float(np.finfo(dtype).max)
     fits = lambda v: not math.isfinite(v) or abs(v) <= largest  # noqa: E731
     value = number(padding_value, "padding_value", f"a number that fits {dtype}", fits)

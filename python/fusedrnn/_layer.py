@@ -86,7 +86,7 @@ class SavedCall:
     def _laid_out(self, a: Array) -> Array:
         if not self._rows.batched:
             return a[:, 0]
-        return np.ascontiguousarray(a.swapaxes(0, 1)) if self._rows.batch_first else a
+        return np.ascontiguousarray(self._kept[0].saved.inputs.time_major(a))
 
 
 class Layer(Parameterised, Generic[State]):
@@ -505,26 +505,29 @@ class Layer(Parameterised, Generic[State]):
         copy: bool = False,
     ) -> tuple[list[States] | None, list[States] | None]:
         batch = rows.batch if rows.batched else None
-        _check_options.needs_reset(initial, reset)
-        first = self._form.inside(state, "state", batch, copy=copy)
-        return first, self._form.inside(initial, "initial", batch, copy=copy)
+        cut = self._initial(initial, reset, batch, copy)
+        return self._form.inside(state, "state", batch, copy=copy), cut
+
+    def _initial(
+        self, value: State | None, reset: object, batch: int | None, copy: bool = False
+    ) -> list[States] | None:
+        """What a cut link starts from."""
+        _check_options.needs_reset(value, reset)
+        return self._form.inside(value, "initial", batch, copy=copy)
 
     def _shown_y(self, y: Array, inputs: Inputs, rows: Rows, how: Outside) -> Array:
         """y as the caller has it."""
         if inputs.mask is not None or how.value != 0:
-            view = y.swapaxes(0, 1) if rows.batch_first else y
-            other = _outside.filled(view, inputs, self._directions, how)
+            other = _outside.filled(inputs.time_major(y), inputs, self._directions, how)
             if other is not None:
-                y = np.ascontiguousarray(other.swapaxes(0, 1)) if rows.batch_first else other
+                y = np.ascontiguousarray(inputs.time_major(other))
         return y if rows.batched else y[:, 0]
 
     def _filled_back(self, dy: Array, inputs: Inputs, how: Outside) -> Array:
         if inputs.mask is None or not how.repeat:
             return dy
-        turn = inputs.batch_first
-        view = dy.swapaxes(0, 1) if turn else dy
-        total = _outside.filled_back(view, inputs, self._directions, how)
-        return np.ascontiguousarray(total.swapaxes(0, 1) if turn else total)
+        total = _outside.filled_back(inputs.time_major(dy), inputs, self._directions, how)
+        return np.ascontiguousarray(inputs.time_major(total))
 
     def _incoming(
         self, saved: SavedCall, dstate: Any, dcells: object, dgates: object
@@ -561,10 +564,7 @@ class Layer(Parameterised, Generic[State]):
     def _steps(self, value: object, name: str, rows: Rows, width: int) -> Array:
         """An array laid out as y, time-major."""
         a = _check.as_float(value, self.dtype, name)
-        a = _check.shaped(a, name, (*rows.outside, width))
-        if not rows.batched:
-            return a[:, None]
-        return a.swapaxes(0, 1) if rows.batch_first else a
+        return rows.inside(_check.shaped(a, name, (*rows.outside, width)))
 
 
 def _threads(value: int | None) -> int | None:

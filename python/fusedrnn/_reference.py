@@ -27,11 +27,6 @@ from ._spec import Array
 CELLS = _reference_cells.CELLS | _reference_chosen.CELLS | _reference_norm.CELLS
 
 
-def _time_major(a: Array, inputs: Inputs) -> Array:
-    """A view (T, B, ...) of an array that lies as the call's y does."""
-    return a.swapaxes(0, 1) if inputs.batch_first else a
-
-
 class ReferenceBackend:
     """NumPy; see `_backend.Backend`."""
 
@@ -47,7 +42,7 @@ class ReferenceBackend:
         record(self.name, "numpy", f"{spec.name} {dtype}", 1)
         shape = (first.batch, first.steps) if inputs.batch_first else (first.steps, first.batch)
         result = np.zeros((*shape, len(weights) * out), dtype)
-        y = _time_major(result, inputs)
+        y = inputs.time_major(result)
         final = zeros(first, len(weights))
         for k, state in enumerate(inputs.states or ()):
             final[k][:] = state
@@ -122,17 +117,15 @@ class ReferenceBackend:
                 back = _Back(
                     call,
                     saved.data[d * each : (d + 1) * each],
-                    dy=None
-                    if dy is None
-                    else _time_major(dy, inputs)[..., d * out : (d + 1) * out],
+                    dy=None if dy is None else inputs.time_major(dy)[..., d * out : (d + 1) * out],
                     dcells=None if dcells is None else dcells[d],
                     dgates=None if dgates is None else dgates[d],
-                    dx=None if result is None else _time_major(result, inputs),
+                    dx=None if result is None else inputs.time_major(result),
                 )
                 directions.append(back.walk([state[d] for state in carry]))
         return Gradients(result, tuple(directions), tuple(carry))
 
-    def stepper(self, weights: Weights, inputs: Inputs, num_threads: int | None) -> None:
+    def stepper(self, weights: Weights, inputs: Inputs) -> None:
         """NumPy has no faster way."""
         return
 

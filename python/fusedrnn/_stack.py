@@ -52,10 +52,6 @@ def nbytes(layers: Sequence[Kept]) -> int:
     return total
 
 
-def _time_major(a: Array, batch_first: bool) -> Array:
-    return a.swapaxes(0, 1) if batch_first else a
-
-
 def forward(
     layers: Sequence[tuple[Weights, ...]],
     inputs: Inputs,
@@ -78,7 +74,7 @@ def forward(
         if initial is not None:
             call = call._replace(initial=initial[k])
         if y is not None:
-            call = call._replace(x=_time_major(y, inputs.batch_first), tokens=None)
+            call = call._replace(x=inputs.time_major(y), tokens=None)
         drawn = None
         if noise is not None:
             drawn, weights, call = _noisy(noise, weights, call, k == len(layers) - 1)
@@ -87,7 +83,7 @@ def forward(
         if saved is not None:
             kept.append(Kept(saved, drawn))
         if drawn is not None and drawn.output is not None:
-            y = masked(y, _time_major(drawn.output, inputs.batch_first))
+            y = masked(y, inputs.time_major(drawn.output))
     return cast("Array", y), finals, kept
 
 
@@ -125,9 +121,8 @@ def backward(
     dweights: list[tuple[DirectionGradients, ...]] = []
     for one, given in zip(reversed(kept), reversed(incoming), strict=True):
         saved, drawn = one.saved, one.drawn
-        batch_first = saved.inputs.batch_first
         if dy is not None and drawn is not None and drawn.output is not None:
-            dy = masked(dy, _time_major(drawn.output, batch_first))
+            dy = masked(dy, saved.inputs.time_major(drawn.output))
         run = by_name(saved.backend)
         found = run.backward(
             saved, dy, given.states, num_threads=num_threads, dcells=given.cells, dgates=given.gates
@@ -139,7 +134,7 @@ def backward(
         if drawn is not None:
             directions = connected_back(directions, drawn)
             if drawn.input is not None and dy is not None:
-                dy = masked(dy, drawn.input[:, None] if batch_first else drawn.input)
+                dy = masked(dy, saved.inputs.time_major(drawn.input[None]))
         dstates.append(found.states)
         dweights.append(directions)
     return dy, dstates[::-1], dweights[::-1]

@@ -33,6 +33,13 @@ class QuickSteps:
         widths = [batch * part[0] for part in layer._form.widths[:-1]]
         self._between = [np.empty(width, layer.dtype) for width in widths]
 
+    @staticmethod
+    def suit(x: object, dtype: np.dtype[Any]) -> bool:
+        """Whether an input is worth making anything ready for."""
+        if x.__class__ is not np.ndarray or x.dtype != dtype:
+            return False
+        return x.flags.c_contiguous and x.flags.aligned
+
     @classmethod
     def of(cls, layer: Layer[Any], batch: int, states: list[States]) -> QuickSteps | None:
         """Ready to go on from `states`; None where the backend has no quick way."""
@@ -40,7 +47,7 @@ class QuickSteps:
         sizes = layer._sizes()
         for (weights,), (inputs, _), state in zip(layer._weights, sizes, states, strict=False):
             x = np.zeros((1, batch, inputs), layer.dtype)
-            steps = run.stepper(weights, Inputs(x, zoneout=layer._zoneout), None)
+            steps = run.stepper(weights, Inputs(x, zoneout=layer._zoneout))
             if steps is None:
                 return None
             steps.load(state)

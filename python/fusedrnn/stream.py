@@ -53,6 +53,8 @@ class Stream(Generic[State]):
         """One step of a plain array on kernels made ready for it; None: take the long way."""
         layer, quick = self.layer, self._quick
         if quick is None or not quick.fits(layer):
+            if not QuickSteps.suit(x, layer.dtype):
+                return None
             quick = QuickSteps.of(layer, self.batch_size, self._reached())
             if quick is None:
                 return None
@@ -143,9 +145,8 @@ class Stream(Generic[State]):
         shape = (batch, width) if batched else (width,)
         if out is not None:
             _check.out(out, shape, layer.dtype, a)
-        h = self._advance(inputs, self._initial(initial, reset, batched), num_threads).reshape(
-            shape
-        )
+        cut = layer._initial(initial, reset, batch if batched else None)
+        h = self._advance(inputs, cut, num_threads).reshape(shape)
         if out is None:
             return h
         out[...] = h
@@ -189,14 +190,9 @@ class Stream(Generic[State]):
         inputs, rows = self.layer._inputs(x, tokens, lengths, mask, reset)
         sequence = inputs.tokens if inputs.x is None else inputs.x
         _check.stream_batch(cast("Array", sequence), self.batch_size)
-        y = self._advance(inputs, self._initial(initial, reset, rows.batched), num_threads)
+        cut = self.layer._initial(initial, reset, rows.batch if rows.batched else None)
+        y = self._advance(inputs, cut, num_threads)
         return y if rows.batched else y[:, 0]
-
-    def _initial(self, value: State | None, reset: object, batched: bool) -> list[States] | None:
-        if value is None:
-            return None
-        _check_options.needs_reset(value, reset)
-        return self.layer._form.inside(value, "initial", self.batch_size if batched else None)
 
     @property
     def state(self) -> State:
