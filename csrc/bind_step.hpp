@@ -62,6 +62,7 @@ class StepperOf final : public Stepper {
             dir.state_out[k] = states_[1 - now_][k].data();
         }
         const int used = flops_ < kShort ? once() : sliced();
+        ++call_.sweep;
         now_ = 1 - now_;
         return used;
     }

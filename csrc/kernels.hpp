@@ -156,6 +156,7 @@ struct Forward : Call<T> {
     ForwardDirection<T> direction[kMaxDirections];
     T* y;              // out, written for live steps only
     Index begin, end;  // walk steps of this slice; state lives in scratch between slices
+    Index sweep;       // steps of a stream before this call: which way its weights were read last
 };
 
 template <class T>

@@ -52,7 +52,7 @@ inline constexpr int kFewPanels = 2;
 inline constexpr int kTileRows[5] = {0, 8, 4, 3, 2};
 inline constexpr int kFewPanels = 2;
 #endif
-// Panels of at most this many rows are taken kFewPanels at a time, to have enough chains in flight.
+// Panels of at most this many rows are taken up to kFewPanels at a time.
 inline constexpr Index kFewRows = 1;
 // Also the K chunk: 128 x 4 vectors of weights stay in L1 while every row tile uses them.
 inline constexpr Index kPiece = 128;
@@ -119,14 +119,18 @@ void tile_rows(Index rows, Accumulator<T> out, Operand<T> a, const Panels<T>& w)
     }
 }
 
-template <class T, int NV>
+// One row takes several panels at once, to have enough chains in flight.
+template <class T, int NV, int NP = kFewPanels>
 void tile_panels(Index rows, int panels, Accumulator<T> out, const Operand<T>& a, Panels<T> w) {
-    if (rows == 1 && panels == kFewPanels) {
-        tile<T, 1, NV, kFewPanels>(out, a, w);
-        return;
+    if constexpr (NP > 1) {
+        if (rows == 1 && panels == NP)
+            tile<T, 1, NV, NP>(out, a, w);
+        else
+            tile_panels<T, NV, NP - 1>(rows, panels, out, a, w);
+    } else {
+        for (int j = 0; j < panels; ++j, out.acc += out.panel, w.w += w.panel)
+            tile_rows<T, NV>(rows, out, a, w);
     }
-    for (int j = 0; j < panels; ++j, out.acc += out.panel, w.w += w.panel)
-        tile_rows<T, NV>(rows, out, a, w);
 }
 
 // acc += a w over all of K for `rows` rows and `panels` panels of `vectors` vectors each.

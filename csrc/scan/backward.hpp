@@ -207,6 +207,20 @@ class BackwardSteps : protected BackwardView<C, T> {
         }
     }
 
+    // What the derivative of `vectors` unit vectors will read of row r, if that is below `end`: it
+    // was written long ago, and comes from afar. Inline: GCC 12 drops calls that only prefetch.
+    FUSEDRNN_INLINE void fetch_saved(Index s, Index r, Index end, Index unit, Index vectors) const {
+        if (s < 0 || r >= end) return;
+        constexpr Index kSlots = G + kStates - 1;
+        const char* from = reinterpret_cast<const char*>(dir_.saved + rows_.saved(s, r) +
+                                                         slot_at<T>(unit, 0, kSlots));
+        const Index blocks = (vectors * kVectorBytes + kBlockBytes - 1) / kBlockBytes;
+        for (Index line = 0; line < blocks * kSlots; ++line) prefetch(from + line * kBlockBytes);
+        if (kStates == 1 || s == 0) return;
+        const T* c = dir_.saved + rows_.saved(s - 1, r) + slot_at<T>(unit, G, kSlots);
+        for (Index k = 0; k < blocks; ++k) prefetch(c + k * kSlots * kBlock<T>);
+    }
+
     // dh of `n` rows: the chain from step s + 1 on, then this step's cell.
     void through(Index s, Index r, Index n, Index p) const {
         alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
@@ -214,11 +228,13 @@ class BackwardSteps : protected BackwardView<C, T> {
         const Index wide = vectors * L, first = p * 4 * L;
         for (Index v = 0; v < n * wide; v += L) store(acc + v, V{});
         const Index came = s + 1 < at_.steps ? least(n, rows_.live(s + 1) - r) : 0;
+        for (Index i = 0; i < kAhead; ++i) fetch_saved(s, r + i, r + n, first, vectors);
         if constexpr (recurrent(kCell))
             if (came > 0)
                 multiply(acc, da(s + 1, r), came, HF, kEarly,
                          dir_.pack + at_.back_h + first * at_.hidden * (kEarly - HF), vectors);
-        for (Index i = 0; i < n; ++i)
+        for (Index i = 0; i < n; ++i) {
+            fetch_saved(s, r + i + kAhead, r + n, first, vectors);
             for (Index v = 0; v < wide; v += L) {
                 const Index unit = first + v;
                 // The pointwise part is often the larger: added last, it does not coarsen the
@@ -228,6 +244,7 @@ class BackwardSteps : protected BackwardView<C, T> {
                     dir_.drop == nullptr ? sum + direct : fma(drop(r + i, unit), sum, direct);
                 arrive(s, r + i, unit, chain, i < came);
             }
+        }
     }
 
     // The whole gradient of h' of walk step s is known: pass it on.
@@ -348,6 +365,9 @@ class BackwardSteps : protected BackwardView<C, T> {
             store(dh(r) + unit, ds[0]);
         }
     }
+
+    // Rows whose saved values are asked for ahead of the one at hand.
+    static constexpr Index kAhead = 2;
 
     const bool by_units_;
     const Share row_, out_, unit_;

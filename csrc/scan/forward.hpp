@@ -186,16 +186,21 @@ class ForwardScan {
                 a, w);
     }
 
-    // Calls body(acc, p, n_panels, cursor, rows) over this thread's panels for rows [ra, ra + n).
+    // Calls body(acc, first panel, panels) over this thread's panels for n rows of step s. Every
+    // other step goes backwards: what the last one left in the cache is read before it is lost.
     template <class Body>
-    void each_panel(Index n, Body body) const {
+    void each_panel(Index s, Index n, Body body) const {
         alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
-        const Index all = vectors_of<T>(at_.hidden);
-        for (Index p = panel_.begin; p < panel_.end;) {
-            Index few = n <= kFewRows ? least(kFewPanels, panel_.end - p) : 1;
-            if (few > 1 && (p + few) * kUnits > all) --few;  // a narrower last panel goes alone
-            body(acc, p, few);
-            p += few;
+        const Index all = vectors_of<T>(at_.hidden), most = n <= kFewRows ? kFewPanels : 1;
+        const Index groups = (panel_.end - panel_.begin + most - 1) / most;
+        const bool back = ((call_.sweep + s) & 1) != 0;
+        for (Index g = 0; g < groups; ++g) {
+            Index p = panel_.begin + (back ? groups - 1 - g : g) * most;
+            for (Index end = least(p + most, panel_.end), few; p < end; p += few) {
+                few = end - p;
+                if (few > 1 && end * kUnits > all) --few;  // a narrower last panel goes alone
+                body(acc, p, few);
+            }
         }
     }
 
@@ -207,7 +212,7 @@ class ForwardScan {
             const Index groups = (left + kGroupRows - 1) / kGroupRows;
             const Index n = (left + groups - 1) / groups;
             const Operand<T> a = inputs(from, n);
-            each_panel(n, [&](T* acc, Index p, Index few) {
+            each_panel(from.s, n, [&](T* acc, Index p, Index few) {
                 const Index width = units_of(p) * G * L;
                 for (Index j = 0; j < few; ++j) start_from_bias(acc + j * n * width, p + j, n);
                 multiply(acc, p, few, n, a, at_.pack_x, 0, XG, at_.input);
@@ -264,7 +269,7 @@ class ForwardScan {
         const bool projected = at_.block_steps > 0, dense = call_.tokens == nullptr;
         const Operand<T> x = projected || !dense ? Operand<T>{} : inputs(from, n);
         const Operand<T> a{operand(s, r), at_.out_row, 1, at_.output};
-        each_panel(n, [&](T* acc, Index p, Index few) {
+        each_panel(s, n, [&](T* acc, Index p, Index few) {
             const Index width = units_of(p) * G * L;
             for (Index j = 0; j < few; ++j) {
                 T* to = acc + j * n * width;
@@ -295,7 +300,7 @@ class ForwardScan {
         if constexpr (kLate) {
             const Cursor<T> from(rows_, s, r, row_.end, 1);
             const Operand<T> a{u(r), at_.state_row, 1, at_.hidden};
-            each_panel(n, [&](T* acc, Index p, Index few) {
+            each_panel(s, n, [&](T* acc, Index p, Index few) {
                 const Index width = units_of(p) * G * L;
                 for (Index j = 0; j < few; ++j)
                     start_from_gates(acc + j * n * width, p + j, from, n);

@@ -123,19 +123,20 @@ class Reduce : BackwardView<C, T> {
         const Index units = units_of(p), width = units * G * L;
         const T* from = dir_.scratch + at_.bwd_da + (at_.batch + q0) * at_.gate_row;
         T* total = dir_.scratch + at_.bwd_db + p * kUnits * G * L;
-        for (Index u = 0; u < units; ++u)
-            for (int s = 0; s < G; ++s) {
-                const T* row = from + slot_at<T>((p * kUnits + u) * L, s, G);
-                T* to = da_panel_ + (u * G + s) * L;
-                V sum{};
-                for (Index q = 0; q < n; ++q) {
-                    const V v = load(row + q * at_.gate_row);
-                    store(to + q * width, v);
-                    sum = sum + v;
+        for (Index u = 0; u < units; ++u) {
+            const T* row = from + slot_at<T>((p * kUnits + u) * L, 0, G);
+            V sum[G] = {};
+            for (Index q = 0; q < n; ++q, row += at_.gate_row)
+                for (int s = 0; s < G; ++s) {
+                    const V v = load(row + s * kBlock<T>);
+                    store(da_panel_ + q * width + (u * G + s) * L, v);
+                    sum[s] = sum[s] + v;
                 }
+            for (int s = 0; s < G; ++s) {
                 T* t = total + (u * G + s) * L;
-                store(t, load(t) + sum);
+                store(t, load(t) + sum[s]);
             }
+        }
     }
 
     void weight_gradients(Index q0, Index n, Index p) const {

@@ -216,7 +216,7 @@ class Backend(Protocol):
         gate activation, gates in the order of the weights' rows.
         """
 
-    def stepper(self, weights: Weights, inputs: Inputs) -> Steps | None:
+    def stepper(self, weights: Weights, inputs: Inputs, num_threads: int | None) -> Steps | None:
         """One layer made ready for many calls of one step like `inputs`; None: no faster way."""
 
     def slots(self, saved: Saved) -> tuple[Array, Array | None]:

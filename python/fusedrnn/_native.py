@@ -183,7 +183,7 @@ class NativeBackend:
         record(self.name, target, fixed.kernel, threads)
         return Gradients(dx, tuple(_gradients(first, d) for d in directions), states)
 
-    def stepper(self, weights: Weights, inputs: Inputs) -> NativeSteps:
+    def stepper(self, weights: Weights, inputs: Inputs, num_threads: int | None) -> NativeSteps:
         """One layer made ready for many calls of one step."""
         fixed, target = _fixed(weights), chosen_isa.get() or DEFAULT_ISA
         stepper = _core.stepper(
@@ -193,7 +193,7 @@ class NativeBackend:
             fixed.sizes,
             fixed.options,
             _core_inputs(inputs, 1),
-            chosen_threads.get(),
+            chosen_threads.get() if num_threads is None else num_threads,
         )
         return NativeSteps(stepper, target, fixed.kernel)
 

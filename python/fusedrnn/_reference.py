@@ -125,7 +125,7 @@ class ReferenceBackend:
                 directions.append(back.walk([state[d] for state in carry]))
         return Gradients(result, tuple(directions), tuple(carry))
 
-    def stepper(self, weights: Weights, inputs: Inputs) -> None:
+    def stepper(self, weights: Weights, inputs: Inputs, num_threads: int | None) -> None:
         """NumPy has no faster way."""
         return
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import _check
 from ._backend import Inputs, Steps, chosen_isa, chosen_threads, current
 from ._spec import Array
 from ._state import States
@@ -14,16 +15,19 @@ if TYPE_CHECKING:
     from ._layer import Layer
 
 
-def _made_for(layer: Layer[Any]) -> tuple[object, ...]:
+def _made_for(layer: Layer[Any], num_threads: int | None) -> tuple[object, ...]:
     """What must not have changed for steps to go on."""
-    return current(), chosen_isa.get(), chosen_threads.get(), layer._weights, layer._version
+    threads = chosen_threads.get() if num_threads is None else (num_threads, type(num_threads))
+    return current(), chosen_isa.get(), threads, layer._weights, layer._version
 
 
 class QuickSteps:
     """A layer's kernels, ready, with the state reached; for plain arrays of the layer's dtype."""
 
-    def __init__(self, layer: Layer[Any], batch: int, steps: list[Steps]) -> None:
-        self._key = _made_for(layer)
+    def __init__(
+        self, layer: Layer[Any], batch: int, steps: list[Steps], num_threads: int | None
+    ) -> None:
+        self._key = _made_for(layer, num_threads)
         self._steps = steps
         self._dtype = layer.dtype
         self._in, self._out = (batch, layer.input_size), (batch, layer._output_size)
@@ -41,22 +45,25 @@ class QuickSteps:
         return x.flags.c_contiguous and x.flags.aligned
 
     @classmethod
-    def of(cls, layer: Layer[Any], batch: int, states: list[States]) -> QuickSteps | None:
+    def of(
+        cls, layer: Layer[Any], batch: int, states: list[States], num_threads: int | None
+    ) -> QuickSteps | None:
         """Ready to go on from `states`; None where the backend has no quick way."""
         run, found = current(), []
+        threads = None if num_threads is None else _check.num_threads(num_threads)
         sizes = layer._sizes()
         for (weights,), (inputs, _), state in zip(layer._weights, sizes, states, strict=False):
             x = np.zeros((1, batch, inputs), layer.dtype)
-            steps = run.stepper(weights, Inputs(x, zoneout=layer._zoneout))
+            steps = run.stepper(weights, Inputs(x, zoneout=layer._zoneout), threads)
             if steps is None:
                 return None
             steps.load(state)
             found.append(steps)
-        return cls(layer, batch, found) if found else None
+        return cls(layer, batch, found, num_threads) if found else None
 
-    def fits(self, layer: Layer[Any]) -> bool:
+    def fits(self, layer: Layer[Any], num_threads: int | None) -> bool:
         """Whether everything is as it was."""
-        return self._key == _made_for(layer)
+        return self._key == _made_for(layer, num_threads)
 
     def states(self) -> list[States]:
         """The state reached, by layers."""

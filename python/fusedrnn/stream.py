@@ -49,13 +49,13 @@ class Stream(Generic[State]):
             self._quick = None
         return self._states
 
-    def _quickly(self, x: object, out: object) -> Array | None:
+    def _quickly(self, x: object, out: object, num_threads: int | None) -> Array | None:
         """One step of a plain array on kernels made ready for it; None: take the long way."""
         layer, quick = self.layer, self._quick
-        if quick is None or not quick.fits(layer):
+        if quick is None or not quick.fits(layer, num_threads):
             if not QuickSteps.suit(x, layer.dtype):
                 return None
-            quick = QuickSteps.of(layer, self.batch_size, self._reached())
+            quick = QuickSteps.of(layer, self.batch_size, self._reached(), num_threads)
             if quick is None:
                 return None
             self._quick = quick
@@ -122,8 +122,8 @@ class Stream(Generic[State]):
         ValueError
             A shape does not fit, an id is out of range, `out` does not fit exactly.
         """
-        if tokens is mask is reset is initial is num_threads is None:
-            h = self._quickly(x, out)
+        if tokens is mask is reset is initial is None:
+            h = self._quickly(x, out, num_threads)
             if h is not None:
                 return h
         layer, batch = self.layer, self.batch_size
