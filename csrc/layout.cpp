@@ -46,9 +46,14 @@ class Regions {
 
 // The projection of a block of steps stays in L2 until the steps read it.
 constexpr Index kProjectedBytes = 512 * 1024;
-// Below this, W and R stay in L2 together and the step reads x itself, which saves a round trip.
+// The step reads x itself, which saves its projection a round trip, where W and R stay in L2
+// together:
 constexpr Index kMergedBytes = 640 * 1024;
 constexpr Index kMergedRows = 6;
+// From so many rows on a sweep of W and R hides behind its products wherever they lie.
+constexpr Index kHidingRows = 16;
+// More than any L2 keeps from step to step.
+constexpr Index kFarBytes = 2 * 1024 * 1024;
 constexpr Index kRowsPerThread = 6;
 
 }  // namespace
@@ -81,7 +86,9 @@ bool make_layout(const Request& call, Layout& out) {
 
     const Index step_bytes = n.mul(n.mul(B, out.gate_row), call.item);
     const Index weight_bytes = n.mul(n.mul(out.gate_row, n.add(I, P)), call.item);
-    const bool merged = T == 1 || (B >= kMergedRows && weight_bytes <= kMergedBytes);
+    const bool merged =
+        T == 1 || B >= kHidingRows || (B >= kMergedRows && weight_bytes <= kMergedBytes);
+    out.far = weight_bytes > kFarBytes;
     if (!call.tokens && !merged && I > 0)
         out.block_steps = std::clamp<Index>(kProjectedBytes / std::max<Index>(1, step_bytes), 1,
                                             std::max<Index>(1, T));

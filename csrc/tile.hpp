@@ -24,12 +24,16 @@ struct Operand {
     Index segs = 1, seg = 0;
 };
 
-// The vector side: vector v at K index q of panel j is w[j * panel + q * k + v * kLanes].
+// The vector side: vector v at K index q of panel j is w[j * panel + q * k + v * kLanes]. Where it
+// comes from afar (beyond L2), the tiles of a chunk of kPiece ask for the next one meanwhile: at
+// each K index, one line of it `ahead`.
 template <class T>
 struct Panels {
     const T* w;
     Index k;
     Index panel = 0;
+    bool far = false;
+    Index ahead = 0;
 };
 
 // Panel buffer: vector v of row i of panel j is acc[j * panel + i * row + v * kLanes].
@@ -54,6 +58,8 @@ inline constexpr int kFewPanels = 2;
 #endif
 // Panels of at most this many rows are taken up to kFewPanels at a time.
 inline constexpr Index kFewRows = 1;
+// Tiles of fewer rows wait for bandwidth, not for latency: fetching costs them loads.
+inline constexpr int kFetchingRows = 4;
 // Also the K chunk: 128 x 4 vectors of weights stay in L1 while every row tile uses them.
 inline constexpr Index kPiece = 128;
 
@@ -64,10 +70,11 @@ template <class T, int R, int NV, int NP>
     FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j) FUSEDRNN_UNROLL for (int i = 0; i < R; ++i)
         FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v) c[j][i][v] = V{};
     const T* wp = w.w;
-    const Index row = a.row, step = a.k, wk = w.k, wpanel = w.panel, len = a.len;
+    const Index row = a.row, step = a.k, wk = w.k, wpanel = w.panel, len = a.len, ahead = w.ahead;
     for (Index g = 0; g < a.segs; ++g) {
         const T* ap = a.a + g * a.seg;
         for (Index q = 0; q < len; ++q, ap += step, wp += wk) {
+            if constexpr (R >= kFetchingRows) __builtin_prefetch(wp + ahead, 0, 2);
             if constexpr (R <= NP * NV) {
                 V b[R];
                 FUSEDRNN_UNROLL for (int i = 0; i < R; ++i) b[i] = splat(ap[i * row]);
@@ -108,11 +115,13 @@ void tile_of(Index rows, const Accumulator<T>& out, const Operand<T>& a, const P
 
 // Rows split evenly among tiles: 7 = 4 + 3, not 6 + 1.
 template <class T, int NV>
-void tile_rows(Index rows, Accumulator<T> out, Operand<T> a, const Panels<T>& w) {
+void tile_rows(Index rows, Accumulator<T> out, Operand<T> a, Panels<T> w) {
     constexpr Index kMax = kTileRows[NV];
+    if (w.far) w.ahead = kPiece * w.k;
     for (Index tiles = (rows + kMax - 1) / kMax; tiles > 0; --tiles) {
         const Index n = (rows + tiles - 1) / tiles;
         tile_of<T, NV, static_cast<int>(kMax)>(n, out, a, w);
+        if (w.far) w.ahead += kLanes<T>;
         out.acc += n * out.row;
         a.a += n * a.row;
         rows -= n;

@@ -97,7 +97,7 @@ class BackwardView {
         const T* first = da + s0 * block;
         const Operand<T> body{first, row, 1, slots * block, full, G * block};
         const Operand<T> rest{first + full * G * block, row, 1, tail, slots, block};
-        if (full > 0) product<T>(n, nv, 1, {out, width}, body, {panel, width});
+        if (full > 0) product<T>(n, nv, 1, {out, width}, body, {panel, width, 0, at_.far});
         if (tail > 0)
             product<T>(n, nv, 1, {out, width}, rest, {panel + full * slots * block * width, width});
     }

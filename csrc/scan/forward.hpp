@@ -181,7 +181,7 @@ class ForwardScan {
                   int s1, Index depth) const {
         const Index units = units_of(p), width = units * G * L, wide = units * (s1 - s0);
         const Panels<T> w{dir_.pack + pack + p * kUnits * (s1 - s0) * L * depth, wide * L,
-                          kUnits * (s1 - s0) * L * depth};
+                          kUnits * (s1 - s0) * L * depth, at_.far};
         product(n, static_cast<int>(wide), static_cast<int>(few), {acc + s0 * L, width, n * width},
                 a, w);
     }
