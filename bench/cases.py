@@ -22,6 +22,14 @@ KEYS = {
     "GRU": "gru",
     "GRU reset before": "gru_reset_before",
 }
+# Sigmoids and tanhs of a unit's step forward, and tanhs that its way back takes again.
+ACTIVATIONS = {
+    "RNN": (0, 1, 0),
+    "LSTM": (3, 2, 1),
+    "LSTM peepholes": (3, 2, 1),
+    "GRU": (2, 1, 0),
+    "GRU reset before": (2, 1, 0),
+}
 PADDING = 0.45
 # Steps that a stream takes before its output is compared: a state that is not carried shows.
 CHECKED_STEPS = 3
@@ -88,6 +96,12 @@ class Case:
         columns = self.input_size + self.hidden_size
         row = 2.0 * self.gates * self.hidden_size * columns
         return row * self.real_steps * (3 if self.training else 1)
+
+    def activations(self) -> tuple[int, int]:
+        """Sigmoids and tanhs at real steps."""
+        sigmoids, tanhs, again = ACTIVATIONS[self.cell]
+        units = self.real_steps * self.hidden_size
+        return sigmoids * units, (tanhs + (again if self.training else 0)) * units
 
     def weight_bytes(self) -> float:
         """That a call must read: the recurrent weights at every step, those of x once.

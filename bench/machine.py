@@ -40,11 +40,14 @@ class Machine:
         FMA peak of one thread, GFLOP/s, on the instruction set of the run.
     bandwidth : mapping of level to (bytes, float)
         Capacity (0: none) and one thread's read bandwidth in GB/s, nearest first.
+    activations : mapping of dtype to (float, float)
+        Nanoseconds of a sigmoid and of a tanh, of our own on numbers that are in L1.
     """
 
     description: Mapping[str, str]
     peak: Mapping[str, float]
     bandwidth: Mapping[str, tuple[int, float]]
+    activations: Mapping[str, tuple[float, float]]
     warnings: Sequence[str] = ()
     versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -133,11 +136,34 @@ def level(case: Case, machine: Machine) -> str:
     return fits[0] if fits else list(machine.bandwidth)[-1]
 
 
-def limit(case: Case, machine: Machine) -> float:
-    """Seconds that the machine needs at least: for the operations, or for reading the weights.
+def walk(case: Case, machine: Machine) -> tuple[float, float]:
+    """Seconds for the products of the steps, one after the other, and for reading their weights.
 
-    Activations and barriers come on top, so that no call reaches it.
+    A backward pass walks once more; a single step takes W x on the way.
     """
-    compute = case.flops() / (machine.peak[case.dtype] * 1e9)
-    reading = case.weight_bytes() / (machine.bandwidth[level(case, machine)][1] * 1e9)
-    return max(compute, reading) / case.threads
+    columns = case.hidden_size + (case.input_size if case.steps == 1 else 0)
+    flops = 2.0 * case.gates * case.hidden_size * columns * case.real_steps
+    walks = 2 if case.training else 1
+    compute = walks * flops / (machine.peak[case.dtype] * 1e9)
+    rate = machine.bandwidth[level(case, machine)][1] * 1e9
+    return compute, walks * case.steps * case.resident_bytes() / rate
+
+
+def limit(case: Case, machine: Machine) -> float:
+    """Seconds that the machine needs at least.
+
+    Products of all steps together at the FMA peak; those of the steps one after the other, or
+    reading their weights if that takes longer; and the activations. Nothing overlaps with the
+    next, and barriers come on top.
+    """
+    compute, reading = walk(case, machine)
+    together = case.flops() / (machine.peak[case.dtype] * 1e9) - compute
+    cost = machine.activations[case.dtype]
+    active = sum(n * ns for n, ns in zip(case.activations(), cost, strict=True)) * 1e-9
+    return (together + max(compute, reading) + active) / case.threads
+
+
+def bound(case: Case, machine: Machine) -> str:
+    """What the steps wait for: "FMA", or the level their weights are read from."""
+    compute, reading = walk(case, machine)
+    return "FMA" if compute >= reading else level(case, machine)

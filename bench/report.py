@@ -8,7 +8,7 @@ from typing import Any
 
 from bench import grid
 from bench.cases import GROUPS, Case
-from bench.machine import Machine, level, limit
+from bench.machine import Machine, bound, limit
 from bench.measure import Results
 from bench.rivals import OURS, RIVALS
 from bench.targets import RIVALS_TOGETHER, TARGETS, Found, by_case, figure, verdict
@@ -75,13 +75,17 @@ def rows_table(cases: Sequence[Case], records: Found, here: Machine) -> str:
         if best is None or median is None:
             continue
         least = limit(case, here)
-        compute = case.flops() / (here.peak[case.dtype] * 1e9 * case.threads)
-        bound = "FMA" if compute >= least * 0.999 else level(case, here)
         cells = [
             f"{us(t)} ({t / best:.2f}x)" if (t := figure(case, records, "best", of)) else ""
             for of in names
         ]
-        line = [case.name, us(least), bound, f"{us(best)} ({us(median)})", f"{least / best:.0%}"]
+        line = [
+            case.name,
+            us(least),
+            bound(case, here),
+            f"{us(best)} ({us(median)})",
+            f"{least / best:.0%}",
+        ]
         body.append(line + cells)
     return table(header, body) if body else ""
 
@@ -182,6 +186,10 @@ def machine_table(here: Machine) -> str:
     """What ran on what."""
     rows = [[name, value] for name, value in here.description.items()]
     rows += [[f"FMA peak, {name}", f"{rate:.0f} GFLOP/s"] for name, rate in here.peak.items()]
+    rows += [
+        [f"sigmoid, tanh, {name}", f"{sigmoid:.3f}, {tanh:.3f} ns"]
+        for name, (sigmoid, tanh) in here.activations.items()
+    ]
     rows += [
         [f"read bandwidth, {name}", f"{rate:.0f} GB/s"]
         for name, (_, rate) in here.bandwidth.items()

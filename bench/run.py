@@ -158,6 +158,7 @@ def look_at_machine(team: Team) -> Machine:
         machine.describe(),
         probed["peak"],
         {name: (machine.caches().get(name, 0), gb) for name, gb in probed["bandwidth"].items()},
+        probed["activations"],
         warnings,
         {name: process.ask("versions") for name, process in team.of(1).items()},
     )

@@ -70,9 +70,10 @@ class Job {
         batch_first_ = inputs[kBatchFirst].template cast<bool>();
         const py::object x = inputs[kX], ids = inputs[kTokens];
         const py::object& shaped = ids.is_none() ? x : ids;
-        if (!py::isinstance<py::array>(shaped) || shaped.attr("ndim").cast<int>() < 2)
-            throw py::value_error("x: expected an array of shape (T, B, I), or tokens of (T, B)");
+        const bool is_array = py::isinstance<py::array>(shaped);
         const auto array = py::reinterpret_borrow<py::array>(shaped);
+        if (!is_array || array.ndim() < 2)
+            throw py::value_error("x: expected an array of shape (T, B, I), or tokens of (T, B)");
         if (packs.empty() || packs.size() > kMaxDirections)
             throw py::value_error("weights: expected one or two directions");
         const auto [input, hidden, output, project] = sizes;
@@ -91,8 +92,9 @@ class Job {
                           .item = static_cast<Index>(sizeof(T))};
         if (project && (request.cell.states < 2 || request.cell.norm))
             throw py::value_error("w_hr: this cell does not project");
-        plan = plan_threads(request, std::max(1, threads > 0 ? threads : default_threads()),
-                            walk != Walk::kBackward);
+        plan = plan_threads(
+            request, [&] { return threads > 0 ? threads : default_threads(); },
+            walk != Walk::kBackward);
         request.threads = plan.threads;
         team = {plan.threads, threads > 0};
         if (!make_layout(request, layout))

@@ -13,9 +13,7 @@ namespace fusedrnn {
 using Index = std::int64_t;
 
 inline constexpr Index kBlockBytes = 64;
-inline constexpr int kMaxStates = 2;
-inline constexpr int kMaxDirections = 2;
-inline constexpr int kMaxGates = 4;
+inline constexpr int kMaxStates = 2, kMaxDirections = 2, kMaxGates = 4;
 // Pre-activations of a normalised cell: as many biases, whose gradients follow those of `vectors`.
 inline constexpr int kNormBiases = 4;
 // Rows that one partial sum of a weight gradient covers (CONTRACT.md 7.1).
@@ -157,7 +155,7 @@ struct Forward : Call<T> {
     ForwardDirection<T> direction[kMaxDirections];
     T* y;              // out, written for live steps only
     Index begin, end;  // walk steps of this slice; state lives in scratch between slices
-    Index sweep;       // steps of a stream before this call: which way its weights were read last
+    Index sweep;       // a stream's steps before this call: which way weights were read last
 };
 
 template <class T>

@@ -183,10 +183,11 @@ Plan plan_direction(const Request& call, int threads) {
 
 }  // namespace
 
-Plan plan_threads(const Request& call, int most, bool both) {
+Plan plan_threads(const Request& call, const std::function<int()>& most, bool both) {
     constexpr double kRegionFlops = 1e6;  // a region costs about a microsecond to open
     const double share = total_flops(call) / kRegionFlops;
-    const int threads = std::max(1, std::min(most, share < most ? static_cast<int>(share) : most));
+    const int worth = static_cast<int>(std::clamp(share, 1.0, 1e6));
+    const int threads = worth == 1 ? 1 : std::clamp(most(), 1, worth);
     if (threads == 1) return {1, Split::kRows};
     const Plan plan = plan_direction(call, threads);
     if (!both || call.directions < 2) return plan;

@@ -1,6 +1,8 @@
 // Sizes and offsets of one call, and how many threads it is worth.
 #pragma once
 
+#include <functional>
+
 #include "kernels.hpp"
 
 namespace fusedrnn {
@@ -29,8 +31,8 @@ struct Plan {
     Split split;
 };
 
-// Threads that pay for this call, at most `most`, and what they divide; `both`: the directions may
-// run at the same time, as they may forward.
-Plan plan_threads(const Request& call, int most, bool both);
+// Threads that pay for this call, at most `most()`, which a small call does not ask, and what they
+// divide; `both`: the directions may run at the same time, as they may forward.
+Plan plan_threads(const Request& call, const std::function<int()>& most, bool both);
 
 }  // namespace fusedrnn

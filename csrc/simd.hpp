@@ -166,9 +166,6 @@ FUSEDRNN_INLINE void store_n(T* to, vec<std::type_identity_t<T>> v, int n) {
 #endif
 }
 
-// Asks for the cache line of an address that is about to be read.
-FUSEDRNN_INLINE void prefetch(const void* at) { __builtin_prefetch(at, 0, 3); }
-
 // a * b + c, rounded once where the ISA has fma. An intrinsic, because a loop of __builtin_fma over
 // the lanes costs a quarter of the speed under GCC 12.
 template <Vector V>

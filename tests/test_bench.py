@@ -31,6 +31,7 @@ HERE = Machine(
     {"processor": "imagined"},
     {"float32": 100.0, "float64": 50.0},
     {"L1": (32 << 10, 400.0), "L2": (1 << 20, 100.0), "memory": (0, 10.0)},
+    {"float32": (0.5, 1.0), "float64": (1.0, 2.0)},
     versions={OURS: {"fusedrnn": "0"}},
 )
 SMALL = Case("LSTM", "forward", 4, 3, 5, 6)
@@ -226,11 +227,21 @@ def test_spinning_processes_tell_their_share() -> None:
 
 def test_the_limit() -> None:
     wide = Case("LSTM", "forward", 10, 64, 128, 128)
-    assert machine.limit(wide, HERE) == wide.flops() / 100e9
-    assert machine.limit(replace(wide, threads=2), HERE) == wide.flops() / 200e9
+    active = 10 * 64 * 128 * (3 * 0.5 + 2 * 1.0) * 1e-9
+    assert machine.limit(wide, HERE) == pytest.approx(wide.flops() / 100e9 + active)
+    halved = machine.limit(replace(wide, threads=2), HERE)
+    assert halved == pytest.approx(machine.limit(wide, HERE) / 2)
+    assert machine.bound(wide, HERE) == "FMA"
+    # Back: dh walks too, dx and both weight gradients do not; tanh(c) once more.
+    back = machine.limit(replace(wide, mode="training"), HERE)
+    assert back == pytest.approx(3 * wide.flops() / 100e9 + active + 10 * 64 * 128 * 1e-9)
     one = replace(wide, batch=1)
-    assert machine.level(one, HERE) == "L2"
-    assert machine.limit(one, HERE) == one.weight_bytes() / 100e9
+    assert machine.level(one, HERE) == machine.bound(one, HERE) == "L2"
+    read, projected = 10 * 4 * 128 * 128 * 4 / 100e9, one.flops() / 2 / 100e9
+    assert machine.limit(one, HERE) == pytest.approx(read + projected + active / 64)
+    step = replace(one, steps=1, mode="step")
+    read = 4 * 128 * 256 * 4 / 100e9
+    assert machine.limit(step, HERE) == pytest.approx(read + active / 640)
     huge = replace(one, hidden_size=1024)
     assert machine.level(huge, HERE) == "memory"
     assert machine.level(replace(huge, hidden_size=32), HERE) == "L1"

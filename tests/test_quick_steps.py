@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def test_the_bits_of_one_call(native: Chosen, cell: str, dtype: str) -> None:
     stream = layer.stream(B)
     for t in range(T):
         if t in (2, 3):
-            h = stream.step(x[t], num_threads=1)
+            h = stream.step(x[t], mask=np.ones(B, bool))
             assert not is_quick(stream)
         else:
             h = stream.step(x[t])
@@ -76,6 +77,22 @@ def test_what_is_not_plain_takes_the_long_way(native: Chosen) -> None:
     stream = layer.stream(B)
     for t, a in enumerate(odd):
         assert np.array_equal(stream.step(a), y[t])
+
+
+def test_num_threads_is_quick_too(native: Chosen) -> None:
+    """[P2] Kernels are made ready anew only for another number."""
+    layer = fr.GRU(3, 5, seed=0)
+    x = inputs(layer)
+    y, _ = layer(x)
+    stream = layer.stream(B)
+    ready = []
+    for t, threads in enumerate((None, 1, 1, 2, 2, None)):
+        assert np.array_equal(stream.step(x[t], num_threads=threads), y[t])
+        ready.append(stream._quick)
+    assert [a is b for a, b in pairwise(ready)] == [False, True, False, True, False]
+    with pytest.raises(TypeError, match="num_threads"):
+        stream.step(x[0], num_threads=1.0)  # type: ignore[arg-type]
+    assert np.array_equal(stream.state[0], y[5])
 
 
 def refused() -> list[tuple[str, Any]]:

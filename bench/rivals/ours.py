@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 import fusedrnn as fr
 from bench.cases import Array, Case
@@ -11,6 +14,7 @@ from bench.rivals import Prepared
 from bench.rivals.memory import growth
 
 PROBES = 3
+PROBED = 4096
 KINDS: Mapping[str, Any] = {
     "RNN": fr.RNN,
     "LSTM": fr.LSTM,
@@ -77,11 +81,18 @@ MODES = {"forward": _forward, "step": _step, "training": _training}
 
 
 def probe(sizes: Mapping[str, int]) -> dict[str, Any]:
-    """FMA peaks in GFLOP/s, and bandwidth in GB/s of reading arrays of these sizes; one thread."""
+    """FMA peaks in GFLOP/s, bandwidth in GB/s of reading arrays of these sizes, activations in ns.
+
+    Of one thread.
+    """
     from fusedrnn import _core
 
     isa = fr.isa()
     return {
+        "activations": {
+            dtype: tuple(_nanoseconds(f, isa, dtype) for f in (_core.sigmoid, _core.tanh))
+            for dtype in ("float32", "float64")
+        },
         "peak": {
             "float32": max(_core.peak_gflops(isa, False) for _ in range(PROBES)),
             "float64": max(_core.peak_gflops(isa, True) for _ in range(PROBES)),
@@ -91,6 +102,20 @@ def probe(sizes: Mapping[str, int]) -> dict[str, Any]:
             for name, size in sizes.items()
         },
     }
+
+
+def _nanoseconds(function: Callable[[str, Array], Array], isa: str, dtype: str) -> float:
+    """Of one element: what many cost beyond a call that does nothing."""
+    rng, seconds = np.random.default_rng(0), []
+    for n in (0, PROBED):
+        x = rng.standard_normal(n).astype(dtype)
+        timed = []
+        for _ in range(PROBES * 100):
+            start = time.perf_counter()
+            function(isa, x)
+            timed.append(time.perf_counter() - start)
+        seconds.append(min(timed))
+    return (seconds[1] - seconds[0]) / PROBED * 1e9
 
 
 def kept(case: Case, weights: Mapping[str, Array]) -> dict[str, float]:

@@ -223,11 +223,15 @@ class Outside(NamedTuple):
     value: float
 
 
+ZEROS = Outside(False, 0.0)
+
+
 def outside(masked_output: object, padding_value: object, dtype: np.dtype[Any]) -> Outside:
     """The options about y at masked and padded steps."""
+    plain = masked_output.__class__ is str and padding_value.__class__ is float
+    if plain and padding_value == 0 and masked_output == "zero":
+        return ZEROS  # every call that says nothing
     repeat = _check.choice(masked_output, "masked_output", ("zero", "repeat")) == "repeat"
-    if padding_value.__class__ is float and padding_value == 0:  # every call that says nothing
-        return Outside(repeat, 0.0)
     largest = float(np.finfo(dtype).max)
     fits = lambda v: not math.isfinite(v) or abs(v) <= largest  # noqa: E731
     value = number(padding_value, "padding_value", f"a number that fits {dtype}", fits)

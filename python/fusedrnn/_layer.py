@@ -471,28 +471,27 @@ class Layer(Parameterised, Generic[State]):
         copy: bool = False,
     ) -> tuple[Inputs, Rows]:
         """A call's sequences, time-major, without its states."""
-        sequence: Array
+        dense, ids = None, None
         if tokens is None and x is not None:
-            sequence, batched = _check.sequence(
+            dense, batched = _check.sequence(
                 x, self.dtype, self.input_size, self._max_rows, self.batch_first
             )
-            inputs = Inputs(sequence)
+            steps, batch = dense.shape[:2]
         else:
             _check.one_of(x, tokens)
-            sequence, batched = _check.token_sequence(
+            ids, batched = _check.token_sequence(
                 tokens, self.input_size, self._max_rows, self.batch_first, copy=copy
             )
-            inputs = Inputs(None, sequence)
-        batch_first = batched and self.batch_first
-        steps, batch = sequence.shape[:2]
-        rows = Rows(steps, batch, batched, batch_first)
+            steps, batch = ids.shape
+        rows = Rows(steps, batch, batched, batched and self.batch_first)
+        plain = Inputs(dense, ids, zoneout=self._zoneout, batch_first=rows.batch_first)
+        if lengths is mask is reset is None:
+            return plain, rows
         _check_options.one_kind_of_padding(lengths, mask)
-        inputs = inputs._replace(
+        inputs = plain._replace(
             lengths=_check_options.lengths(lengths, rows, copy=copy),
             mask=_check_options.flags(mask, "mask", rows, copy=copy),
             reset=_check_options.flags(reset, "reset", rows, copy=copy),
-            zoneout=self._zoneout,
-            batch_first=batch_first,
         )
         return inputs, rows
 
@@ -504,6 +503,8 @@ class Layer(Parameterised, Generic[State]):
         rows: Rows,
         copy: bool = False,
     ) -> tuple[list[States] | None, list[States] | None]:
+        if state is None and initial is None:
+            return None, None
         batch = rows.batch if rows.batched else None
         cut = self._initial(initial, reset, batch, copy)
         return self._form.inside(state, "state", batch, copy=copy), cut

@@ -82,6 +82,8 @@ class StateForm:
 
     def outside(self, states: list[States], batched: bool) -> Any:
         """The state as the caller has it."""
+        if len(states) == 1 and batched and not self.listed:
+            return states[0] if len(states[0]) > 1 else states[0][0]
         parts: list[Any] = []
         for column in zip(*states, strict=True):
             arrays = column if batched else [a[:, 0] for a in column]

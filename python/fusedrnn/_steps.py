@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _check
 from ._backend import Inputs, Steps, chosen_isa, chosen_threads, current
 from ._spec import Array
 from ._state import States
@@ -50,11 +49,10 @@ class QuickSteps:
     ) -> QuickSteps | None:
         """Ready to go on from `states`; None where the backend has no quick way."""
         run, found = current(), []
-        threads = None if num_threads is None else _check.num_threads(num_threads)
         sizes = layer._sizes()
         for (weights,), (inputs, _), state in zip(layer._weights, sizes, states, strict=False):
             x = np.zeros((1, batch, inputs), layer.dtype)
-            steps = run.stepper(weights, Inputs(x, zoneout=layer._zoneout), threads)
+            steps = run.stepper(weights, Inputs(x, zoneout=layer._zoneout), num_threads)
             if steps is None:
                 return None
             steps.load(state)

@@ -55,7 +55,12 @@ class Stream(Generic[State]):
         if quick is None or not quick.fits(layer, num_threads):
             if not QuickSteps.suit(x, layer.dtype):
                 return None
-            quick = QuickSteps.of(layer, self.batch_size, self._reached(), num_threads)
+            quick = QuickSteps.of(
+                layer,
+                self.batch_size,
+                self._reached(),
+                None if num_threads is None else _check.num_threads(num_threads),
+            )
             if quick is None:
                 return None
             self._quick = quick
