@@ -5,6 +5,7 @@
 
 #include "kernels.hpp"
 #include "math.hpp"
+#include "twin.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
@@ -59,6 +60,11 @@ template <class T>
             return max(x, zero) + log1p_unit(exp(-abs(x)));
     }
     return x;
+}
+
+template <class T>
+Twin<vec<T>> activate(Twin<vec<T>> x, const ActivationOf<T>& f, T clip) {
+    return {activate(x.a, f, clip), activate(x.b, f, clip)};
 }
 
 // d activate / d x; 0 where the input was clipped.

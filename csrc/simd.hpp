@@ -66,10 +66,17 @@ template <class T>
 inline constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
 
 template <class V>
-concept Vector = std::same_as<V, vec<float>> || std::same_as<V, vec<double>>;
+struct Twin;  // two vectors in the place of one: twin.hpp
 
 template <class V>
-using scalar_t = std::conditional_t<std::same_as<V, vec<float>>, float, double>;
+concept Single = std::same_as<V, vec<float>> || std::same_as<V, vec<double>>;
+template <class V>
+concept Vector = Single<V> || std::same_as<V, Twin<vec<float>>> || std::same_as<V, Twin<vec<double>>>;
+
+template <class V>
+using scalar_t =
+    std::conditional_t<std::same_as<V, vec<float>> || std::same_as<V, Twin<vec<float>>>, float,
+                       double>;
 
 // What a comparison of two V gives: per lane all ones (true) or zero.
 template <Vector V>
@@ -77,16 +84,21 @@ using mask_t = decltype(V{} < V{});
 
 // Unsigned lanes of V's width, for work on the bits of floating-point numbers.
 template <Vector V>
-using bits_t = vec<std::conditional_t<sizeof(scalar_t<V>) == 4, std::uint32_t, std::uint64_t>>;
+using bits_t = std::conditional_t<
+    Single<V>, vec<std::conditional_t<sizeof(scalar_t<V>) == 4, std::uint32_t, std::uint64_t>>,
+    Twin<vec<std::conditional_t<sizeof(scalar_t<V>) == 4, std::uint32_t, std::uint64_t>>>>;
 
-template <Vector V>
+template <Single V>
 FUSEDRNN_INLINE bits_t<V> to_bits(V v) {
     return reinterpret_cast<bits_t<V>>(v);
 }
 
 template <Vector V>
 FUSEDRNN_INLINE V from_bits(bits_t<V> b) {
-    return reinterpret_cast<V>(b);
+    if constexpr (Single<V>)
+        return reinterpret_cast<V>(b);
+    else
+        return {from_bits<decltype(V::a)>(b.a), from_bits<decltype(V::b)>(b.b)};
 }
 
 // An intrinsic: GCC 12 inserts lane by lane where the lanes are set in a loop (a ninth of the speed
@@ -100,20 +112,20 @@ FUSEDRNN_INLINE vec<T> splat(T x) {
 #endif
 }
 
-template <Vector V>
+template <Single V>
 FUSEDRNN_INLINE V select(mask_t<V> mask, V if_true, V if_false) {
     return mask ? if_true : if_false;
 }
 
 // True in lanes [0, n); n may be below 0 or above the number of lanes.
-template <Vector V>
+template <Single V>
 FUSEDRNN_INLINE mask_t<V> lane_mask(int n) {
     mask_t<V> index{};
     for (int i = 0; i < kLanes<scalar_t<V>>; ++i) index[i] = i;
     return index < index - index + n;
 }
 
-template <Vector V>
+template <Single V>
 FUSEDRNN_INLINE V first_lanes(V v, int n) {
     return select(lane_mask<V>(n), v, V{});
 }
@@ -168,7 +180,7 @@ FUSEDRNN_INLINE void store_n(T* to, vec<std::type_identity_t<T>> v, int n) {
 
 // a * b + c, rounded once where the ISA has fma. An intrinsic, because a loop of __builtin_fma over
 // the lanes costs a quarter of the speed under GCC 12.
-template <Vector V>
+template <Single V>
 FUSEDRNN_INLINE V fma(V a, V b, V c) {
 #if FUSEDRNN_VECTOR_BYTES > 16
     FUSEDRNN_BY_TYPE(scalar_t<V>, FUSEDRNN_MM(fmadd_ps)(a, b, c), FUSEDRNN_MM(fmadd_pd)(a, b, c));
@@ -183,7 +195,7 @@ FUSEDRNN_INLINE V fma(V a, V b, V c) {
 // both are equal (x = -0 with bound +0 gives -0): x86's operand order, kept on every ISA.
 // The masked intrinsics of AVX-512 become the plain instructions, whose own intrinsics GCC 12
 // greets with -Wuninitialized.
-template <Vector V>
+template <Single V>
 FUSEDRNN_INLINE V min(V x, V bound) {
 #if FUSEDRNN_VECTOR_BYTES == 64
     FUSEDRNN_BY_TYPE(scalar_t<V>, _mm512_maskz_min_ps(0xffff, bound, x),
@@ -195,7 +207,7 @@ FUSEDRNN_INLINE V min(V x, V bound) {
 #endif
 }
 
-template <Vector V>
+template <Single V>
 FUSEDRNN_INLINE V max(V x, V bound) {
 #if FUSEDRNN_VECTOR_BYTES == 64
     FUSEDRNN_BY_TYPE(scalar_t<V>, _mm512_maskz_max_ps(0xffff, bound, x),
@@ -207,33 +219,33 @@ FUSEDRNN_INLINE V max(V x, V bound) {
 #endif
 }
 
-template <Vector V>
+template <Single V>
 FUSEDRNN_INLINE V clamp(V x, V low, V high) {
     return min(max(x, low), high);
 }
 
-template <Vector V>
+template <Single V>
 FUSEDRNN_INLINE V relu(V x) {
     return max(x, V{});
 }
 
-template <Vector V>
+template <Single V>
 FUSEDRNN_INLINE V abs(V x) {
     return from_bits<V>(to_bits(x) & ~to_bits(splat(scalar_t<V>(-0.0))));
 }
 
-template <Vector V>
+template <Single V>
 FUSEDRNN_INLINE V minus_abs(V x) {
     return from_bits<V>(to_bits(x) | to_bits(splat(scalar_t<V>(-0.0))));
 }
 
 // magnitude, which has no sign of its own (>= +0), with the sign of x.
-template <Vector V>
+template <Single V>
 FUSEDRNN_INLINE V with_sign_of(V x, V magnitude) {
     return from_bits<V>(to_bits(magnitude) | (to_bits(x) & to_bits(splat(scalar_t<V>(-0.0)))));
 }
 
-template <Vector V>
+template <Single V>
 FUSEDRNN_INLINE V sqrt(V x) {
 #if FUSEDRNN_VECTOR_BYTES == 64
     FUSEDRNN_BY_TYPE(scalar_t<V>, _mm512_maskz_sqrt_ps(0xffff, x), _mm512_maskz_sqrt_pd(0xff, x));

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../cells/cell.hpp"
+#include "../twin.hpp"
 #include "rows.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
@@ -87,6 +88,23 @@ class ForwardScan {
         const int real = static_cast<int>(least(L, width(k) - unit));
         if (dir_.initial[k] == nullptr) return V{};
         return take(dir_.initial[k] + rows_.batch(r) * width(k) + unit, real);
+    }
+
+    // Where row `rank` of a step finds and leaves what: looked up once for all its panels.
+    struct Place {
+        Index rank;
+        const T* old_h;
+        T *h, *c, *y, *saved;  // saved: null where nothing is
+        bool cut;              // the state it leaves is not what comes next
+    };
+    Place place(Index s, Index r) const {
+        return {r,
+                h(s, r),
+                h(s + 1, r),
+                c(r),
+                y_ + rows_.y(s, r),
+                dir_.saved != nullptr ? gates(s, r) : nullptr,
+                rows_.cut(s + 1, r)};
     }
 
     void keep_h(Index s, Index r, Index unit, V value) const {
@@ -269,6 +287,8 @@ class ForwardScan {
         const bool projected = at_.block_steps > 0, dense = call_.tokens == nullptr;
         const Operand<T> x = projected || !dense ? Operand<T>{} : inputs(from, n);
         const Operand<T> a{operand(s, r), at_.out_row, 1, at_.output};
+        Place places[kGroupRows];
+        for (Index i = 0; i < n; ++i) places[i] = place(s, r + i);
         each_panel(s, n, [&](T* acc, Index p, Index few) {
             const Index width = units_of(p) * G * L;
             for (Index j = 0; j < few; ++j) {
@@ -284,14 +304,10 @@ class ForwardScan {
             if (!projected && dense) multiply(acc, p, few, n, x, at_.pack_x, 0, XG, at_.input);
             if constexpr (recurrent(kCell))
                 multiply(acc, p, few, n, a, at_.pack_h, HF, kEarly, at_.output);
-            for (Index j = 0; j < few; ++j)
-                for (Index i = 0; i < n; ++i) {
-                    const T* row = acc + (j * n + i) * width;
-                    if constexpr (kLate)
-                        gate(s, r + i, p + j, row);
-                    else
-                        finish(s, r + i, p + j, row);
-                }
+            if constexpr (kLate)
+                for (Index v = 0; v < few * n; ++v) gate(s, r + v % n, p + v / n, acc + v * width);
+            else
+                finish_panels(s, places, n, p, few, acc);
         });
     }
 
@@ -300,14 +316,14 @@ class ForwardScan {
         if constexpr (kLate) {
             const Cursor<T> from(rows_, s, r, row_.end, 1);
             const Operand<T> a{u(r), at_.state_row, 1, at_.hidden};
+            Place places[kGroupRows];
+            for (Index i = 0; i < n; ++i) places[i] = place(s, r + i);
             each_panel(s, n, [&](T* acc, Index p, Index few) {
                 const Index width = units_of(p) * G * L;
                 for (Index j = 0; j < few; ++j)
                     start_from_gates(acc + j * n * width, p + j, from, n);
                 multiply(acc, p, few, n, a, at_.pack_late, kEarly, G, at_.hidden);
-                for (Index j = 0; j < few; ++j)
-                    for (Index i = 0; i < n; ++i)
-                        finish(s, r + i, p + j, acc + (j * n + i) * width);
+                finish_panels(s, places, n, p, few, acc);
             });
         }
     }
@@ -333,39 +349,77 @@ class ForwardScan {
         return select(keep > V{}, old, fresh);
     }
 
-    // The epilogue: activations, state update, and everything this step leaves behind.
-    void finish(Index s, Index r, Index p, const T* acc) const {
-        const bool cut = rows_.cut(s + 1, r);
-        T* cell = c(r);
-        T* saved = dir_.saved != nullptr ? gates(s, r) : nullptr;
-        for (Index i = 0; i < units_of(p); ++i) {
-            const Index unit = (p * kUnits + i) * L;
-            V a[G], state[kStates], par[kCell.vectors > 0 ? kCell.vectors : 1];
-            for (int k = 0; k < G; ++k) a[k] = load(acc + (i * G + k) * L);
-            for (int k = 0; k < kCell.vectors; ++k)
-                par[k] = load(dir_.pack + at_.pack_vectors + k * at_.padded + unit);
-            state[0] = at_.project ? V{} : load(h(s, r) + unit);
-            if constexpr (kStates > 1) state[1] = load(cell + unit);
-            C::forward(a, state, par, call_.options);
-            if constexpr (kStates > 1) {
-                state[1] = zoned(1, s, r, unit, state[1], load(cell + unit));
-                store(cell + unit, cut ? initial(1, r, unit) : state[1]);
-            }
-            if (saved != nullptr) {
-                for (int k = 0; k < G; ++k) store(saved + slot_at<T>(unit, k, slots_), a[k]);
-                if constexpr (kStates > 1) store(saved + slot_at<T>(unit, G, slots_), state[1]);
-            }
-            if (at_.project)
-                store(u(r) + unit, state[0]);
-            else
-                give(s, r, unit, state[0], cut);
+    // The epilogue of n rows and `few` panels, two of either at a time.
+    void finish_panels(Index s, const Place* at, Index n, Index p, Index few, const T* acc) const {
+        const Index width = units_of(p) * G * L;
+        if (n == 1) {
+            Index j = 0;
+            for (; j + kTogether <= few; j += kTogether)
+                finish<kTogether>(s, at, 0, p + j, 1, acc + j * width, width);
+            for (; j < few; ++j) finish<1>(s, at, 0, p + j, 0, acc + j * width, 0);
+            return;
+        }
+        for (Index j = 0; j < few; ++j, acc += n * width) {
+            Index i = 0;
+            for (; i + kTogether <= n; i += kTogether)
+                finish<kTogether>(s, at + i, 1, p + j, 0, acc + i * width, width);
+            for (; i < n; ++i) finish<1>(s, at + i, 0, p + j, 0, acc + i * width, 0);
         }
     }
 
-    void give(Index s, Index r, Index unit, V fresh, bool cut) const {
-        const V now = zoned(0, s, r, unit, fresh, load(h(s, r) + unit));
-        put(y_ + rows_.y(s, r) + unit, now, static_cast<int>(least(L, at_.output - unit)));
-        keep_h(s + 1, r, unit, cut ? initial(0, r, unit) : now);
+    // Activations, state update, and everything this step leaves behind, of N rows or N panels:
+    // the next place, panel or sums lie a step further.
+    template <int N>
+    [[gnu::noinline]] void finish(Index s, const Place* at, Index next_at, Index p, Index next_p, const T* acc,
+                Index next_acc) const {
+        using W = std::conditional_t<N == 1, V, Twin<V>>;
+        for (Index i = 0; i < units_of(p); ++i) {
+            const Index first = (p * kUnits + i) * L, next_unit = next_p * kUnits * L;
+            W a[G], state[kStates], par[kCell.vectors > 0 ? kCell.vectors : 1];
+            for (int k = 0; k < G; ++k)
+                a[k] = each_of<W>([&](Index w) { return load(acc + w * next_acc + (i * G + k) * L); });
+            for (int k = 0; k < kCell.vectors; ++k)
+                par[k] = each_of<W>([&](Index w) {
+                    return load(dir_.pack + at_.pack_vectors + k * at_.padded + first +
+                                w * next_unit);
+                });
+            state[0] = V{};
+            if (!at_.project)
+                state[0] = each_of<W>(
+                    [&](Index w) { return load(at[w * next_at].old_h + first + w * next_unit); });
+            if constexpr (kStates > 1)
+                state[1] = each_of<W>(
+                    [&](Index w) { return load(at[w * next_at].c + first + w * next_unit); });
+            C::forward(a, state, par, call_.options);
+            for (Index w = 0; w < N; ++w) {
+                V one[G], now[kStates];
+                for (int k = 0; k < G; ++k) one[k] = one_of(a[k], w);
+                for (int k = 0; k < kStates; ++k) now[k] = one_of(state[k], w);
+                leave_unit(s, at[w * next_at], first + w * next_unit, one, now);
+            }
+        }
+    }
+
+    FUSEDRNN_INLINE void leave_unit(Index s, const Place& at, Index unit, const V (&a)[G],
+                                    V (&state)[kStates]) const {
+        if constexpr (kStates > 1) {
+            state[1] = zoned(1, s, at.rank, unit, state[1], load(at.c + unit));
+            store(at.c + unit, at.cut ? initial(1, at.rank, unit) : state[1]);
+        }
+        if (at.saved != nullptr) {
+            for (int k = 0; k < G; ++k) store(at.saved + slot_at<T>(unit, k, slots_), a[k]);
+            if constexpr (kStates > 1) store(at.saved + slot_at<T>(unit, G, slots_), state[1]);
+        }
+        if (at_.project)
+            store(u(at.rank) + unit, state[0]);
+        else
+            give(s, at, unit, state[0]);
+    }
+
+    void give(Index s, const Place& at, Index unit, V fresh) const {
+        const V now = zoned(0, s, at.rank, unit, fresh, load(at.old_h + unit));
+        put(at.y + unit, now, static_cast<int>(least(L, at_.output - unit)));
+        keep_h(s + 1, at.rank, unit, at.cut ? initial(0, at.rank, unit) : now);
     }
 
     // h' = W_hr m, the last phase of a projected cell.
@@ -380,8 +434,7 @@ class ForwardScan {
                        {dir_.pack + at_.pack_project + p * 4 * L * at_.hidden, width});
             for (Index i = 0; i < n; ++i)
                 for (Index v = 0; v < width; v += L)
-                    give(s, r + i, p * 4 * L + v, load(acc + i * width + v),
-                         rows_.cut(s + 1, r + i));
+                    give(s, place(s, r + i), p * 4 * L + v, load(acc + i * width + v));
         }
     }
 

@@ -88,7 +88,7 @@ class NormForward : ForwardScan<C, T> {
 
     // Statistics, pre-activations, and everything this step of a row leaves behind.
     void finish(Index s, Index r) const {
-        const bool cut = rows_.cut(s + 1, r);
+        const auto at = Base::place(s, r);
         const T *gain = dir_.pack + at_.pack_vectors, *last = gain + G * at_.padded;
         T* row = gates(s, r);
         const NormRow<C, T> norm(row, slots_, dir_.pack + at_.pack_bias, gain, at_);
@@ -98,7 +98,7 @@ class NormForward : ForwardScan<C, T> {
                 norm.pre_activations(unit, a);
                 V state[1] = {load(h(s, r) + unit)};
                 C::Plain::forward(a, state, kNone, call_.options);
-                give(s, r, unit, state[0], cut);
+                give(s, at, unit, state[0]);
             }
         } else {
             // c' as the cell makes it, and o where the next h will be: both wait for c' as a whole.
@@ -114,9 +114,9 @@ class NormForward : ForwardScan<C, T> {
                 const V now = load(fresh + unit), o = load(out + unit);
                 const V m = fma(load(last + unit), by.of(now), load(last + at_.padded + unit));
                 const V state = zoned(1, s, r, unit, now, load(cell + unit));
-                store(cell + unit, cut ? initial(1, r, unit) : state);
+                store(cell + unit, at.cut ? initial(1, r, unit) : state);
                 if (dir_.saved != nullptr) store(row + slot_at<T>(unit, G, slots_), state);
-                give(s, r, unit, C::output(o, m), cut);
+                give(s, at, unit, C::output(o, m));
             }
         }
     }
