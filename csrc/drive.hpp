@@ -9,6 +9,10 @@
 #include <numeric>
 #include <vector>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include "kernels.hpp"
 #include "team.hpp"
 
@@ -23,18 +27,28 @@ const Kernels<T>& kernels_of(const Table& table) {
 }
 
 // Memory that starts on a 64-byte boundary, uninitialised; scratch of a call, freed at its end.
+// What malloc would map anew for every call lies on huge pages, as NumPy's large arrays do.
 template <class T>
 class Scratch {
   public:
-    explicit Scratch(Index items)
-        : data_(static_cast<T*>(::operator new(static_cast<std::size_t>(items) * sizeof(T),
-                                               std::align_val_t{kBlockBytes}))) {}
-    ~Scratch() { ::operator delete(data_, std::align_val_t{kBlockBytes}); }
+    explicit Scratch(Index items) : bytes_(static_cast<std::size_t>(items) * sizeof(T)) {
+        data_ = static_cast<T*>(::operator new(bytes_, align()));
+#ifdef __linux__
+        if (large()) madvise(data_, bytes_, MADV_HUGEPAGE);  // a wish: refusing it is no error
+#endif
+    }
+    ~Scratch() { ::operator delete(data_, align()); }
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
     T* data() const { return data_; }
 
   private:
+    static constexpr std::size_t kHugePage = 2 * 1024 * 1024, kMapped = 16 * kHugePage;
+
+    bool large() const { return bytes_ >= kMapped; }
+    std::align_val_t align() const { return std::align_val_t{large() ? kHugePage : kBlockBytes}; }
+
+    std::size_t bytes_;
     T* data_;
 };
 

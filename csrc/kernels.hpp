@@ -41,7 +41,7 @@ struct Layout {
     Index out_row;    // the same for h
     Index gate_row;   // padded * gates
     Index saved_row;  // padded * slots, slots = gates + states - 1
-    bool far;             // the weights that a step reads are beyond L2
+    bool far;         // the weights that a step reads are beyond L2
     Index block_steps;    // steps whose x-projection is computed at once; 0: W x inside the step
     Index partial_steps;  // S = max(1, 512 / B): steps whose weight gradients form a partial sum
     // forward pack: chain starts, per-unit vectors, panels of W, R and the late slots of R

@@ -1,8 +1,9 @@
 // Weights into panels, and weight gradients out of them.
 //
-// Forward panels hold all slots of a few unit vectors, [unit panel][K][unit vector][slot][lane];
-// backward panels hold four vectors of outputs, [output panel][K][vector][lane], K running over
-// gates in the order of the fixed blocks: [H/block][slot][unit of the block].
+// Forward panels hold all slots of a few unit vectors, [unit panel][K][unit vector][slot][lane],
+// and the last one may be denser (pitch_of); backward panels hold four vectors of outputs, [output
+// panel][K][vector][lane], K running over gates in the order of the fixed blocks:
+// [H/block][slot][unit of the block].
 #pragma once
 
 #include "cells/slots.hpp"
@@ -24,15 +25,15 @@ void each_panel_row(const CellInfo& cell, Index hidden, int s0, int s1, Index k,
     const Index units = panel_units(cell), slots = s1 - s0, all = vectors_of<T>(hidden);
     for (Index v0 = 0; v0 < all; v0 += units) {
         const Index n = all - v0 < units ? all - v0 : units;
-        const Index stride = n * slots * kLanes<T>;
+        const Index pitch = pitch_of<T>(cell, hidden, v0 / units);
+        const Index stride = vectors_of<T>(n * slots * pitch) * kLanes<T>;
         for (Index u = 0; u < n; ++u)
             for (int s = s0; s < s1; ++s)
                 for (Index lane = 0; lane < kLanes<T>; ++lane) {
                     const Index unit = (v0 + u) * kLanes<T> + lane;
                     if (unit >= hidden) break;
                     visit(api_rows(cell, s) * hidden + unit,
-                          v0 * slots * kLanes<T> * k + (u * slots + s - s0) * kLanes<T> + lane,
-                          stride);
+                          v0 * slots * kLanes<T> * k + (u * slots + s - s0) * pitch + lane, stride);
                 }
     }
 }
@@ -73,7 +74,8 @@ void pack_bias(const Pack<T>& job, T* out) {
             const Index row = api_rows(cell, s) * hidden + unit;
             const T x = s < cell.x_gates ? bias_of(job.b_ih, row) : T(0);
             const T h = s >= cell.h_first ? bias_of(job.b_hh, row) : T(0);
-            out[(unit / kLanes<T> * cell.gates + s) * kLanes<T> + unit % kLanes<T>] = x + h;
+            const Index v = unit / kLanes<T>, pitch = pitch_of<T>(cell, hidden, v);
+            out[v * cell.gates * kLanes<T> + s * pitch + unit % kLanes<T>] = x + h;
         }
 }
 

@@ -1,5 +1,5 @@
-// The SIMD vocabulary: vectors of one native width, and the few operations that GNU vector
-// operators do not give. The only file with intrinsics. + - * / and comparisons are the GNU ones.
+// The SIMD vocabulary, in one file because intrinsics live nowhere else: vectors of one native
+// width, and the few operations that GNU vector operators (+ - * / and comparisons) do not give.
 //
 // Same results on every ISA with fma (avx2, avx512, neon): each operation here is either exact or
 // correctly rounded once, and treats NaN and signed zeros alike everywhere.
@@ -71,7 +71,8 @@ struct Twin;  // two vectors in the place of one: twin.hpp
 template <class V>
 concept Single = std::same_as<V, vec<float>> || std::same_as<V, vec<double>>;
 template <class V>
-concept Vector = Single<V> || std::same_as<V, Twin<vec<float>>> || std::same_as<V, Twin<vec<double>>>;
+concept Vector =
+    Single<V> || std::same_as<V, Twin<vec<float>>> || std::same_as<V, Twin<vec<double>>>;
 
 template <class V>
 using scalar_t =

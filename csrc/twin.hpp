@@ -16,11 +16,10 @@ struct Twin {
     FUSEDRNN_INLINE Twin(V both) : a(both), b(both) {}
     FUSEDRNN_INLINE Twin(V a_, V b_) : a(a_), b(b_) {}
 
-#define FUSEDRNN_EACH(name, ...) \
-    FUSEDRNN_INLINE friend auto name(__VA_ARGS__)
-#define FUSEDRNN_BOTH(op)                                              \
-    FUSEDRNN_EACH(operator op, Twin x, Twin y) {                       \
-        return Twin<decltype(x.a op y.a)>{x.a op y.a, x.b op y.b};     \
+#define FUSEDRNN_EACH(name, ...) FUSEDRNN_INLINE friend auto name(__VA_ARGS__)
+#define FUSEDRNN_BOTH(op)                                          \
+    FUSEDRNN_EACH(operator op, Twin x, Twin y) {                   \
+        return Twin<decltype(x.a op y.a)>{x.a op y.a, x.b op y.b}; \
     }
     FUSEDRNN_BOTH(+)
     FUSEDRNN_BOTH(-)
@@ -33,9 +32,7 @@ struct Twin {
     FUSEDRNN_EACH(fma, Twin x, Twin y, Twin z) {
         return Twin{fma(x.a, y.a, z.a), fma(x.b, y.b, z.b)};
     }
-    FUSEDRNN_EACH(max, Twin x, Twin bound) {
-        return Twin{max(x.a, bound.a), max(x.b, bound.b)};
-    }
+    FUSEDRNN_EACH(max, Twin x, Twin bound) { return Twin{max(x.a, bound.a), max(x.b, bound.b)}; }
     template <class M>
     FUSEDRNN_EACH(select, Twin<M> mask, Twin x, Twin y) {
         return Twin{select<V>(mask.a, x.a, y.a), select<V>(mask.b, x.b, y.b)};

@@ -148,8 +148,8 @@ PYTHON = (
     Mutant(
         "quick steps outlive a change of the parameters",
         "python/fusedrnn/_steps.py",
-        "return self._key == _made_for(layer)",
-        "return self._key[:4] == _made_for(layer)[:4]",
+        "return self._key == _made_for(layer, num_threads)",
+        "return self._key[:4] == _made_for(layer, num_threads)[:4]",
         killer("quick_steps", "it_follows_every_choice"),
     ),
     Mutant(
@@ -632,9 +632,9 @@ INNER = (
     ),
     Mutant(
         "a reset is missed on the way forward",
-        "csrc/scan/forward.hpp",
-        "const bool cut = rows_.cut(s + 1, r);",
-        "const bool cut = rows_.cut(0, r) && false;",
+        "csrc/scan/forward_view.hpp",
+        "rows_.cut(s + 1, r)}",
+        "rows_.cut(s + 1, r) && false}",
         killer("forward", "options", "native and reset"),
     ),
     Mutant(
@@ -652,10 +652,31 @@ INNER = (
         killer("gradients", "shapes", "native and rnn_tanh"),
     ),
     Mutant(
+        "two rows of the epilogue change places",
+        "csrc/twin.hpp",
+        "return which == 0 ? x.a : x.b;",
+        "return which == 0 ? x.b : x.a;",
+        killer("forward", "shapes", "native"),
+    ),
+    Mutant(
+        "slots that share vectors lie a lane apart",
+        "csrc/scan/epilogue.hpp",
+        "return load(acc + w * next_acc + (i * G + k) * by);",
+        "return load(acc + w * next_acc + (i * G + k) * by + (by < L ? k : 0));",
+        killer("forward", "shapes", "native"),
+    ),
+    Mutant(
+        "a sweep back leaves a panel out",
+        "csrc/scan/forward.hpp",
+        "(back ? groups - 1 - g : g) * most",
+        "(back && g > 0 ? groups - g : g) * most",
+        killer("forward", "shapes", "native"),
+    ),
+    Mutant(
         "the late phase reads h for r h",
         "csrc/scan/forward.hpp",
-        "const Operand<T> a{u(r), at_.state_row, 1, at_.hidden}; each_panel",
-        "const Operand<T> a{h(s, r), at_.state_row, 1, at_.hidden}; each_panel",
+        "const Operand<T> a{u(r), at_.state_row, 1, at_.hidden}; Place",
+        "const Operand<T> a{h(s, r), at_.state_row, 1, at_.hidden}; Place",
         killer("forward", "shapes", "native and reset_before"),
     ),
     Mutant(

@@ -64,6 +64,7 @@ CPP_ARROWS: dict[str, set[str]] = {
     "kernels.hpp": set(),
     # inner house
     "simd.hpp": set(),
+    "twin.hpp": {"simd.hpp"},
     "math.hpp": {"simd.hpp"},
     "cells/cell.hpp": {"kernels.hpp", "simd.hpp"},
     "cells/slots.hpp": {"kernels.hpp", "simd.hpp"},
@@ -76,7 +77,7 @@ CPP_ARROWS: dict[str, set[str]] = {
     },
     "cells/norm.hpp": {"cells/gru.hpp", "cells/lstm.hpp"},
     "cells/*.hpp": {"cells/cell.hpp", "math.hpp"},
-    "activation.hpp": {"kernels.hpp", "math.hpp"},
+    "activation.hpp": {"kernels.hpp", "math.hpp", "twin.hpp"},
     "pack.hpp": {"cells/slots.hpp", "kernels.hpp", "simd.hpp"},
     "norm.hpp": {"cells/slots.hpp"},
     "tile.hpp": {"kernels.hpp", "simd.hpp"},
@@ -88,6 +89,7 @@ CPP_ARROWS: dict[str, set[str]] = {
         "pack.hpp",
         "scan/*.hpp",
         "tile.hpp",
+        "twin.hpp",
     },
     "probe.hpp": {"tile.hpp"},
     "isa/table.hpp": {

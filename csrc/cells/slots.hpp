@@ -24,6 +24,27 @@ constexpr Index vectors_of(Index n) {
     return (n + kLanes<T> - 1) / kLanes<T>;
 }
 
+// Whether the slots of a row's last units, too few for a vector, share vectors in their panel:
+// where every slot sees both products.
+constexpr bool shares(const CellInfo& cell) {
+    return cell.gates >= 3 && cell.x_gates == cell.gates && cell.h_first == 0 && cell.late == 0 &&
+           !cell.norm;
+}
+
+// Lanes from one slot of panel p to the next.
+template <class T>
+constexpr Index pitch_of(const CellInfo& cell, Index hidden, Index p) {
+    const Index left = hidden - p * kLanes<T>;
+    return shares(cell) && left < kLanes<T> ? left : kLanes<T>;
+}
+
+// Vectors of panel p with so many slots.
+template <class T>
+constexpr Index panel_vectors(const CellInfo& cell, Index hidden, Index p, Index slots) {
+    const Index most = panel_units(cell), left = vectors_of<T>(hidden) - p * most;
+    return vectors_of<T>((left < most ? left : most) * slots * pitch_of<T>(cell, hidden, p));
+}
+
 // Offset of (unit, slot) in a row of 64-byte blocks [H/block][slot][block].
 template <class T>
 constexpr Index slot_at(Index unit, Index slot, Index slots) {

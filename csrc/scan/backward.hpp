@@ -215,7 +215,8 @@ class BackwardSteps : protected BackwardView<C, T> {
         const char* from = reinterpret_cast<const char*>(dir_.saved + rows_.saved(s, r) +
                                                          slot_at<T>(unit, 0, kSlots));
         const Index blocks = (vectors * kVectorBytes + kBlockBytes - 1) / kBlockBytes;
-        for (Index line = 0; line < blocks * kSlots; ++line) __builtin_prefetch(from + line * kBlockBytes);
+        for (Index line = 0; line < blocks * kSlots; ++line)
+            __builtin_prefetch(from + line * kBlockBytes);
         if (kStates == 1 || s == 0) return;
         const T* c = dir_.saved + rows_.saved(s - 1, r) + slot_at<T>(unit, G, kSlots);
         for (Index k = 0; k < blocks; ++k) __builtin_prefetch(c + k * kSlots * kBlock<T>);

@@ -118,9 +118,15 @@ class Reduce : BackwardView<C, T> {
 
     Index units_of(Index p) const { return least(kUnits, vectors_of<T>(at_.hidden) - p * kUnits); }
 
+    Index pitch(Index p) const { return pitch_of<T>(kCell, at_.hidden, p); }
+    Index vectors(Index p, Index slots) const {
+        return panel_vectors<T>(kCell, at_.hidden, p, slots);
+    }
+
     // da of panel p, rows [q0, q0 + n) of the block, as a contiguous panel; bias sums on the way.
+    // Slots and rows rise: lanes that a slot has too many are overwritten by what follows.
     void pack_da(Index q0, Index n, Index p) const {
-        const Index units = units_of(p), width = units * G * L;
+        const Index units = units_of(p), width = vectors(p, G) * L, by = pitch(p);
         const T* from = dir_.scratch + at_.bwd_da + (at_.batch + q0) * at_.gate_row;
         T* total = dir_.scratch + at_.bwd_db + p * kUnits * G * L;
         for (Index u = 0; u < units; ++u) {
@@ -129,7 +135,7 @@ class Reduce : BackwardView<C, T> {
             for (Index q = 0; q < n; ++q, row += at_.gate_row)
                 for (int s = 0; s < G; ++s) {
                     const V v = load(row + s * kBlock<T>);
-                    store(da_panel_ + q * width + (u * G + s) * L, v);
+                    store(da_panel_ + q * width + (u * G + s) * by, v);
                     sum[s] = sum[s] + v;
                 }
             for (int s = 0; s < G; ++s) {
@@ -164,8 +170,8 @@ class Reduce : BackwardView<C, T> {
     // dW of the slots [s0, s1) of panel p, from rows u.
     void slots(const T* u, Index u_row, Index n, Index p, int s0, int s1, Index columns,
                T* totals) const {
-        const Index units = units_of(p), count = s1 - s0;
-        outer(u, u_row, n, columns, {da_panel_ + s0 * L, units * G * L}, units * count,
+        const Index count = s1 - s0;
+        outer(u, u_row, n, columns, {da_panel_ + s0 * L, vectors(p, G) * L}, vectors(p, count),
               totals + p * kUnits * count * L * columns);
     }
 
@@ -208,7 +214,7 @@ class Reduce : BackwardView<C, T> {
 
     // A token's column of dW takes the rows that read it: the same sums as with one-hot input.
     void token_gradients(Index q0, Index n, Index p) const {
-        const Index units = units_of(p), width = units * G * L, wide = units * XG * L;
+        const Index width = vectors(p, G) * L, wide = vectors(p, XG) * L;
         T* total = dir_.scratch + at_.bwd_dw + p * kUnits * XG * L * at_.input;
         Index token[kPartialRows], next[kPartialRows];
         bool follows[kPartialRows];
@@ -222,7 +228,7 @@ class Reduce : BackwardView<C, T> {
             if (i >= 0) next[i] = q;
         }
         for (Index q = 0; q < n; ++q)
-            for (Index v = 0; !follows[q] && v < units * XG; ++v) {
+            for (Index v = 0; !follows[q] && v < vectors(p, XG); ++v) {
                 const Index from = (v / XG * G + v % XG) * L;
                 V sum{}, piece{};
                 for (Index i = q, at = q / kPiece; i < n; i = next[i]) {
@@ -242,7 +248,7 @@ class Reduce : BackwardView<C, T> {
     void vector_gradients(Index q0, Index n, Index p) const {
         constexpr int kVectors = kCell.vectors > 0 ? kCell.vectors : 1;
         if constexpr (kCell.vectors > 0 && !kCell.norm) {
-            const Index units = units_of(p), width = units * G * L;
+            const Index units = units_of(p), width = vectors(p, G) * L;
             for (Index u = 0; u < units; ++u) {
                 const Index unit = (p * kUnits + u) * L;
                 V sum[kVectors] = {};
@@ -251,7 +257,7 @@ class Reduce : BackwardView<C, T> {
                     V a[G], gate[G], prev[kStates], next[kStates];
                     load_gates(c.s, c.r, unit, a);
                     for (int s = 0; s < G; ++s)
-                        gate[s] = load(da_panel_ + q * width + (u * G + s) * L);
+                        gate[s] = load(da_panel_ + q * width + (u * G + s) * pitch(p));
                     prev[0] = next[0] = V{};
                     prev[1] = previous(1, c.s, c.r, unit);
                     next[1] = renewed(c.s, c.r, unit, a, prev[1]);
