@@ -40,7 +40,7 @@ class Effort:
 
     rounds: int = 5
     seconds: float = 0.2
-    grid_rounds: int = 3
+    grid_rounds: int = 2
     grid_seconds: float = 0.03
     latency: int = 100_000
     calls: int = 100

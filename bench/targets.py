@@ -62,8 +62,8 @@ class Verdict:
 
 def _targets() -> tuple[Target, ...]:
     found = [
-        Target("one step", STEPS[0], 4),
-        Target("one step", STEPS[2], 2.5),
+        Target("one step", STEPS[0], 4, fraction=0.85),
+        Target("one step", STEPS[2], 2.5, fraction=0.85),
         *(
             Target("one step", step, 1, "us", LONG[step.hidden_size])
             for step in (STEPS[0], STEPS[2])
@@ -77,7 +77,9 @@ def _targets() -> tuple[Target, ...]:
     for case in GROUPS["training"]:
         found.append(Target("training", case, large[case.cell], than="torch", fraction=0.75))
     for case in GROUPS["training, small"]:
-        found.append(Target("training, small", case, small[case.cell], than="torch"))
+        found.append(
+            Target("training, small", case, small[case.cell], than="torch", fraction=0.75)
+        )
     for padded in PADDED:
         case = replace(padded, data="lengths")
         found.append(Target("lengths, 45 % padding", case, 1.5, than=padded))
