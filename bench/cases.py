@@ -242,7 +242,7 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "scaling": _scaling(),
 }
 # Forward calls whose kept memory is measured, and streams whose every step is timed.
-MEMORY = _square(ALL, "training", 200, 32, 256)
+MEMORY = _square(ALL, "training", 100, 64, 256)
 LATENCY = STEPS[:1] + STEPS[2:3]
 
 

@@ -561,3 +561,20 @@ def test_the_short_form_without_kernels(
     monkeypatch.setattr(command, "native", lambda: None)
     assert main(["bench"]) == 1
     assert "nothing to time" in capsys.readouterr().out
+
+
+# --- the main job ------------------------------------------------------------------------------
+
+
+@needs_native
+def test_the_main_job_learns_in_torch_too() -> None:
+    pytest.importorskip("torch")
+    from bench import main_job
+    from fusedrnn.nn import load_corpus
+
+    corpus = load_corpus(None)
+    trainer = main_job.built(corpus, 0)
+    tokens = trainer.tokens[:5000]
+    before = trainer.model.bits(tokens)
+    assert main_job.torch_updates(trainer, 1.0) > 0
+    assert trainer.model.bits(tokens) < before

@@ -94,6 +94,19 @@ def test_batch(native: Chosen, cell: str, dtype: str, case: Case) -> None:
         assert_same_bits(batch_part(part, slice(None)), batch_part(whole, rows))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru", "gru_reset_before"])
+def test_wherever_w_x_is_computed(native: Chosen, cell: str, dtype: str) -> None:
+    """[N1.1] Many rows read x in the step, few leave W x before it; the weights are beyond L2."""
+    case = Case(5, 21, 310, 310 if cell != "rnn_tanh" else 1030)
+    weights, inputs = call(cell, case, dtype)
+    gradient = out_gradients(weights, inputs)
+    whole = outcome(native.run, weights, inputs, *gradient)
+    for rows in (np.r_[:16], np.r_[:15], np.r_[13:21], np.r_[20]):
+        part = outcome(native.run, weights, select(inputs, rows), *select_gradient(gradient, rows))
+        assert_same_bits(batch_part(part, slice(None)), batch_part(whole, rows))
+
+
 # --- threads -----------------------------------------------------------------------------------
 
 

@@ -50,24 +50,24 @@ def prepare(case: Case, weights: Mapping[str, Array]) -> Prepared:
 
 
 def _forward(case: Case, made: Any) -> Prepared:
-    x, lengths, threads = case.x(), case.lengths(), case.threads
+    x, lengths = case.x(), case.lengths()
     return Prepared(
-        lambda: made(x, lengths=lengths, num_threads=threads),
+        lambda: made(x, lengths=lengths),
         lambda result: {"y": result[0], **states(result[1])},
     )
 
 
 def _step(case: Case, made: Any) -> Prepared:
-    stream, x, threads = made.stream(case.batch), case.x()[0], case.threads
-    return Prepared(lambda: stream.step(x, num_threads=threads), lambda h: {"y": h[None]})
+    stream, x = made.stream(case.batch), case.x()[0]
+    return Prepared(lambda: stream.step(x), lambda h: {"y": h[None]})
 
 
 def _training(case: Case, made: Any) -> Prepared:
-    x, dy, lengths, threads = case.x(), case.dy(), case.lengths(), case.threads
+    x, dy, lengths = case.x(), case.dy(), case.lengths()
 
     def call() -> Any:
-        y, state, saved = made.forward(x, lengths=lengths, num_threads=threads)
-        return y, state, made.backward(saved, dy, num_threads=threads)
+        y, state, saved = made.forward(x, lengths=lengths)
+        return y, state, made.backward(saved, dy)
 
     def read(result: Any) -> dict[str, Array]:
         y, state, (dx, _, dparams) = result

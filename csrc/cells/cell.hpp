@@ -25,6 +25,7 @@ using Options = CellOptions<scalar_t<V>>;
 //   static constexpr CellInfo kInfo;
 //   template <class V> static void forward(V (&a)[gates], V (&s)[states], const V* p,
 //           const Options<V>& by);
+//       V: a vector, or two of them (twin.hpp)
 //       a: pre-activations in, what backward wants to see out (activated gates, or pre-activations
 //       where activations are chosen at run time); s: previous states in, new out; p: per-unit
 //       vectors

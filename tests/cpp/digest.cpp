@@ -137,7 +137,7 @@ class Run {
                     .item = sizeof(T)};
         const Split split = cell_.norm ? Split::kRows : options.split;
         plan_ =
-            options.threads > 0 ? Plan{options.threads, split} : plan_threads(request_, 1, true);
+            options.threads > 0 ? Plan{options.threads, split} : plan_threads(request_, [] { return 1; }, true);
         request_.threads = plan_.threads;
         if (!make_layout(request_, at_)) throw std::invalid_argument(given.name + ": too large");
         make_inputs();

@@ -62,10 +62,9 @@ class CharLM:
 
     Notes
     -----
-    Two initial values differ from the layers' defaults. ``weight_ih_l0`` is uniform in +-1: a
+    One initial value differs from the layers' defaults: ``weight_ih_l0`` is uniform in +-2. A
     one-hot input reads one column of it, as an embedding whose entries ought to be of the size
-    that the gates work at, and not of 1/sqrt(H). The forget gate's bias starts at 1 (Jozefowicz,
-    Zaremba and Sutskever, "An empirical exploration of recurrent network architectures", 2015).
+    that the gates work at, and not of 1/sqrt(H).
     """
 
     def __init__(

@@ -1,0 +1,103 @@
+"""python bench/main_job.py: `fusedrnn train` beside stock PyTorch, the same wall time for both.
+
+The same text, model, initial weights, places, optimiser, clipping and schedule; PyTorch's LSTM
+reads one-hot rows, because it has no token input. Ours makes its 800 updates, PyTorch as many as it
+can in the seconds that these took; its learning rate follows the clock. Both use all processors,
+and the same function takes the bits per character of the validation text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fusedrnn.cli.train import DEFAULTS, STEPS
+from fusedrnn.nn import Alphabet, CharLM, Corpus, Trainer, load_corpus
+
+
+def built(corpus: Corpus, seed: int) -> Trainer:
+    """The trainer of `fusedrnn train` without arguments."""
+    alphabet = Alphabet(corpus.text)
+    weights, places = np.random.SeedSequence(seed).spawn(2)
+    model = CharLM(alphabet, DEFAULTS["hidden_size"], seed=np.random.default_rng(weights))
+    return Trainer(
+        model,
+        alphabet.encode(corpus.text[: corpus.split]),
+        batch=DEFAULTS["batch"],
+        chunk=DEFAULTS["chunk"],
+        lr=DEFAULTS["lr"],
+        seed=np.random.default_rng(places),
+    )
+
+
+def torch_updates(trainer: Trainer, seconds: float) -> int:
+    """Train a trainer's model with PyTorch for some time; the weights end in the model."""
+    model, vocabulary = trainer.model, len(trainer.model.alphabet)
+    lstm = nn.LSTM(vocabulary, model.lstm.hidden_size)
+    dense = nn.Linear(model.lstm.hidden_size, vocabulary)
+    for layer, ours in ((lstm, model.lstm), (dense, model.dense)):
+        layer.load_state_dict({k: torch.tensor(a.copy()) for k, a in ours.params.items()})
+    params = [*lstm.parameters(), *dense.parameters()]
+    optimizer = torch.optim.Adam(params, trainer.lr)
+    eye = torch.eye(vocabulary)
+    state: Any = None
+    updates, began = 0, time.perf_counter()
+    while (done := (time.perf_counter() - began) / seconds) < 1:
+        if trainer._position >= len(trainer._inputs):
+            trainer._start(int(trainer._rng.integers(len(trainer.tokens))))
+            state = None
+        chunk = slice(trainer._position, trainer._position + trainer.chunk)
+        trainer._position += trainer.chunk
+        tokens, targets = (torch.from_numpy(a[chunk]) for a in (trainer._inputs, trainer._targets))
+        rise = min(1.0, (updates + 1) / 20)
+        fall = 0.5 * (1.0 + math.cos(math.pi * done))
+        rate = trainer.lr * rise * (trainer.final_lr + (1.0 - trainer.final_lr) * fall)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        y, state = lstm(eye[tokens], state)
+        state = tuple(part.detach() for part in state)
+        loss = nn.functional.cross_entropy(dense(y).flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(params, trainer.max_norm)
+        optimizer.step()
+        updates += 1
+    for layer, ours in ((lstm, model.lstm), (dense, model.dense)):
+        ours.load_state_dict({k: a.numpy() for k, a in layer.state_dict().items()})
+    return updates
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train twice, print both."""
+    parser = argparse.ArgumentParser(prog="bench/main_job.py", description=__doc__)
+    parser.add_argument("--seed", type=int, default=DEFAULTS["seed"])
+    options = parser.parse_args(argv)
+    corpus = load_corpus(None)
+
+    def bits(trainer: Trainer) -> float:
+        text = trainer.model.alphabet.encode(corpus.text[corpus.split :])
+        return trainer.model.bits(text, context=trainer.tokens)
+
+    mine = built(corpus, options.seed)
+    mine.run(steps=STEPS)
+    theirs = built(corpus, options.seed)
+    updates = torch_updates(theirs, mine.seconds)
+    reached = bits(mine), bits(theirs)
+    for name, count, value in (
+        ("fusedrnn", mine.updates, reached[0]),
+        ("torch", updates, reached[1]),
+    ):
+        print(f"{name:8s} {count:5d} updates in {mine.seconds:.1f} s: {value:.3f} bits/character")
+    return 0 if reached[0] <= reached[1] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
