@@ -58,6 +58,8 @@ inline constexpr int kFewPanels = 2;
 #endif
 // Panels of at most this many rows are taken up to kFewPanels at a time.
 inline constexpr Index kFewRows = 1;
+// The same of panels of one vector.
+inline constexpr int kFewRowsOfOne = 6;
 // Tiles of fewer rows wait for bandwidth, not for latency: fetching costs them loads.
 inline constexpr int kFetchingRows = 4;
 // Also the K chunk: 128 x 4 vectors of weights stay in L1 while every row tile uses them.
@@ -128,11 +130,23 @@ void tile_rows(Index rows, Accumulator<T> out, Operand<T> a, Panels<T> w) {
     }
 }
 
-// One row takes several panels at once, to have enough chains in flight.
+// R rows of kFewPanels panels of one vector.
+template <class T, int R = kFewRowsOfOne>
+void tile_few(Index rows, const Accumulator<T>& out, const Operand<T>& a, const Panels<T>& w) {
+    if (rows == R)
+        tile<T, R, 1, kFewPanels>(out, a, w);
+    else if constexpr (R > 1)
+        tile_few<T, R - 1>(rows, out, a, w);
+}
+
+// One row takes several panels at once, to have enough chains in flight; a few rows do where panels
+// are a single vector.
 template <class T, int NV, int NP = kFewPanels>
 void tile_panels(Index rows, int panels, Accumulator<T> out, const Operand<T>& a, Panels<T> w) {
     if constexpr (NP > 1) {
-        if (rows == 1 && panels == NP)
+        if (NV == 1 && NP == kFewPanels && panels == NP && rows <= kFewRowsOfOne)
+            tile_few<T>(rows, out, a, w);
+        else if (rows == 1 && panels == NP)
             tile<T, 1, NV, NP>(out, a, w);
         else
             tile_panels<T, NV, NP - 1>(rows, panels, out, a, w);

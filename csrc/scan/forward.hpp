@@ -91,12 +91,13 @@ class ForwardScan : protected Epilogue<C, T> {
                 a, w);
     }
 
-    // Calls body(acc, first panel, panels) over this thread's panels for n rows of step s. Every
+    // Calls body(acc, first panel, panels) over this thread's panels for n rows of step s, several
+    // panels at once for `few_rows` rows at most. Every
     // other step goes backwards: what the last one left in the cache is read before it is lost.
     template <class Body>
-    void each_panel(Index s, Index n, Body body) const {
+    void each_panel(Index s, Index n, Index few_rows, Body body) const {
         alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
-        const Index all = vectors_of<T>(at_.hidden), most = n <= kFewRows ? kFewPanels : 1;
+        const Index all = vectors_of<T>(at_.hidden), most = n <= few_rows ? kFewPanels : 1;
         const Index groups = (panel_.end - panel_.begin + most - 1) / most;
         const bool back = ((call_.sweep + s) & 1) != 0;
         for (Index g = 0; g < groups; ++g) {
@@ -118,7 +119,7 @@ class ForwardScan : protected Epilogue<C, T> {
             const Index groups = (left + kGroupRows - 1) / kGroupRows;
             const Index n = (left + groups - 1) / groups;
             const Operand<T> a = inputs(from, n);
-            each_panel(from.s, n, [&](T* acc, Index p, Index few) {
+            each_panel(from.s, n, kFewRows, [&](T* acc, Index p, Index few) {
                 const Index width = width_of(p);
                 for (Index j = 0; j < few; ++j) start_from_bias(acc + j * n * width, p + j, n);
                 multiply(acc, p, few, n, a, at_.pack_x, 0, XG, at_.input);
@@ -177,7 +178,7 @@ class ForwardScan : protected Epilogue<C, T> {
         const Operand<T> a{operand(s, r), at_.out_row, 1, at_.output};
         Place places[kGroupRows];
         for (Index i = 0; i < n; ++i) places[i] = place(s, r + i);
-        each_panel(s, n, [&](T* acc, Index p, Index few) {
+        each_panel(s, n, kFewRows, [&](T* acc, Index p, Index few) {
             const Index width = width_of(p);
             for (Index j = 0; j < few; ++j) {
                 T* to = acc + j * n * width;
@@ -206,13 +207,14 @@ class ForwardScan : protected Epilogue<C, T> {
             const Operand<T> a{u(r), at_.state_row, 1, at_.hidden};
             Place places[kGroupRows];
             for (Index i = 0; i < n; ++i) places[i] = place(s, r + i);
-            each_panel(s, n, [&](T* acc, Index p, Index few) {
-                const Index width = width_of(p);
-                for (Index j = 0; j < few; ++j)
-                    start_from_gates(acc + j * n * width, p + j, from, n);
-                multiply(acc, p, few, n, a, at_.pack_late, kEarly, G, at_.hidden);
-                finish_panels(s, places, n, p, few, acc);
-            });
+            each_panel(s, n, kCell.late == 1 ? kFewRowsOfOne : kFewRows,
+                       [&](T* acc, Index p, Index few) {
+                           const Index width = width_of(p);
+                           for (Index j = 0; j < few; ++j)
+                               start_from_gates(acc + j * n * width, p + j, from, n);
+                           multiply(acc, p, few, n, a, at_.pack_late, kEarly, G, at_.hidden);
+                           finish_panels(s, places, n, p, few, acc);
+                       });
         }
     }
 
