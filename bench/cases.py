@@ -1,4 +1,4 @@
-"""The work that is timed, as data: one call each, its operations, bytes, weights and inputs.
+"""The work that is timed, in one file because it is data: calls, operations, bytes, inputs.
 
 Nothing here imports fusedrnn, so that a process can choose which build of it to load.
 """

@@ -16,6 +16,7 @@ from bench.rivals import OURS
 from bench.targets import NOT_RIVALS, Found, by_case, figure, rivals_of
 
 DOTS = 150
+COMPARED = ("step", "one sequence", "batch", "training", "training, small", "lengths")
 
 
 def draw(results: Results, here: Machine, out: Path) -> str:
@@ -48,7 +49,8 @@ def measured(records: Found) -> list[Case]:
 
 def speedup(plt: Any, records: Found, here: Machine) -> bool:
     """How many times faster than each rival, a bar for each; the line is equality."""
-    cases = [case for case in measured(records) if rivals_of(case.name, records)]
+    shown = dict.fromkeys(case for group in COMPARED for case in GROUPS[group])
+    cases = [case for case in shown if rivals_of(case.name, records)]
     if not cases:
         return False
     names = sorted({of for case in cases for of in rivals_of(case.name, records)})

@@ -77,9 +77,7 @@ def _targets() -> tuple[Target, ...]:
     for case in GROUPS["training"]:
         found.append(Target("training", case, large[case.cell], than="torch", fraction=0.75))
     for case in GROUPS["training, small"]:
-        found.append(
-            Target("training, small", case, small[case.cell], than="torch", fraction=0.75)
-        )
+        found.append(Target("training, small", case, small[case.cell], than="torch", fraction=0.75))
     for padded in PADDED:
         case = replace(padded, data="lengths")
         found.append(Target("lengths, 45 % padding", case, 1.5, than=padded))

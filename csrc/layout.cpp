@@ -50,8 +50,10 @@ constexpr Index kProjectedBytes = 512 * 1024;
 // together:
 constexpr Index kMergedBytes = 640 * 1024;
 constexpr Index kMergedRows = 6;
-// From so many rows on a sweep of W and R hides behind its products wherever they lie.
+// or where a sweep of both hides behind the products of so many rows; of twice as many where it
+// comes from memory.
 constexpr Index kHidingRows = 16;
+constexpr Index kHiddenBytes = 16 * 1024 * 1024;
 // More than any L2 keeps from step to step.
 constexpr Index kFarBytes = 2 * 1024 * 1024;
 constexpr Index kRowsPerThread = 6;
@@ -86,8 +88,8 @@ bool make_layout(const Request& call, Layout& out) {
 
     const Index step_bytes = n.mul(n.mul(B, out.gate_row), call.item);
     const Index weight_bytes = n.mul(n.mul(out.gate_row, n.add(I, P)), call.item);
-    const bool merged =
-        T == 1 || B >= kHidingRows || (B >= kMergedRows && weight_bytes <= kMergedBytes);
+    const Index hiding = weight_bytes <= kHiddenBytes ? kHidingRows : 2 * kHidingRows;
+    const bool merged = T == 1 || B >= hiding || (B >= kMergedRows && weight_bytes <= kMergedBytes);
     out.far = weight_bytes > kFarBytes;
     if (!call.tokens && !merged && I > 0)
         out.block_steps = std::clamp<Index>(kProjectedBytes / std::max<Index>(1, step_bytes), 1,

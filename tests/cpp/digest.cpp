@@ -136,8 +136,8 @@ class Run {
                     .tokens = given.tokens,
                     .item = sizeof(T)};
         const Split split = cell_.norm ? Split::kRows : options.split;
-        plan_ =
-            options.threads > 0 ? Plan{options.threads, split} : plan_threads(request_, [] { return 1; }, true);
+        plan_ = options.threads > 0 ? Plan{options.threads, split}
+                                    : plan_threads(request_, [] { return 1; }, true);
         request_.threads = plan_.threads;
         if (!make_layout(request_, at_)) throw std::invalid_argument(given.name + ": too large");
         make_inputs();
