@@ -669,7 +669,7 @@ INNER = (
         "a sweep back leaves a panel out",
         "csrc/scan/forward.hpp",
         "(back ? groups - 1 - g : g) * most",
-        "(back && g > 0 ? groups - g : g) * most",
+        "(back ? groups - 1 : g) * most",
         killer("forward", "shapes", "native"),
     ),
     Mutant(
