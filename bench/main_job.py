@@ -15,27 +15,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from fusedrnn.cli.train import DEFAULTS, STEPS
-from fusedrnn.nn import Alphabet, CharLM, Corpus, Trainer, load_corpus
-
-
-def built(corpus: Corpus, seed: int) -> Trainer:
-    """The trainer of `fusedrnn train` without arguments."""
-    alphabet = Alphabet(corpus.text)
-    weights, places = np.random.SeedSequence(seed).spawn(2)
-    model = CharLM(alphabet, DEFAULTS["hidden_size"], seed=np.random.default_rng(weights))
-    return Trainer(
-        model,
-        alphabet.encode(corpus.text[: corpus.split]),
-        batch=DEFAULTS["batch"],
-        chunk=DEFAULTS["chunk"],
-        lr=DEFAULTS["lr"],
-        seed=np.random.default_rng(places),
-    )
+from fusedrnn.cli.train import DEFAULTS, STEPS, build
+from fusedrnn.nn import Trainer, load_corpus
 
 
 def torch_updates(trainer: Trainer, seconds: float) -> int:
@@ -86,9 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = trainer.model.alphabet.encode(corpus.text[corpus.split :])
         return trainer.model.bits(text, context=trainer.tokens)
 
-    mine = built(corpus, options.seed)
+    chosen = {**DEFAULTS, "seed": options.seed}
+    mine = build(corpus, chosen)
     mine.run(steps=STEPS)
-    theirs = built(corpus, options.seed)
+    theirs = build(corpus, chosen)
     updates = torch_updates(theirs, mine.seconds)
     reached = bits(mine), bits(theirs)
     for name, count, value in (

@@ -570,10 +570,11 @@ def test_the_short_form_without_kernels(
 def test_the_main_job_learns_in_torch_too() -> None:
     pytest.importorskip("torch")
     from bench import main_job
+    from fusedrnn.cli.train import DEFAULTS, build
     from fusedrnn.nn import load_corpus
 
     corpus = load_corpus(None)
-    trainer = main_job.built(corpus, 0)
+    trainer = build(corpus, DEFAULTS)
     tokens = trainer.tokens[:5000]
     before = trainer.model.bits(tokens)
     assert main_job.torch_updates(trainer, 1.0) > 0

@@ -81,14 +81,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.threads is not None:
         runtime.set_num_threads(arguments.threads)
     out = Path(arguments.out or arguments.resume or OUT)
-    corpus, config, build = _prepare(arguments)
+    corpus, config, make = _prepare(arguments)
     _check_out(out)
-    trainer = build()
+    trainer = make()
     model = trainer.model
     print(report.introduction(corpus, trainer, config["run"], out), flush=True)
     speeds = ""
     if arguments.compare:
-        speeds = compare.measure(build)
+        speeds = compare.measure(make)
         print(speeds, flush=True)
 
     def save() -> None:
@@ -128,13 +128,36 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def build(corpus: Corpus, options: dict[str, Any]) -> Trainer:
+    """A new model and its trainer; `options` has the keys of DEFAULTS."""
+    import numpy as np
+
+    from ..nn import Alphabet, CharLM, Trainer
+
+    alphabet = Alphabet(corpus.text)
+    # Two generators, so that the places do not depend on the size of the model.
+    weights, places = np.random.SeedSequence(options["seed"]).spawn(2)
+    model = CharLM(
+        alphabet,
+        options["hidden_size"],
+        dtype=options["dtype"],
+        seed=np.random.default_rng(weights),
+    )
+    return Trainer(
+        model,
+        alphabet.encode(corpus.text[: corpus.split]),
+        batch=options["batch"],
+        chunk=options["chunk"],
+        lr=options["lr"],
+        seed=np.random.default_rng(places),
+    )
+
+
 def _prepare(
     arguments: argparse.Namespace,
 ) -> tuple[Corpus, dict[str, Any], Callable[[], Trainer]]:
     """Return the text, what is saved beside the arrays, and a function that builds the trainer."""
-    import numpy as np
-
-    from ..nn import Alphabet, CharLM, Trainer, load_corpus
+    from ..nn import CharLM, Trainer, load_corpus
     from ..nn.persist import load, without_prefix
 
     if arguments.resume:
@@ -172,23 +195,7 @@ def _prepare(
             name: default if getattr(arguments, name) is None else getattr(arguments, name)
             for name, default in DEFAULTS.items()
         }
-        alphabet = Alphabet(corpus.text)
-        # Two generators, so that the places do not depend on the size of the model.
-        weights, places = np.random.SeedSequence(options["seed"]).spawn(2)
-        model = CharLM(
-            alphabet,
-            options["hidden_size"],
-            dtype=options["dtype"],
-            seed=np.random.default_rng(weights),
-        )
-        return Trainer(
-            model,
-            alphabet.encode(corpus.text[: corpus.split]),
-            batch=options["batch"],
-            chunk=options["chunk"],
-            lr=options["lr"],
-            seed=np.random.default_rng(places),
-        )
+        return build(corpus, options)
 
     path = None if corpus.path is None else os.path.abspath(corpus.path)
     described = {"name": corpus.name, "path": path, "digest": corpus.digest}
