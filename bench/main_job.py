@@ -9,7 +9,6 @@ and the same function takes the bits per character of the validation text.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ def torch_updates(trainer: Trainer, seconds: float) -> int:
     optimizer = torch.optim.Adam(params, trainer.lr)
     eye = torch.eye(vocabulary)
     state: Any = None
-    updates, began = 0, time.perf_counter()
+    began = time.perf_counter()
     while (done := (time.perf_counter() - began) / seconds) < 1:
         if trainer._position >= len(trainer._inputs):
             trainer._start(int(trainer._rng.integers(len(trainer.tokens))))
@@ -41,11 +40,8 @@ def torch_updates(trainer: Trainer, seconds: float) -> int:
         chunk = slice(trainer._position, trainer._position + trainer.chunk)
         trainer._position += trainer.chunk
         tokens, targets = (torch.from_numpy(a[chunk]) for a in (trainer._inputs, trainer._targets))
-        rise = min(1.0, (updates + 1) / 20)
-        fall = 0.5 * (1.0 + math.cos(math.pi * done))
-        rate = trainer.lr * rise * (trainer.final_lr + (1.0 - trainer.final_lr) * fall)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = trainer._rate(done)
         y, state = lstm(eye[tokens], state)
         state = tuple(part.detach() for part in state)
         loss = nn.functional.cross_entropy(dense(y).flatten(0, 1), targets.flatten())
@@ -53,10 +49,10 @@ def torch_updates(trainer: Trainer, seconds: float) -> int:
         loss.backward()
         nn.utils.clip_grad_norm_(params, trainer.max_norm)
         optimizer.step()
-        updates += 1
+        trainer.losses.append(loss.item())
     for layer, ours in ((lstm, model.lstm), (dense, model.dense)):
         ours.load_state_dict({k: a.numpy() for k, a in layer.state_dict().items()})
-    return updates
+    return trainer.updates
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -228,9 +228,11 @@ class ForwardScan : protected Epilogue<C, T> {
             for (Index v = 0; v < n * width; v += L) store(acc + v, V{});
             product<T>(n, static_cast<int>(vectors), 1, {acc, width}, a,
                        {dir_.pack + at_.pack_project + p * 4 * L * at_.hidden, width});
-            for (Index i = 0; i < n; ++i)
+            for (Index i = 0; i < n; ++i) {
+                const Place to = place(s, r + i);
                 for (Index v = 0; v < width; v += L)
-                    give(s, place(s, r + i), p * 4 * L + v, load(acc + i * width + v));
+                    give(s, to, p * 4 * L + v, load(acc + i * width + v));
+            }
         }
     }
 };

@@ -228,7 +228,7 @@ class Reduce : BackwardView<C, T> {
             if (i >= 0) next[i] = q;
         }
         for (Index q = 0; q < n; ++q)
-            for (Index v = 0; !follows[q] && v < vectors(p, XG); ++v) {
+            for (Index v = 0; !follows[q] && v * L < wide; ++v) {
                 const Index from = (v / XG * G + v % XG) * L;
                 V sum{}, piece{};
                 for (Index i = q, at = q / kPiece; i < n; i = next[i]) {
