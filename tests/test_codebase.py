@@ -164,6 +164,7 @@ def test_includes_have_no_cycle() -> None:
 PUBLIC = {"__init__"}
 PYTHON_ARROWS: dict[str, set[str]] = {
     "_version": set(),
+    "_storage": set(),
     "_spec": set(),
     "_check": {"_spec"},
     "_check_options": {"_activations", "_check", "_spec"},
