@@ -337,6 +337,7 @@ def test_no_fast_math() -> None:
 
 # --- names ----------------------------------------------------------------------------
 
+
 def test_no_drawer_for_everything() -> None:
     for path in [*CPP_FILES, *PYTHON_FILES]:
         assert not re.search(r"util|common|helper|misc", path.stem), relative(path, ROOT)
