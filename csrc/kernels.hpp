@@ -127,7 +127,7 @@ struct Call {
     const T* x;  // [T][B][I] by strides (I contiguous); null for token input
     Index x_step, x_row;
     const Index* tokens;  // [T][B] contiguous, 0 <= id < I; null for dense input
-    Index y_step, y_row;  // strides of y and dy [T][B][D*P]; direction d owns [d*P, (d+1)*P)
+    Index y_step, y_row;  // strides of y [T][B][D*P]; direction d owns [d*P, (d+1)*P)
     CellOptions<T> options;
     T zone_h, zone_c;  // zoneout rates; 0: none
 };
@@ -164,13 +164,15 @@ struct BackwardDirection : Direction<T> {
     const T* dstate_out[kMaxStates];  // [B][P] d h_n, [B][H] d c_n; null: zeros
     const T* dcell;                   // [T][B][H] gradient of every c; null: zeros
     const T* dgate;                   // [T][B][n][H] gradient of every gate; null: zeros
-    T* dstate_in[kMaxStates];         // out: d h0, d c0
-    T* dw;                            // out: [n*H][I], rows as the API has them
-    T* dr;                            // out: [n*H][P]; null where the cell has no recurrent slots
-    T* db_x;                          // out: [n*H] gradient of b_ih
-    T* db_h;                          // out: [n*H] gradient of b_hh; null as dr is
-    T* dp;                            // out: [vectors][H]
-    T* dproject;                      // out: [P][H] gradient of W_hr; null without projection
+    // Outputs; each is null if it is not wanted (the two of dstate_in together) or if the cell has
+    // no such weights, and then it is not computed.
+    T* dstate_in[kMaxStates];         // d h0, d c0
+    T* dw;                            // [n*H][I], rows as the API has them
+    T* dr;                            // [n*H][P]
+    T* db_x;                          // [n*H] gradient of b_ih
+    T* db_h;                          // [n*H] gradient of b_hh
+    T* dp;                            // [vectors][H]
+    T* dproject;                      // [P][H] gradient of W_hr
     T* scratch;                       // [bwd_total]
     bool add_dx;                      // dx += (second direction) instead of dx =
 };
@@ -184,7 +186,8 @@ template <class T>
 struct Backward : Call<T> {
     BackwardDirection<T> direction[kMaxDirections];
     const T* y;   // what the forward returned
-    const T* dy;  // strides as y; null: zeros
+    const T* dy;  // [T][B][D*P] by strides, as y; null: zeros
+    Index dy_step, dy_row;
     T* dx;        // out, [T][B][I] by strides; null: not wanted or token input
     Index dx_step, dx_row;
     Stage stage;

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from fusedrnn._activations import Activation, Options
-from fusedrnn._backend import Backend, Inputs, Weights
+from floor import Backend, Inputs, Weights
 from fusedrnn._spec import CELLS, Array
 
 CELL_NAMES = tuple(CELLS)

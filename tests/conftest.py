@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 import fusedrnn as fr
-from fusedrnn._backend import Backend, current
+from floor import Backend
 
 ISAS = fr.supported_isas()
 FMA_ISAS = tuple(isa for isa in ISAS if isa != "baseline")
@@ -60,9 +60,9 @@ def choose(name: str, isa: str) -> Iterator[Chosen]:
     with fr.use_backend(name):
         if name == "native":
             with fr.use_isa(isa):
-                yield Chosen(name, isa, current())
+                yield Chosen(name, isa, Backend(name))
         else:
-            yield Chosen(name, isa, current())
+            yield Chosen(name, isa, Backend(name))
 
 
 @pytest.fixture(params=PATHS, ids="-".join)

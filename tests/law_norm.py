@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fusedrnn._backend import Inputs, Weights
+from floor import Inputs, Weights
 from fusedrnn._spec import Array
 from law import Law, Values
 

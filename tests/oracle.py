@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fusedrnn._activations import Activation, Options
-from fusedrnn._backend import Inputs, Weights
+from floor import Inputs, Weights
 from fusedrnn._spec import Array
 
 

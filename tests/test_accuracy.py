@@ -9,7 +9,7 @@ import pytest
 
 from cases import RECURRENT, Case, call, converted, out_gradients
 from conftest import Chosen
-from fusedrnn._backend import Backend, Inputs, Weights, reference
+from floor import Backend, Inputs, Weights, reference
 from fusedrnn._spec import Array
 
 SIZES = Case(16, 6, 150, 133)

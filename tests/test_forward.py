@@ -14,7 +14,7 @@ import fusedrnn as fr
 import oracle
 from cases import CELL_NAMES, DTYPES, OPTIONS, RECURRENT, SHAPES, Case, call, hidden_sizes
 from conftest import Chosen
-from fusedrnn._backend import Inputs, by_name
+from floor import Inputs, by_name
 from fusedrnn._spec import Array
 
 UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}

@@ -59,7 +59,7 @@ def test_bits_are_golden(case: _golden.Case, native: Chosen) -> None:
     native.ran(f"{case.cell} {case.dtype}")
     if native.fma:
         assert _golden.digests(found) == _golden.load_hashes()[case.name]
-    oracle = _golden.results(case, fr._backend.reference(), dtype="float64")
+    oracle = _golden.results(case, choice.reference(), dtype="float64")
     for name, right in oracle.items():
         scale = max(1.0, float(np.abs(right).max(initial=0.0)))
         np.testing.assert_allclose(

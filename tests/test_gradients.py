@@ -12,7 +12,7 @@ import pytest
 
 from cases import ARRAYS, CELL_NAMES, OPTIONS, RECURRENT, Case, call, out_gradients
 from conftest import Chosen
-from fusedrnn._backend import Gradients, Inputs, Weights
+from floor import Gradients, Inputs, Weights
 from fusedrnn._spec import Array
 
 SHAPES = (

@@ -28,7 +28,7 @@ from cases import (
     same_bits,
 )
 from conftest import FMA_ISAS, ISAS, Chosen
-from fusedrnn._backend import Inputs, by_name
+from floor import Inputs, by_name
 from fusedrnn._spec import CELLS, Array
 
 THREADS = (2, 3, 4, 7)

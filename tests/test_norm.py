@@ -15,7 +15,7 @@ import fusedrnn as fr
 import oracle
 from cases import DTYPES, EDGES, Case, assert_same_bits, call, out_gradients, outcome, same_bits
 from conftest import FMA_ISAS, Chosen
-from fusedrnn._backend import Inputs, Weights, by_name, reference
+from floor import Inputs, Weights, by_name, reference
 from fusedrnn._spec import CELLS, Array
 
 NORMED = [name for name, spec in CELLS.items() if spec.norm]

@@ -11,7 +11,7 @@ import fusedrnn as fr
 import oracle
 from cases import DTYPES, Case, call, out_gradients
 from conftest import Chosen
-from fusedrnn._backend import Inputs
+from floor import Inputs
 from fusedrnn._spec import CELLS, Array
 
 FUNCTIONS: dict[str, tuple[Any, Any, dict[str, Any]]] = {

@@ -18,7 +18,7 @@ import fusedrnn as fr
 from cases import ARRAYS, RECURRENT, SIZES, hidden_sizes
 from conftest import ISAS
 from fusedrnn._activations import NAMES, Activation, Options, defaults
-from fusedrnn._backend import Backend, Gradients, Inputs, Weights, by_name, reference
+from floor import Backend, Gradients, Inputs, Weights, by_name, reference
 from fusedrnn._spec import CELLS, Array
 
 SMOOTH = ("tanh", "sigmoid", "affine", "scaled_tanh", "softsign", "softplus")

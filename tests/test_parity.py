@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import fusedrnn as fr
 from cases import CELL_NAMES, DTYPES, SIZES, Case, any_case, call, converted, out_gradients, outcome
 from conftest import ISAS
-from fusedrnn._backend import by_name, reference
+from floor import by_name, reference
 from fusedrnn._spec import Array
 
 pytestmark = pytest.mark.skipif(not ISAS, reason="this installation has no compiled kernels")

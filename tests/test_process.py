@@ -13,7 +13,7 @@ import pytest
 import fusedrnn as fr
 from cases import RECURRENT, Case, assert_same_bits, call, out_gradients, outcome
 from conftest import ISAS, THREADS, Chosen
-from fusedrnn._backend import Inputs, Saved, Weights, by_name
+from floor import Inputs, Saved, Weights, by_name
 from fusedrnn._spec import Array
 from test_runtime import output
 
@@ -104,7 +104,7 @@ import os, signal, sys, warnings
 sys.path.insert(0, {TESTS!r})
 warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
 from cases import Case, assert_same_bits, call, out_gradients, outcome
-from fusedrnn._backend import by_name
+from floor import by_name
 weights, inputs = call("lstm", Case(12, 45, 40, 65), "float32")
 gradient = out_gradients(weights, inputs)
 run = by_name("native")
@@ -202,7 +202,7 @@ import os, signal, sys, threading, time
 sys.path.insert(0, {TESTS!r})
 import fpu
 from cases import Case, call
-from fusedrnn._backend import by_name
+from floor import by_name
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 run, word, threads = by_name("native"), fpu.control(), {threads}
 weights, inputs = call({cell!r}, {case!r}, "float32")

@@ -12,7 +12,7 @@ import pytest
 
 import fusedrnn as fr
 from conftest import ISAS, Chosen
-from fusedrnn._backend import by_name
+from floor import by_name
 from layer_cases import CELLS, make
 
 T, B = 6, 3

@@ -23,7 +23,7 @@ from cases import (
     same_bits,
 )
 from conftest import ISAS, Chosen
-from fusedrnn._backend import Inputs, Weights
+from floor import Inputs, Weights
 from fusedrnn._spec import CELLS, Array
 from fusedrnn._walk import plan
 from test_runtime import output

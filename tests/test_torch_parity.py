@@ -15,7 +15,7 @@ import pytest
 
 import fusedrnn as fr
 from conftest import Chosen
-from fusedrnn._backend import Inputs, Weights, reference
+from floor import Inputs, Weights, reference
 from fusedrnn._spec import CELLS, Array
 
 torch = pytest.importorskip("torch", reason="torch is not installed")

@@ -20,7 +20,7 @@ import pytest
 
 import fusedrnn as fr
 from fusedrnn import weights as fw
-from fusedrnn._backend import Inputs, Weights, current
+from floor import Inputs, Weights, current
 from fusedrnn._spec import CELLS, Array
 
 INPUTS, H, P = 3, 5, 2

@@ -1,6 +1,9 @@
-// One forward or backward call: allocate, fill the struct, drop the GIL, drive.
+// One forward or backward call: verify or allocate the outputs, fill the struct, drop the
+// interpreter's lock, drive.
 #pragma once
 
+#include <array>
+#include <memory>
 #include <optional>
 
 #include "job.hpp"
@@ -13,32 +16,154 @@ inline void poll_signals() {
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
-// Steps that nobody executes leave no trace but zeros.
+// Whether a caller wants an output: None says no, True asks for a new array, and an array is where
+// it goes.
+inline bool wanted(const py::object& given) { return !given.is_none(); }
+inline bool brought(const py::object& given) { return py::isinstance<py::array>(given); }
+
+// An output with strides in its first two dimensions, as steps() of kernels.hpp reads it. The
+// kernels write executed steps alone, so the rest is cleared here.
 template <class T>
-void clear_unless(bool whole, py::array_t<T>& array) {
-    if (!whole) std::memset(array.mutable_data(), 0, static_cast<std::size_t>(array.nbytes()));
+struct StepsOut {
+    StepsOut(const py::object& given, const char* name, const std::vector<Index>& shape,
+             bool every_step) {
+        if (!brought(given)) {
+            py::array_t<T> made = empty<T>(shape);
+            if (!every_step)
+                std::memset(made.mutable_data(), 0, static_cast<std::size_t>(made.nbytes()));
+            array = made;
+        } else {
+            array = py::reinterpret_borrow<py::array>(given);
+            if (!array.writeable())
+                throw py::value_error(std::string(name) + ": expected a writable array");
+        }
+        const Strided<T> found = strided<T>(array, name, shape);
+        data = const_cast<T*>(found.data);
+        step = found.step;
+        row = found.row;
+        if (brought(given) && !every_step)
+            for (Index t = 0; t < shape[0]; ++t)
+                for (Index b = 0; b < shape[1]; ++b)
+                    std::fill_n(data + t * step + b * row, shape[2], T(0));
+    }
+
+    py::array array;
+    T* data = nullptr;
+    Index step = 0, row = 0;
+};
+
+// Outputs that must not lie in an input or in each other: [begin, end) of what was verified.
+class Apart {
+  public:
+    void read(const py::object& given) {
+        if (brought(given)) inputs_.push_back(range(given));
+    }
+    void write(const py::object& given, const char* name) {
+        if (!brought(given)) return;
+        const Range out = range(given);
+        for (const auto* list : {&inputs_, &outputs_})
+            for (const Range& other : *list)
+                if (out.begin < other.end && other.begin < out.end)
+                    throw py::value_error(std::string(name) +
+                                          ": shares memory with another array of the call");
+        outputs_.push_back(out);
+    }
+
+  private:
+    struct Range {
+        std::uintptr_t begin, end;
+    };
+    static Range range(const py::object& given) {
+        const auto a = py::reinterpret_borrow<py::array>(given);
+        auto begin = reinterpret_cast<std::uintptr_t>(a.data()), end = begin;
+        if (a.size() == 0) return {begin, begin};
+        for (py::ssize_t i = 0; i < a.ndim(); ++i) {
+            const py::ssize_t reach = a.strides(i) * (a.shape(i) - 1);
+            if (reach < 0)
+                begin -= static_cast<std::uintptr_t>(-reach);
+            else
+                end += static_cast<std::uintptr_t>(reach);
+        }
+        return {begin, end + static_cast<std::uintptr_t>(a.itemsize())};
+    }
+    std::vector<Range> inputs_, outputs_;
+};
+
+// A contiguous output of exactly this shape: new, or the caller's.
+template <class T>
+py::array contiguous_out(const py::object& given, const char* name,
+                         const std::vector<Index>& shape) {
+    if (!brought(given)) return empty<T>(shape);
+    view<T>(given, name, shape);
+    auto array = py::reinterpret_borrow<py::array>(given);
+    if (!array.writeable())
+        throw py::value_error(std::string(name) + ": expected a writable array");
+    return array;
 }
 
 template <class T>
-py::tuple run_forward(const Job<T>& job, const std::vector<py::object>& packs) {
+T* pointer(const py::array& array) {
+    return static_cast<T*>(const_cast<void*>(array.data()));
+}
+
+// What a forward call leaves, each a new array or the caller's.
+struct ForwardOut {
+    const py::object &y, &states, &saved;  // saved: None where nothing is kept, or True
+};
+
+// The final states, one array (D, B, P) and (D, B, H) each.
+template <class T>
+std::vector<py::array> states_out(const Job<T>& job, const py::object& given, const char* name) {
+    std::vector<py::array> out;
+    for (Index k = 0; k < job.states(); ++k) {
+        const py::object part = py::isinstance<py::sequence>(given)
+                                    ? py::object(job.item(given, name, k))
+                                    : py::object(py::none());
+        out.push_back(contiguous_out<T>(part, name, job.state_shape(k)));
+    }
+    return out;
+}
+
+inline py::tuple tuple_of(const std::vector<py::array>& arrays) {
+    py::tuple out(arrays.size());
+    for (std::size_t i = 0; i < arrays.size(); ++i) out[i] = arrays[i];
+    return out;
+}
+
+template <class T>
+py::tuple run_forward(Job<T>& job, const ForwardOut& given) {
     const Layout& at = job.layout;
+    if (brought(given.y) || py::isinstance<py::sequence>(given.states) || brought(given.saved)) {
+        Apart apart;
+        job.each_input([&](const py::object& a) { apart.read(a); });
+        apart.write(given.y, "y");
+        if (py::isinstance<py::sequence>(given.states))
+            for (Index k = 0; k < job.states(); ++k)
+                apart.write(job.item(given.states, "final", k), "final");
+        apart.write(given.saved, "saved");
+    }
     Forward<T> call{};
     job.fill(call);
-    py::array_t<T> y = empty<T>(job.shape_of(at.directions * at.output));
-    clear_unless(job.whole(), y);
-    call.y = y.mutable_data();
-    std::optional<py::array_t<T>> saved;
-    if (job.request.save) saved = aligned<T>(job.saved_shape());
+    const StepsOut<T> y(given.y, "y", job.steps_of(at.directions * at.output), job.whole());
+    call.y = y.data;
+    call.y_step = y.step;
+    call.y_row = y.row;
+    std::optional<py::array> saved;
+    if (job.request.save) {
+        if (brought(given.saved))
+            saved = contiguous_out<T>(given.saved, "saved", job.saved_shape());
+        else
+            saved = aligned<T>(job.saved_shape());
+    }
     const Scratch<T> scratch(at.fwd_total * at.directions);
-    Collected<T> states;
+    const std::vector<py::array> states = states_out(job, given.states, "final");
     for (int d = 0; d < at.directions; ++d) {
         auto& dir = call.direction[d];
-        job.fill(dir, d, packs[static_cast<std::size_t>(d)], at.pack_total);
+        job.fill(dir, d, Form::kForward);
         for (Index k = 0; k < job.states(); ++k)
-            dir.state_out[k] = (d == 0 ? states.add(job.state_shape(k)) : states.at(k)) +
-                               d * at.batch * job.state_width(k);
-        dir.saved =
-            saved ? saved->mutable_data() + d * at.steps * at.batch * at.saved_row : nullptr;
+            dir.state_out[k] =
+                pointer<T>(states[static_cast<std::size_t>(k)]) + d * at.batch * job.state_width(k);
+        dir.saved = saved ? pointer<T>(*saved) + d * at.steps * at.batch * at.saved_row : nullptr;
         dir.scratch = scratch.data() + d * at.fwd_total;
     }
     int used = 1;
@@ -47,71 +172,150 @@ py::tuple run_forward(const Job<T>& job, const std::vector<py::object>& packs) {
         const Slices slices(step_flops(job.request) * at.directions, poll_signals);
         used = drive_forward(job.kernel(), call, job.team, slices);
     }
-    return py::make_tuple(y, states.tuple(), saved ? py::object(*saved) : py::none(), used);
+    return py::make_tuple(y.array, tuple_of(states), saved ? py::object(*saved) : py::none(), used);
 }
 
 // What only a backward call is given.
-struct Incoming {
+struct BackwardIn {
     const py::object &y, &saved, &dy, &dstates, &dcells, &dgates;
-    bool want_dx;
 };
 
+// What it leaves. `dx` and `dstates_in`: None where not wanted, True, or the caller's arrays.
+// `weights`: for each direction the gradients of w_ih, w_hh, b_ih, b_hh, p and w_hr, each None,
+// True or an array; `add`: the caller's arrays keep what they hold and the gradient is added.
+struct BackwardOut {
+    const py::object &dx, &dstates, &weights;
+    bool add;
+};
+
+inline constexpr int kWeights = 6;
+
+// A weight gradient on its way: the kernel writes `to`, and `after` adds that to the caller's
+// array, one addition for each element.
 template <class T>
-py::tuple run_backward(const Job<T>& job, const std::vector<py::object>& packs,
-                       const Incoming& given) {
+class GradientOut {
+  public:
+    T* take(const py::object& given, const char* name, const std::vector<Index>& shape, bool has,
+            bool add) {
+        if (!has || !wanted(given)) return nullptr;
+        array_ = contiguous_out<T>(given, name, shape);
+        if (!add || !brought(given)) return pointer<T>(*array_);
+        sum_ = std::make_unique<Scratch<T>>(static_cast<Index>(array_->size()));
+        return sum_->data();
+    }
+    void after() {
+        if (sum_ == nullptr) return;
+        T* to = pointer<T>(*array_);
+        const T* from = sum_->data();
+        for (py::ssize_t i = 0; i < array_->size(); ++i) to[i] += from[i];
+    }
+    py::object result() const { return array_ ? py::object(*array_) : py::object(py::none()); }
+
+  private:
+    std::optional<py::array> array_;
+    std::unique_ptr<Scratch<T>> sum_;
+};
+
+// Refuses outputs that share memory with an input or with each other.
+template <class T>
+void keep_apart(const Job<T>& job, const BackwardIn& given, const BackwardOut& out) {
+    std::vector<py::object> brought_gradients;
+    for (const py::handle& direction : out.weights)
+        for (const py::handle& one : direction)
+            if (brought(py::reinterpret_borrow<py::object>(one)))
+                brought_gradients.push_back(py::reinterpret_borrow<py::object>(one));
+    const bool states = py::isinstance<py::sequence>(out.dstates);
+    if (brought_gradients.empty() && !brought(out.dx) && !states) return;
+    Apart apart;
+    job.each_input([&](const py::object& a) { apart.read(a); });
+    for (const py::object* a : {&given.y, &given.saved, &given.dy, &given.dcells, &given.dgates})
+        apart.read(*a);
+    for (Index k = 0; states && k < job.states(); ++k)
+        apart.write(job.item(out.dstates, "dstates", k), "dstates");
+    apart.write(out.dx, "dx");
+    for (const py::object& one : brought_gradients) apart.write(one, "weights");
+}
+
+template <class T>
+py::tuple run_backward(Job<T>& job, const BackwardIn& given, const BackwardOut& out) {
     const Layout& at = job.layout;
     const CellInfo& cell = job.request.cell;
     Backward<T> call{};
     job.fill(call);
-    const std::vector<Index> y_shape = job.shape_of(at.directions * at.output);
-    call.y = view<T>(given.y, "y", y_shape);
-    call.dy = view<T>(given.dy, "dy", y_shape);
+    const std::vector<Index> y_shape = job.steps_of(at.directions * at.output);
+    const Strided<T> y = strided<T>(given.y, "y", y_shape);
+    const Strided<T> dy = strided<T>(given.dy, "dy", y_shape);
     const T* saved = view<T>(given.saved, "saved", job.saved_shape());
-    if (call.y == nullptr || saved == nullptr)
+    if (y.data == nullptr || saved == nullptr)
         throw py::value_error("saved: expected what the forward call returned");
-    py::object dx = py::none();
-    if (given.want_dx && call.tokens == nullptr) {
-        py::array_t<T> array = empty<T>(job.shape_of(at.input));
-        clear_unless(job.whole(), array);
-        call.dx = array.mutable_data();
-        std::tie(call.dx_step, call.dx_row) = job.strides_of(at.input);
-        dx = std::move(array);
+    call.y = y.data;
+    call.y_step = y.step;
+    call.y_row = y.row;
+    call.dy = dy.data;
+    call.dy_step = dy.step;
+    call.dy_row = dy.row;
+    const bool list = py::isinstance<py::sequence>(out.weights);
+    if (!list || static_cast<int>(py::len(out.weights)) != at.directions)
+        throw py::value_error("weights: expected a list of six for each direction");
+    keep_apart(job, given, out);
+    std::optional<StepsOut<T>> dx;
+    if (wanted(out.dx) && call.tokens == nullptr) {
+        dx.emplace(out.dx, "dx", job.steps_of(at.input), job.whole());
+        call.dx = dx->data;
+        call.dx_step = dx->step;
+        call.dx_row = dx->row;
     }
     const Index n = cell.x_gates, rows = n * at.hidden, cells = at.steps * at.batch;
     const T* dcells = job.each_step(given.dcells, "dcells", {at.hidden});
     const T* dgates = job.each_step(given.dgates, "dgates", {n, at.hidden});
     const bool recurrent = cell.h_first < cell.gates;
     const Scratch<T> scratch(at.bwd_total);
-    Collected<T> dstates;
-    py::list directions;
+    std::vector<py::array> dstates;
+    if (wanted(out.dstates)) dstates = states_out(job, out.dstates, "dstates");
+    std::vector<std::array<GradientOut<T>, kWeights>> gradients(
+        static_cast<std::size_t>(at.directions));
     for (int d = 0; d < at.directions; ++d) {
         auto& dir = call.direction[d];
-        Collected<T> gradients;
-        dir.dw = gradients.add({rows, at.input});
-        dir.dr = gradients.add({rows, at.output}, recurrent);
-        dir.db_x = gradients.add({rows});
-        dir.db_h = gradients.add({rows}, recurrent);
-        dir.dp = gradients.add({cell.vectors, at.hidden}, cell.vectors > 0);
-        dir.dproject = gradients.add({at.output, at.hidden}, at.project);
-        job.fill(dir, d, packs[static_cast<std::size_t>(d)], at.back_total);
+        auto& g = gradients[static_cast<std::size_t>(d)];
+        const py::sequence to = out.weights[py::int_(d)];
+        if (py::len(to) != kWeights) throw py::value_error("weights: expected six of a direction");
+        auto take = [&](std::size_t i, const char* name, const std::vector<Index>& shape,
+                        bool has) { return g[i].take(to[i], name, shape, has, out.add); };
+        dir.dw = take(0, "dw_ih", {rows, at.input}, true);
+        dir.dr = take(1, "dw_hh", {rows, at.output}, recurrent);
+        dir.db_x = take(2, "db_ih", {rows}, true);
+        dir.db_h = take(3, "db_hh", {rows}, recurrent);
+        dir.dp = take(4, "dp", {cell.vectors, at.hidden}, cell.vectors > 0);
+        dir.dproject = take(5, "dw_hr", {at.output, at.hidden}, at.project);
+        job.fill(dir, d, Form::kBackward);
         job.states_of(given.dstates, "dstates", d, dir.dstate_out);
         for (Index k = 0; k < job.states(); ++k)
-            dir.dstate_in[k] = (d == 0 ? dstates.add(job.state_shape(k)) : dstates.at(k)) +
-                               d * at.batch * job.state_width(k);
+            dir.dstate_in[k] = dstates.empty() ? nullptr
+                                               : pointer<T>(dstates[static_cast<std::size_t>(k)]) +
+                                                     d * at.batch * job.state_width(k);
         dir.saved = saved + d * cells * at.saved_row;
         dir.dcell = job.part(d, dcells, cells * at.hidden);
         dir.dgate = job.part(d, dgates, cells * rows);
         dir.scratch = scratch.data();
         dir.add_dx = d > 0;
-        directions.append(gradients.tuple());
     }
     int used = 1;
     {
         const py::gil_scoped_release free;
         const Slices slices(step_flops(job.request) * 3, poll_signals);
         used = drive_backward(job.kernel(), call, job.team, slices);
+        for (auto& direction : gradients)
+            for (auto& one : direction) one.after();
     }
-    return py::make_tuple(dx, py::tuple(directions), dstates.tuple(), used);
+    py::tuple directions(static_cast<std::size_t>(at.directions));
+    for (std::size_t d = 0; d < gradients.size(); ++d) {
+        py::tuple of(kWeights);
+        for (std::size_t i = 0; i < kWeights; ++i) of[i] = gradients[d][i].result();
+        directions[d] = of;
+    }
+    return py::make_tuple(
+        dx ? py::object(dx->array) : py::object(py::none()), directions,
+        wanted(out.dstates) ? py::object(tuple_of(dstates)) : py::object(py::none()), used);
 }
 
 }  // namespace fusedrnn

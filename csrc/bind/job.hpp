@@ -4,21 +4,11 @@
 #include <algorithm>
 #include <tuple>
 
-#include "arrays.hpp"
-#include "outer/dispatch.hpp"
-#include "outer/drive.hpp"
-#include "outer/layout.hpp"
-#include "outer/team.hpp"
+#include "weights.hpp"
 
 namespace fusedrnn {
 
-inline int cell_index(const Table& table, const std::string& name) {
-    for (int i = 0; i < table.cells; ++i)
-        if (name == table.info[i].name) return i;
-    throw py::value_error("cell: got '" + name + "', which _core does not have");
-}
-
-// Where _backend.Inputs, a named tuple, keeps what.
+// Indices into the tuple that _backends/native.py builds of a call's inputs.
 enum Field : std::size_t {
     kX,
     kTokens,
@@ -30,11 +20,8 @@ enum Field : std::size_t {
     kDrop,
     kKeep,
     kZoneout,
-    kBatchFirst
+    kFields
 };
-
-// I, H, P and whether W_hr is there.
-using Sizes = std::tuple<Index, Index, Index, bool>;
 
 // (f, g, h, clip, coupled), an activation being (kind, alpha, beta); None where the cell's are
 // fixed.
@@ -56,47 +43,63 @@ CellOptions<T> read_options(const py::object& given) {
 // What a call is for: whether it saves, and whether its directions may run at the same time.
 enum class Walk { kInference, kTraining, kBackward };
 
-// The arguments that forward and backward share, verified; owns the schedule's arrays.
+// How many threads somebody asked for. `exactly`, if positive, is obeyed; `at_most`, if positive,
+// caps what the machine gives, and the team still gives way on a crowded machine.
+struct Asked {
+    int exactly, at_most;
+};
+
+using Packs = std::vector<PackedWeights*>;
+
+// The arguments that forward and backward share, verified; owns the schedule's arrays, and holds
+// the weights against changes. Made and destroyed under the interpreter's lock.
 template <class T>
 class Job {
   public:
-    Job(const std::string& isa, const std::string& cell, const std::vector<py::object>& packs,
-        const Sizes& sizes, const py::object& options, py::tuple given, Walk walk, int threads)
-        : table(find_isa(isa)),
-          cell_number(cell_index(table, cell)),
+    Job(const Packs& packs, py::tuple given, Walk walk, Asked asked)
+        : packs(packs),
+          first(first_of(packs)),
           inputs(std::move(given)),
-          options_(read_options<T>(options)) {
-        if (inputs.size() != kBatchFirst + 1) throw py::value_error("inputs: expected 11 fields");
-        batch_first_ = inputs[kBatchFirst].template cast<bool>();
+          options_(read_options<T>(first.options)) {
+        for (PackedWeights* pack : packs) {
+            if (pack == nullptr || !pack->same_layer(first))
+                throw py::value_error(
+                    "packed: both directions must be of one cell, size, dtype "
+                    "and instruction set");
+            reading_.emplace_back(*pack);
+        }
+        if (inputs.size() != kFields)
+            throw py::value_error("inputs: expected " + std::to_string(kFields) + " fields");
         const py::object x = inputs[kX], ids = inputs[kTokens];
         const py::object& shaped = ids.is_none() ? x : ids;
         const bool is_array = py::isinstance<py::array>(shaped);
         const auto array = py::reinterpret_borrow<py::array>(shaped);
         if (!is_array || array.ndim() < 2)
             throw py::value_error("x: expected an array of shape (T, B, I), or tokens of (T, B)");
-        if (packs.empty() || packs.size() > kMaxDirections)
-            throw py::value_error("weights: expected one or two directions");
-        const auto [input, hidden, output, project] = sizes;
-        request = Request{.cell = table.info[cell_number],
+        request = Request{.cell = first.info,
                           .steps = array.shape(0),
                           .batch = array.shape(1),
-                          .input = input,
-                          .hidden = hidden,
-                          .output = output,
-                          .project = project,
+                          .input = first.input,
+                          .hidden = first.hidden,
+                          .output = first.output,
+                          .project = first.project,
                           .drop = !inputs[kDrop].is_none(),
                           .directions = static_cast<int>(packs.size()),
-                          .threads = threads,
+                          .threads = 1,
                           .save = walk != Walk::kInference,
                           .tokens = !ids.is_none(),
                           .item = static_cast<Index>(sizeof(T))};
-        if (project && (request.cell.states < 2 || request.cell.norm))
-            throw py::value_error("w_hr: this cell does not project");
+        const bool obey = asked.exactly > 0;
         plan = plan_threads(
-            request, [&] { return threads > 0 ? threads : default_threads(); },
+            request,
+            [&] {
+                if (obey) return asked.exactly;
+                const int most = default_threads();
+                return asked.at_most > 0 ? std::min(asked.at_most, most) : most;
+            },
             walk != Walk::kBackward);
         request.threads = plan.threads;
-        team = {plan.threads, threads > 0};
+        team = {plan.threads, obey};
         if (!make_layout(request, layout))
             throw py::value_error("sizes: T, B, I and H are too large to be addressed");
         read_input(x, ids);
@@ -111,7 +114,6 @@ class Job {
         call.x_step = input_.step;
         call.x_row = input_.row;
         call.tokens = tokens_;
-        std::tie(call.y_step, call.y_row) = strides_of(layout.directions * layout.output);
         call.options = options_;
         call.zone_h = call.zone_c = T(0);
         if (const py::object rates = inputs[kZoneout]; !rates.is_none()) {
@@ -122,9 +124,9 @@ class Job {
     }
 
     // What a direction of both walks reads.
-    void fill(Direction<T>& dir, int d, const py::object& pack, Index pack_items) const {
-        dir.pack = view<T>(pack, "pack", {pack_items});
-        if (dir.pack == nullptr) throw py::value_error("pack: expected an array");
+    void fill(Direction<T>& dir, int d, Form form) {
+        panels_.push_back(packs[static_cast<std::size_t>(d)]->template panels<T>(form));
+        dir.pack = panels_.back()->data();
         states_of(inputs[kStates], "states", d, dir.state_in);
         states_of(inputs[kInitial], "initial", d, dir.initial);
         dir.drop =
@@ -136,22 +138,16 @@ class Job {
                                    layout.steps * layout.batch * state_width(k));
     }
 
-    const CellKernels<T>& kernel() const { return kernels_of<T>(table).cells[cell_number]; }
+    const CellKernels<T>& kernel() const {
+        return kernels_of<T>(first.table).cells[first.cell_number];
+    }
     bool whole() const { return schedule.row == nullptr; }
     Index states() const { return request.cell.states; }
     Index state_width(Index k) const { return k == 0 ? layout.output : layout.hidden; }
     std::vector<Index> state_shape(Index k) const {
         return {layout.directions, layout.batch, state_width(k)};
     }
-    // (T, B, n), or (B, T, n) where the call is batch-first; and its strides (step, row).
-    std::vector<Index> shape_of(Index n) const {
-        if (batch_first_) return {layout.batch, layout.steps, n};
-        return {layout.steps, layout.batch, n};
-    }
-    std::pair<Index, Index> strides_of(Index n) const {
-        if (batch_first_) return {n, layout.steps * n};
-        return {layout.batch * n, n};
-    }
+    std::vector<Index> steps_of(Index n) const { return {layout.steps, layout.batch, n}; }
     std::vector<Index> saved_shape() const {
         const Index block = kBlockBytes / static_cast<Index>(sizeof(T));
         return {layout.directions,
@@ -172,6 +168,12 @@ class Job {
                           layout.batch * state_width(k));
     }
 
+    // Lets go of the weights: what outlives the call must ask for them again.
+    void release() {
+        reading_.clear();
+        panels_.clear();
+    }
+
     // An array (D, T, B, n...) of direction-major steps; None gives null.
     const T* each_step(const py::object& given, const char* name, std::vector<Index> rest) const {
         rest.insert(rest.begin(), {layout.directions, layout.steps, layout.batch});
@@ -182,8 +184,8 @@ class Job {
         return all == nullptr ? nullptr : all + d * items;
     }
 
-    const Table& table;
-    int cell_number;
+    const Packs packs;
+    const PackedWeights& first;
     const py::tuple inputs;
     Request request;
     Plan plan;
@@ -191,11 +193,30 @@ class Job {
     Layout layout;
     Schedule schedule{};
 
-  private:
+    // Calls body(array) for every array of the inputs.
+    template <class Body>
+    void each_input(Body body) const {
+        for (const py::handle& field : inputs) {
+            if (py::isinstance<py::array>(field))
+                body(py::reinterpret_borrow<py::object>(field));
+            else if (py::isinstance<py::sequence>(field))
+                for (const py::handle& part : field)
+                    if (py::isinstance<py::array>(part))
+                        body(py::reinterpret_borrow<py::object>(part));
+        }
+    }
+
     py::object item(const py::object& list, const char* name, Index k) const {
         if (!py::isinstance<py::sequence>(list) || static_cast<Index>(py::len(list)) != states())
             throw py::value_error(std::string(name) + ": expected one array per state");
         return py::reinterpret_borrow<py::sequence>(list)[static_cast<std::size_t>(k)];
+    }
+
+  private:
+    static const PackedWeights& first_of(const Packs& packs) {
+        if (packs.empty() || packs.size() > kMaxDirections || packs[0] == nullptr)
+            throw py::value_error("packed: expected one or two directions");
+        return *packs[0];
     }
 
     void read_input(const py::object& x, const py::object& ids) {
@@ -233,8 +254,9 @@ class Job {
 
     Strided<T> input_{};
     const Index* tokens_ = nullptr;
-    bool batch_first_ = false;
     Ranks ranks_;
+    std::vector<PackedWeights::Reading> reading_;
+    std::vector<PackedWeights::Memory<T>> panels_;
     const CellOptions<T> options_;
 };
 

@@ -10,94 +10,65 @@ namespace {
 
 // Calls body.operator()<T>() for the dtype of `array`.
 template <class Body>
-auto by_dtype(const py::handle& array, Body body) {
+auto by_dtype_of(const py::handle& array, Body body) {
     if (py::isinstance<py::array_t<float, 0>>(array)) return body.template operator()<float>();
     if (py::isinstance<py::array_t<double, 0>>(array)) return body.template operator()<double>();
     throw py::value_error("weights: expected arrays of float32 or float64");
 }
 
-py::array pack(const std::string& isa, const std::string& cell, const py::object& w_ih,
-               const py::object& w_hh, const py::object& b_ih, const py::object& b_hh,
-               const py::object& p, const py::object& w_hr, bool backward) {
-    return by_dtype(w_ih, [&]<class T>() -> py::array {
-        const Table& table = find_isa(isa);
-        const CellInfo& info = table.info[cell_index(table, cell)];
-        const auto w = py::reinterpret_borrow<py::array>(w_ih);
-        const Index rows = w.ndim() == 2 ? w.shape(0) : 0, hidden = rows / info.x_gates;
-        const bool project = !w_hr.is_none(), recurrent = info.h_first < info.gates;
-        const Index output = project ? static_cast<Index>(py::len(w_hr)) : hidden;
-        Pack<T> job{};
-        job.cell = info;
-        const Request request{.cell = info,
-                              .steps = 0,
-                              .batch = 0,
-                              .input = w.ndim() == 2 ? w.shape(1) : 0,
-                              .hidden = hidden,
-                              .output = output,
-                              .project = project,
-                              .drop = false,
-                              .directions = 1,
-                              .threads = 1,
-                              .save = false,
-                              .tokens = false,
-                              .item = static_cast<Index>(sizeof(T))};
-        if (rows % info.x_gates != 0 || !make_layout(request, job.layout))
-            throw py::value_error("w_ih: its shape is not that of a layer of this cell");
-        job.w_ih = view<T>(w_ih, "w_ih", {rows, job.layout.input});
-        job.w_hh = recurrent ? view<T>(w_hh, "w_hh", {rows, output}) : nullptr;
-        job.b_ih = view<T>(b_ih, "b_ih", {rows});
-        job.b_hh = view<T>(b_hh, "b_hh", {rows});
-        job.p = view<T>(p, "p", {info.vectors, hidden});
-        job.w_hr = view<T>(w_hr, "w_hr", {output, hidden});
-        if ((recurrent && job.w_hh == nullptr) || (info.vectors > 0 && job.p == nullptr))
-            throw py::value_error("weights: this cell needs w_hh and, with peepholes, p");
-        const Index items = backward ? job.layout.back_total : job.layout.pack_total;
-        py::array_t<T> out = aligned<T>({items});
-        job.out = out.mutable_data();
-        py::gil_scoped_release free;
-        std::memset(job.out, 0, static_cast<std::size_t>(items) * sizeof(T));
-        (backward ? kernels_of<T>(table).pack_backward : kernels_of<T>(table).pack)(job);
-        return out;
+// Calls body.operator()<T>() for the dtype of the packed weights.
+template <class Body>
+auto by_dtype(const Packs& packs, Body body) {
+    if (packs.empty() || packs[0] == nullptr)
+        throw py::value_error("packed: expected one or two directions");
+    if (packs[0]->wide) return body.template operator()<double>();
+    return body.template operator()<float>();
+}
+
+// `saved`: None, True, or the array to save in; y and `final`: None, or the arrays to write.
+py::tuple forward(const Packs& packs, const py::tuple& inputs, const py::object& y,
+                  const py::object& final, const py::object& saved, int threads, int at_most) {
+    return by_dtype(packs, [&]<class T>() {
+        const Walk walk = saved.is_none() ? Walk::kInference : Walk::kTraining;
+        Job<T> job(packs, inputs, walk, {threads, at_most});
+        return run_forward(job, {y, final, saved});
     });
 }
 
-py::tuple forward(const std::string& isa, const std::string& cell,
-                  const std::vector<py::object>& packs, const Sizes& sizes,
-                  const py::object& options, const py::tuple& inputs, bool save, int num_threads) {
-    return by_dtype(packs.empty() ? py::none() : packs[0], [&]<class T>() {
-        const Job<T> job(isa, cell, packs, sizes, options, inputs,
-                         save ? Walk::kTraining : Walk::kInference, num_threads);
-        return run_forward(job, packs);
-    });
-}
-
-py::tuple backward(const std::string& isa, const std::string& cell,
-                   const std::vector<py::object>& packs, const Sizes& sizes,
-                   const py::object& options, const py::tuple& inputs, const py::object& y,
+py::tuple backward(const Packs& packs, const py::tuple& inputs, const py::object& y,
                    const py::object& saved, const py::object& dy, const py::object& dstates,
-                   const py::object& dcells, const py::object& dgates, bool want_dx,
-                   int num_threads) {
-    return by_dtype(packs.empty() ? py::none() : packs[0], [&]<class T>() {
-        const Job<T> job(isa, cell, packs, sizes, options, inputs, Walk::kBackward, num_threads);
-        return run_backward<T>(job, packs, {y, saved, dy, dstates, dcells, dgates, want_dx});
+                   const py::object& dcells, const py::object& dgates, const py::object& dx,
+                   const py::object& dfirst, const py::object& weights, bool add, int threads,
+                   int at_most) {
+    return by_dtype(packs, [&]<class T>() {
+        Job<T> job(packs, inputs, Walk::kBackward, {threads, at_most});
+        return run_backward<T>(job, {y, saved, dy, dstates, dcells, dgates},
+                               {dx, dfirst, weights, add});
     });
 }
 
-std::unique_ptr<Stepper> stepper(const std::string& isa, const std::string& cell,
-                                 std::vector<py::object> packs, const Sizes& sizes,
-                                 const py::object& options, const py::tuple& inputs,
-                                 int num_threads) {
-    return by_dtype(packs.empty() ? py::none() : packs[0],
-                    [&]<class T>() -> std::unique_ptr<Stepper> {
-                        return std::make_unique<StepperOf<T>>(isa, cell, std::move(packs), sizes,
-                                                              options, inputs, num_threads);
-                    });
+std::unique_ptr<Stepper> stepper(PackedWeights& weights, const py::tuple& inputs, int threads,
+                                 int at_most) {
+    const Asked asked{threads, at_most};
+    if (weights.wide) return std::make_unique<StepperOf<double>>(weights, inputs, asked);
+    return std::make_unique<StepperOf<float>>(weights, inputs, asked);
+}
+
+// Whether two contiguous arrays of one size hold the same bytes; stops at the first difference.
+bool same_bytes(const py::array& a, const py::array& b) {
+    if (a.nbytes() != b.nbytes() || (a.flags() & b.flags() & kContiguous) == 0)
+        throw py::value_error("same_bytes: expected contiguous arrays of one size");
+    const void *left = a.data(), *right = b.data();
+    const auto bytes = static_cast<std::size_t>(a.nbytes());
+    if (bytes < 4096) return std::memcmp(left, right, bytes) == 0;
+    const py::gil_scoped_release free;
+    return std::memcmp(left, right, bytes) == 0;
 }
 
 // An element-wise function of math.hpp, under flush-to-zero as in a kernel.
 template <class Choose>
 py::array map_function(const std::string& isa, const py::object& x, Choose choose) {
-    return by_dtype(x, [&]<class T>() -> py::array {
+    return by_dtype_of(x, [&]<class T>() -> py::array {
         const Index n = py::reinterpret_borrow<py::array>(x).size();
         py::array_t<T> out = empty<T>({n});
         struct Context {
@@ -200,10 +171,16 @@ PYBIND11_MODULE(_core, m) {
     m.def("isas", list_isas);
     m.def("default_isa", [] { return std::string(default_isa().isa); });
     m.def("default_threads", default_threads);
-    m.def("pack", pack);
+    py::class_<PackedWeights>(m, "PackedWeights")
+        .def(py::init<const std::string&, const std::string&, py::tuple, py::object>())
+        .def_property_readonly("isa", &PackedWeights::isa)
+        .def_property_readonly("nbytes", &PackedWeights::nbytes)
+        .def("close", &PackedWeights::close)
+        .def("open", &PackedWeights::open);
+    m.def("same_bytes", same_bytes);
     m.def("forward", forward);
     m.def("backward", backward);
-    m.def("stepper", stepper);
+    m.def("stepper", stepper, py::keep_alive<0, 1>());
     py::class_<Stepper>(m, "Stepper")
         .def("step", &Stepper::step, py::arg("x").noconvert(), py::arg("y").noconvert())
         .def("undo", &Stepper::undo)

@@ -28,24 +28,26 @@ class Stepper {
 template <class T>
 class StepperOf final : public Stepper {
   public:
-    // `inputs` have an x of one step, and no states; of directions there is one.
-    StepperOf(const std::string& isa, const std::string& cell, std::vector<py::object> packs,
-              const Sizes& sizes, const py::object& options, const py::tuple& inputs, int threads)
-        : packs_(std::move(packs)),
-          job_(isa, cell, packs_, sizes, options, inputs, Walk::kInference, threads),
+    // `inputs` have an x of one step, and no states; of directions there is one. The weights are
+    // not held between steps: each step asks for the panels that hold then.
+    StepperOf(PackedWeights& weights, const py::tuple& inputs, Asked asked)
+        : weights_(weights),
+          job_({&weights}, inputs, Walk::kInference, asked),
           scratch_(job_.layout.fwd_total),
           flops_(step_flops(job_.request)) {
-        if (packs_.size() != 1 || job_.layout.steps != 1 || !job_.whole())
-            throw py::value_error("stepper: expected one direction and one step");
+        if (job_.layout.steps != 1 || !job_.whole())
+            throw py::value_error("stepper: expected one step");
         job_.fill(call_);
         if (call_.tokens != nullptr) throw py::value_error("stepper: expected x");
         call_.x_step = call_.x_row = job_.layout.input;
+        call_.y_step = call_.y_row = job_.layout.output;
         auto& dir = call_.direction[0];
-        job_.fill(dir, 0, packs_[0], job_.layout.pack_total);
+        job_.fill(dir, 0, Form::kForward);
         dir.saved = nullptr;
         dir.scratch = scratch_.data();
         for (Index k = 0; k < job_.states(); ++k)
             for (auto& set : states_) set[k].assign(items(k), T(0));
+        job_.release();
     }
 
     int step(const py::array& x, py::array& y) override {
@@ -56,7 +58,10 @@ class StepperOf final : public Stepper {
         call_.y = static_cast<T*>(y.mutable_data());
         const std::less<const T*> before;
         if (before(call_.x, call_.y + y.size()) && before(call_.y, call_.x + x.size())) return 0;
+        const PackedWeights::Reading reading(weights_);
         auto& dir = call_.direction[0];
+        const auto panels = weights_.template panels<T>(Form::kForward);
+        dir.pack = panels->data();
         for (Index k = 0; k < job_.states(); ++k) {
             dir.state_in[k] = states_[now_][k].data();
             dir.state_out[k] = states_[1 - now_][k].data();
@@ -111,7 +116,7 @@ class StepperOf final : public Stepper {
         return drive_forward(job_.kernel(), call_, job_.team, Slices(flops_, poll_signals));
     }
 
-    std::vector<py::object> packs_;
+    PackedWeights& weights_;
     Job<T> job_;
     Scratch<T> scratch_;
     const double flops_;

@@ -1,8 +1,7 @@
 """RNN, LSTM and GRU layers on fused SIMD kernels, for NumPy."""
 
-from ._backend import ReferenceBackendWarning
+from ._backends.choice import ReferenceBackendWarning
 from ._version import __version__
-from .layers import GRU, LSTM, RNN
 from .ops import (
     dense_backward,
     dense_forward,
@@ -23,7 +22,6 @@ from .runtime import (
     use_backend,
     use_isa,
 )
-from .stream import Stream
 
 __all__ = [
     "GRU",

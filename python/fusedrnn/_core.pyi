@@ -1,5 +1,4 @@
-# The compiled module (csrc/bind/module.cpp). forward, backward and the packs are for _native.py
-# alone.
+# The compiled module (csrc/bind/module.cpp), for _backends/native.py alone.
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,33 +10,34 @@ def cells() -> dict[str, dict[str, int]]: ...
 def isas() -> list[tuple[str, bool, int]]: ...
 def default_isa() -> str: ...
 def default_threads() -> int: ...
-def pack(
-    isa: str,
-    cell: str,
-    w_ih: Array,
-    w_hh: Array | None,
-    b_ih: Array | None,
-    b_hh: Array | None,
-    p: Array | None,
-    w_hr: Array | None,
-    backward: bool,
-) -> Array: ...
+
+class PackedWeights:
+    def __init__(
+        self,
+        isa: str,
+        cell: str,
+        arrays: tuple[Array | None, ...],
+        options: tuple[object, ...] | None,
+    ) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+    def close(self, wait: bool) -> None: ...
+    def open(self, arrays: tuple[Array | None, ...], changed: bool) -> None: ...
+
+def same_bytes(a: Array, b: Array) -> bool: ...
 def forward(
-    isa: str,
-    cell: str,
-    packs: Sequence[Array],
-    sizes: tuple[int, int, int, bool],
-    options: tuple[object, ...] | None,
+    packed: Sequence[PackedWeights],
     inputs: tuple[object, ...],
-    save: bool,
-    num_threads: int,
+    y: Array | None,
+    final: tuple[Array, ...] | None,
+    saved: bool | Array | None,
+    threads: int,
+    at_most: int,
 ) -> Any: ...
 def backward(
-    isa: str,
-    cell: str,
-    packs: Sequence[Array],
-    sizes: tuple[int, int, int, bool],
-    options: tuple[object, ...] | None,
+    packed: Sequence[PackedWeights],
     inputs: tuple[object, ...],
     y: Array,
     saved: Array,
@@ -45,8 +45,12 @@ def backward(
     dstates: tuple[Array, ...] | None,
     dcells: Array | None,
     dgates: Array | None,
-    want_dx: bool,
-    num_threads: int,
+    dx: bool | Array | None,
+    dfirst: bool | tuple[Array, ...] | None,
+    dweights: Sequence[Sequence[object]],
+    add: bool,
+    threads: int,
+    at_most: int,
 ) -> Any: ...
 
 class Stepper:
@@ -56,13 +60,7 @@ class Stepper:
     def load(self, states: Sequence[Array]) -> None: ...
 
 def stepper(
-    isa: str,
-    cell: str,
-    packs: Sequence[Array],
-    sizes: tuple[int, int, int, bool],
-    options: tuple[object, ...] | None,
-    inputs: tuple[object, ...],
-    num_threads: int,
+    packed: PackedWeights, inputs: tuple[object, ...], threads: int, at_most: int
 ) -> Stepper: ...
 def sigmoid(isa: str, x: Array) -> Array: ...
 def tanh(isa: str, x: Array) -> Array: ...

@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._activations import Activation, Options, defaults
-from ._backend import Backend, Inputs, Weights
+from ._backends.types import Backend, Given, Inputs, Wanted
 from ._spec import CELLS, Array
+from .core._packed import Packed
+from .core._plan import plan
 
 __all__ = ["CASES", "Case", "digests", "load_hashes", "results", "values"]
 
@@ -156,7 +158,7 @@ def results(case: Case, backend: Backend, *, dtype: str | None = None) -> dict[s
     if not case.bias:
         shapes = {part: shape for part, shape in shapes.items() if not part.startswith("b")}
 
-    def direction(d: int) -> Weights:
+    def direction(d: int) -> dict[str, Array]:
         # Gains are drawn as the kernels have them, one array of all vectors of a unit.
         norms = [part for part in shapes if part.startswith("norm")]
         own = {part: shape for part, shape in shapes.items() if part not in norms}
@@ -165,9 +167,10 @@ def results(case: Case, backend: Backend, *, dtype: str | None = None) -> dict[s
             p = make(f"p{d}", (spec.vectors * case.hidden_size,), 1)
             ends = np.cumsum([shapes[part][0] for part in norms])[:-1]
             arrays.update(zip(norms, np.split(p, ends), strict=True))
-        return Weights(spec, **arrays, options=_options(case))
+        return arrays
 
-    weights = tuple(direction(d) for d in range(case.directions))
+    weights = [direction(d) for d in range(case.directions)]
+    packed = Packed(case.cell, weights, _options(case), None, False)
     x: Array | None = None
     tokens: Array | None = None
     if case.tokens:
@@ -179,30 +182,40 @@ def results(case: Case, backend: Backend, *, dtype: str | None = None) -> dict[s
     lengths = np.arange(case.batch, dtype=np.int64) * case.steps // max(case.batch - 1, 1)
     cut = integers(f"{case.name}/reset", case.steps * case.batch) >> np.uint64(62) == 0
     stateful = case.bias and spec.h_gates > 0
+    walk = plan(
+        case.steps,
+        case.batch,
+        case.directions,
+        lengths if case.lengths else None,
+        None,
+        cut.reshape(case.steps, case.batch) if case.reset else None,
+    )
     inputs = Inputs(
         x=x,
         tokens=tokens,
         states=tuple(make(f"state{k}", size) for k in range(spec.states)) if stateful else None,
-        lengths=lengths if case.lengths else None,
-        reset=cut.reshape(case.steps, case.batch) if case.reset else None,
+        lengths=walk.lengths,
+        times=walk.times,
+        cut=walk.cut,
         initial=tuple(make(f"initial{k}", size) for k in range(spec.states))
         if case.reset
         else None,
     )
 
-    y, states, saved = backend.forward(weights, inputs, save=True, num_threads=None)
+    y, states, saved = backend.forward(packed, inputs, saved=True)
     if saved is None:
         raise RuntimeError(f"{case.name}: nothing was saved for the backward pass")
     found: dict[str, Array | None] = {"y": y}
     found.update({f"state{k}": state for k, state in enumerate(states)})
     dy = make("dy", (case.steps, case.batch, case.directions * case.hidden_size))
     dstates = tuple(make(f"dstate{k}", size) for k in range(spec.states)) if stateful else None
-    gradients = backend.backward(saved, dy, dstates, num_threads=None)
+    parts = spec.shapes(1, 1)
+    everything = Wanted(True, (dict.fromkeys(parts, True),) * case.directions, True)
+    gradients = backend.backward(packed, inputs, y, saved, Given(dy, dstates), everything)
     found["dx"] = gradients.dx
-    for d, of in enumerate(gradients.directions):
-        parts = of._asdict()
-        found.update({f"d{part}{d}": parts[f"d{part}"] for part in spec.shapes(1, 1)})
-    found.update({f"dstate{k}": array for k, array in enumerate(gradients.states)})
+    for d, of in enumerate(gradients.dweights):
+        found.update({f"d{part}{d}": of.get(part) for part in parts})
+    found.update({f"dstate{k}": array for k, array in enumerate(gradients.dstates or ())})
     return {name: array for name, array in found.items() if array is not None}
 
 

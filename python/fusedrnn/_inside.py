@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._backend import Saved, by_name
-from ._outside import valid_steps
-from ._reference import CELLS
+from ._backends.choice import by_name, reference
+from ._backends.reference.walks import CELLS
+from ._outside import Padding
 from ._spec import Array
+from ._stack import Kept
 
 
 def _joined(a: Array, valid: Array | None) -> Array:
@@ -16,23 +17,24 @@ def _joined(a: Array, valid: Array | None) -> Array:
     return joined if valid is None else np.where(valid[..., None], joined, joined.dtype.type(0))
 
 
-def cells(saved: Saved) -> Array | None:
+def cells(kept: Kept, padding: Padding) -> Array | None:
     """Every c, (T, B, D*H); None for a cell without one."""
-    found = by_name(saved.backend).slots(saved)[1]
-    return None if found is None else _joined(found, valid_steps(saved.inputs, found.shape[1]))
+    found = by_name(kept.backend).slots(kept.packed, kept.inputs, kept.saved)[1]
+    return None if found is None else _joined(found, padding.valid(found.shape[1]))
 
 
-def gates(saved: Saved) -> dict[str, Array]:
+def gates(kept: Kept, padding: Padding) -> dict[str, Array]:
     """Every activated gate by its name, (T, B, D*H), in the order of the weights' rows."""
-    weights = saved.weights
-    spec, cell = weights[0].spec, CELLS[weights[0].spec.name]
-    slots = by_name(saved.backend).slots(saved)[0]
+    packed = kept.packed
+    spec, cell = packed.spec, CELLS[packed.cell]
+    weights = [form.weights() for form in packed.forms(reference())]
+    slots = by_name(kept.backend).slots(packed, kept.inputs, kept.saved)[0]
     with np.errstate(over="ignore", invalid="ignore"):  # what padding holds
         n, steps, batch, slot_count, hidden = slots.shape
         rows = slots.reshape(n, steps * batch, slot_count, hidden).swapaxes(1, 2)
         activated = np.stack([cell.gates(rows[d], w) for d, w in enumerate(weights)])
         activated = activated.reshape(n, activated.shape[1], steps, batch, hidden)
-    valid = valid_steps(saved.inputs, steps)
+    valid = padding.valid(steps)
     at = {spec.block(slot): slot for slot in range(spec.x_gates)}
     return {
         name: _joined(activated[:, at[block]], valid) for block, name in enumerate(spec.gate_names)

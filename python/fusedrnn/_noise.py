@@ -6,13 +6,12 @@ the call; every array is drawn as float32, so that both dtypes drop the same pla
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._backend import DirectionGradients, Weights
 from ._spec import Array
+from .core._packed import Packed
 
 
 class Rates(NamedTuple):
@@ -38,57 +37,59 @@ class Drawn(NamedTuple):
 def draw(
     rng: np.random.Generator,
     rates: Rates,
-    weights: tuple[Weights, ...],
+    packed: Packed,
     steps: int,
     batch: int,
     last: bool,
 ) -> Drawn:
     """One layer's masks; `last`: no dropout after it."""
-    w, n = weights[0], len(weights)
-    widths = (w.output_size, w.hidden_size)[: w.spec.states]
+    n, dtype = packed.directions, packed.dtype
+    widths = (packed.output_size, packed.hidden_size)[: packed.spec.states]
 
     def factors(rate: float, *shape: int) -> Array | None:
         if rate == 0:
             return None
         kept: Array = rng.random(shape, dtype=np.float32) >= np.float32(rate)
-        return np.asarray(kept.astype(w.dtype) / w.dtype.type(1 - rate))
+        return np.asarray(kept.astype(dtype) / dtype.type(1 - rate))
 
     def flags(rate: float, *shape: int) -> Array:
         if rate == 0:
-            return np.zeros(shape, w.dtype)
-        return np.asarray(rng.random(shape, dtype=np.float32) < np.float32(rate), w.dtype)
+            return np.zeros(shape, dtype)
+        return np.asarray(rng.random(shape, dtype=np.float32) < np.float32(rate), dtype)
 
-    inputs = factors(rates.input, batch, w.input_size)
-    drop = factors(rates.recurrent, n, batch, w.output_size)
+    inputs = factors(rates.input, batch, packed.input_size)
+    drop = factors(rates.recurrent, n, batch, packed.output_size)
     keep = None
     if any(rates.zoneout):
         shapes = [(n, steps, batch, width) for width in widths]
         keep = tuple(flags(p, *shape) for p, shape in zip(rates.zoneout, shapes, strict=True))
     connect: Any = None
-    if rates.connect and w.w_hh is not None:
-        connect = tuple(factors(rates.connect, *w.w_hh.shape) for _ in weights)
-    output = None if last else factors(rates.dropout, steps, batch, n * w.output_size)
+    if rates.connect:
+        rows = packed.spec.x_gates * packed.hidden_size
+        connect = tuple(factors(rates.connect, rows, packed.output_size) for _ in range(n))
+    output = None if last else factors(rates.dropout, steps, batch, n * packed.output_size)
     return Drawn(inputs, drop, keep, connect, output)
 
 
-def connected(weights: tuple[Weights, ...], drawn: Drawn) -> tuple[Weights, ...]:
-    """The weights with DropConnect's R."""
+def connected(packed: Packed, drawn: Drawn) -> Packed:
+    """The weights with DropConnect's R, for one call."""
     if drawn.connect is None:
-        return weights
-    return tuple(
-        replace(w, w_hh=w.w_hh * mask, cache={})
-        for w, mask in zip(weights, drawn.connect, strict=True)
-    )
+        return packed
+    arrays = [
+        {**one, "w_hh": one["w_hh"] * mask}
+        for one, mask in zip(packed.held(), drawn.connect, strict=True)
+    ]
+    return Packed(packed.cell, arrays, packed.options, packed.isa, False)
 
 
 def connected_back(
-    directions: tuple[DirectionGradients, ...], drawn: Drawn
-) -> tuple[DirectionGradients, ...]:
+    directions: tuple[dict[str, Array], ...], drawn: Drawn
+) -> tuple[dict[str, Array], ...]:
     """Gradients of the weights from those of what `connected` made of them."""
     if drawn.connect is None:
         return directions
     return tuple(
-        of._replace(dw_hh=of.dw_hh * mask)
+        {**of, "w_hh": of["w_hh"] * mask}
         for of, mask in zip(directions, drawn.connect, strict=True)
     )
 

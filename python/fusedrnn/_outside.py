@@ -5,20 +5,27 @@ Arrays are time-major, (T, B, D*P), views of the caller's where that is batch-fi
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from ._backend import Inputs
 from ._check_options import Outside
 from ._spec import Array
 
 
-def valid_steps(inputs: Inputs, steps: int) -> Array | None:
-    """(T, B) bool, True at executed steps; None: all."""
-    if inputs.mask is not None:
-        return inputs.mask
-    if inputs.lengths is None:
-        return None
-    return np.asarray(np.arange(steps)[:, None] < inputs.lengths)
+class Padding(NamedTuple):
+    """Which steps of a call are real, as the caller said it; at most one of the two is given."""
+
+    lengths: Array | None = None  # (B,)
+    mask: Array | None = None  # (T, B) bool
+
+    def valid(self, steps: int) -> Array | None:
+        """(T, B) bool, True at executed steps; None: all."""
+        if self.mask is not None:
+            return self.mask
+        if self.lengths is None:
+            return None
+        return np.asarray(np.arange(steps)[:, None] < self.lengths)
 
 
 def _sources(valid: Array, reverse: bool) -> Array:
@@ -35,12 +42,12 @@ def _halves(a: Array, directions: int) -> list[Array]:
     return np.split(a, directions, axis=2) if directions > 1 else [a]
 
 
-def filled(y: Array, inputs: Inputs, directions: int, how: Outside) -> Array | None:
+def filled(y: Array, padding: Padding, directions: int, how: Outside) -> Array | None:
     """A copy of y with the rest filled in; None where it is right as it is."""
-    valid = valid_steps(inputs, len(y))
+    valid = padding.valid(len(y))
     if valid is None or valid.all():
         return None
-    if inputs.mask is None or not how.repeat:
+    if padding.mask is None or not how.repeat:
         return None if how.value == 0 else np.where(valid[..., None], y, y.dtype.type(how.value))
     result = []
     for d, half in enumerate(_halves(y, directions)):
@@ -50,10 +57,10 @@ def filled(y: Array, inputs: Inputs, directions: int, how: Outside) -> Array | N
     return np.concatenate(result, axis=2)
 
 
-def filled_back(dy: Array, inputs: Inputs, directions: int, how: Outside) -> Array:
+def filled_back(dy: Array, padding: Padding, directions: int, how: Outside) -> Array:
     """The gradient of y from that of what `filled` made of it; rows of padding are not read."""
-    valid = valid_steps(inputs, len(dy))
-    if valid is None or inputs.mask is None or not how.repeat or valid.all():
+    valid = padding.valid(len(dy))
+    if valid is None or padding.mask is None or not how.repeat or valid.all():
         return dy
     result = []
     for d, half in enumerate(_halves(dy, directions)):

@@ -1,17 +1,19 @@
-"""Layers one after the other: each is one backend call, with the call's noise between them."""
+"""Layers one after the other: each is one call of the floor, with the call's noise between them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 
-from ._backend import Backend, DirectionGradients, Inputs, Saved, Weights, by_name, current
+from ._backends.choice import by_name, current
+from ._backends.types import Backend, Given, Gradients, Inputs, Threads, Wanted
 from ._noise import Drawn, Rates, connected, connected_back, draw, dropped_input, masked
 from ._spec import Array
 from ._state import States
+from .core._packed import Packed
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +26,13 @@ class Noise:
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """One layer of a saved call."""
+    """One layer of a saved call; arrays are time-major."""
 
-    saved: Saved
+    packed: Packed
+    inputs: Inputs
+    y: Array
+    saved: Array
+    backend: str
     drawn: Drawn | None
 
     @property
@@ -42,10 +48,10 @@ class Kept:
 
 def nbytes(layers: Sequence[Kept]) -> int:
     """Bytes that a call keeps beyond its x and y: outputs between layers, inputs under masks."""
-    total = sum(one.nbytes for one in layers) + sum(one.saved.y.nbytes for one in layers[:-1])
+    total = sum(one.nbytes for one in layers) + sum(one.y.nbytes for one in layers[:-1])
     before: Array | None = None  # the mask on the outputs of the layer before
     for one in layers:
-        x, drawn = one.saved.inputs.x, one.drawn
+        x, drawn = one.inputs.x, one.drawn
         if x is not None and drawn is not None:
             total += x.nbytes if before is not None or drawn.input is not None else 0
             before = drawn.output
@@ -53,50 +59,50 @@ def nbytes(layers: Sequence[Kept]) -> int:
 
 
 def forward(
-    layers: Sequence[tuple[Weights, ...]],
+    layers: Sequence[Packed],
     inputs: Inputs,
     states: Sequence[States] | None,
     initial: Sequence[States] | None,
     *,
     save: bool,
-    num_threads: int | None,
+    threads: Threads,
     noise: Noise | None = None,
+    y: Array | None = None,
 ) -> tuple[Array, list[States], list[Kept]]:
-    """Run `inputs`, which say all but the states, through every layer; y is the last one's."""
+    """Run `inputs`, which say all but the states, through every layer; `y` takes the result."""
     run = current()
     finals: list[States] = []
     kept: list[Kept] = []
-    y: Array | None = None
-    for k, weights in enumerate(layers):
-        call = inputs
+    out: Array | None = None
+    for k, packed in enumerate(layers):
+        last, call = k == len(layers) - 1, inputs
         if states is not None:
             call = call._replace(states=states[k])
         if initial is not None:
             call = call._replace(initial=initial[k])
-        if y is not None:
-            call = call._replace(x=inputs.time_major(y), tokens=None)
+        if out is not None:
+            call = call._replace(x=out, tokens=None)
         drawn = None
         if noise is not None:
-            drawn, weights, call = _noisy(noise, weights, call, k == len(layers) - 1)
-        y, final, saved = run.forward(weights, call, save=save, num_threads=num_threads)
+            drawn, packed, call = _noisy(noise, packed, call, last)
+        out, final, saved = run.forward(
+            packed, call, y=y if last else None, saved=save, threads=threads
+        )
         finals.append(final)
         if saved is not None:
-            kept.append(Kept(saved, drawn))
+            kept.append(Kept(packed, call, out, saved, run.name, drawn))
         if drawn is not None and drawn.output is not None:
-            y = masked(y, inputs.time_major(drawn.output))
-    return cast("Array", y), finals, kept
+            out = masked(out, drawn.output)
+    return cast("Array", out), finals, kept
 
 
-def _noisy(
-    noise: Noise, weights: tuple[Weights, ...], call: Inputs, last: bool
-) -> tuple[Drawn, tuple[Weights, ...], Inputs]:
+def _noisy(noise: Noise, packed: Packed, call: Inputs, last: bool) -> tuple[Drawn, Packed, Inputs]:
     """One layer's masks, and its weights and inputs under them."""
-    sequence = cast("Array", call.tokens if call.x is None else call.x)
-    steps, batch = sequence.shape[:2]
-    drawn = draw(noise.rng, noise.rates, weights, steps, batch, last)
+    steps, batch = call.sequence.shape[:2]
+    drawn = draw(noise.rng, noise.rates, packed, steps, batch, last)
     if drawn.input is not None:
         call = call._replace(x=dropped_input(call.x, call.tokens, drawn.input), tokens=None)
-    return drawn, connected(weights, drawn), call._replace(drop=drawn.drop, keep=drawn.keep)
+    return drawn, connected(packed, drawn), call._replace(drop=drawn.drop, keep=drawn.keep)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,74 +120,76 @@ def backward(
     incoming: Sequence[Incoming],
     *,
     per_sample: bool,
-    num_threads: int | None,
-) -> tuple[Array | None, list[States], list[tuple[DirectionGradients, ...]]]:
-    """Walk back through every layer: dx, the first states' gradients, the weights'."""
+    threads: Threads,
+    dx: Array | None = None,
+) -> tuple[Array | None, list[States], list[tuple[dict[str, Array], ...]]]:
+    """Walk back through every layer: dx, gradients of the first states and of the weights."""
     dstates: list[States] = []
-    dweights: list[tuple[DirectionGradients, ...]] = []
-    for one, given in zip(reversed(kept), reversed(incoming), strict=True):
-        saved, drawn = one.saved, one.drawn
+    dweights: list[tuple[dict[str, Array], ...]] = []
+    for k, one, given in zip(
+        reversed(range(len(kept))), reversed(kept), reversed(incoming), strict=True
+    ):
+        drawn = one.drawn
         if dy is not None and drawn is not None and drawn.output is not None:
-            dy = masked(dy, saved.inputs.time_major(drawn.output))
-        run = by_name(saved.backend)
-        found = run.backward(
-            saved, dy, given.states, num_threads=num_threads, dcells=given.cells, dgates=given.gates
-        )
-        directions = found.directions
+            dy = masked(dy, drawn.output)
+        run, arrived = by_name(one.backend), Given(dy, given.states, given.cells, given.gates)
+        target: bool | Array = dx if k == 0 and dx is not None else True
+        names = dict.fromkeys(_names(one.packed), not per_sample)
+        found = _gradients(run, one, one.inputs, arrived, target, names, True, threads)
+        directions = found.dweights
         if per_sample:
-            directions = _each_sample(run, saved, dy, given, num_threads)
+            directions = _each_sample(run, one, arrived, threads)
         dy = found.dx
         if drawn is not None:
             directions = connected_back(directions, drawn)
             if drawn.input is not None and dy is not None:
-                dy = masked(dy, saved.inputs.time_major(drawn.input[None]))
-        dstates.append(found.states)
+                dy = masked(dy, drawn.input[None])
+        dstates.append(cast("States", found.dstates))
         dweights.append(directions)
     return dy, dstates[::-1], dweights[::-1]
 
 
+def _names(packed: Packed) -> tuple[str, ...]:
+    """Every weight that the cell can have here, given or not."""
+    return tuple(packed.spec.shapes(1, 1, 1 if packed.projects else 0))
+
+
+def _gradients(
+    run: Backend,
+    one: Kept,
+    inputs: Inputs,
+    given: Given,
+    dx: bool | Array,
+    names: dict[str, bool],
+    dstates: bool,
+    threads: Threads,
+) -> Gradients:
+    wanted = Wanted(dx, (dict(names),) * one.packed.directions, dstates)
+    return run.backward(one.packed, inputs, one.y, one.saved, given, wanted, threads=threads)
+
+
 def _each_sample(
-    run: Backend, saved: Saved, dy: Array | None, given: Incoming, num_threads: int | None
-) -> tuple[DirectionGradients, ...]:
+    run: Backend, one: Kept, given: Given, threads: Threads
+) -> tuple[dict[str, Array], ...]:
     """Weight gradients of every sequence by itself, along a new first axis.
 
     Each is a walk in which the other sequences have length 0: what they would add is never formed.
     """
-    inputs = saved.inputs
-    steps, batch = cast("Array", inputs.tokens if inputs.x is None else inputs.x).shape[:2]
+    inputs, packed = one.inputs, one.packed
+    steps, batch = inputs.sequence.shape[:2]
+    names = dict.fromkeys(_names(packed), True)
     lengths = np.full(batch, steps) if inputs.lengths is None else inputs.lengths
     samples = []
     for b in range(batch):
-        alone = np.arange(batch) == b
-        if inputs.mask is not None:
-            only = inputs._replace(mask=inputs.mask & alone)
-        else:
-            only = inputs._replace(lengths=np.where(alone, lengths, 0))
-        found = run.backward(
-            replace(saved, inputs=only),
-            dy,
-            given.states,
-            num_threads=num_threads,
-            dcells=given.cells,
-            dgates=given.gates,
-            want_dx=False,
-        )
-        samples.append(found.directions)
-    return tuple(
-        _stacked(saved.weights, [s[d] for s in samples]) for d in range(len(saved.weights))
-    )
-
-
-def _stacked(weights: tuple[Weights, ...], samples: list[DirectionGradients]) -> DirectionGradients:
-    """One direction's gradients, each (B, ...)."""
+        only = inputs._replace(lengths=np.where(np.arange(batch) == b, lengths, 0))
+        samples.append(_gradients(run, one, only, given, False, names, False, threads).dweights)
     if not samples:
-        w = weights[0]
-        proj = 0 if w.w_hr is None else w.output_size
-        shapes = w.spec.shapes(w.input_size, w.hidden_size, proj)
-        empty = {f"d{name}": np.zeros((0, *shape), w.dtype) for name, shape in shapes.items()}
-        return DirectionGradients(
-            **{name: empty.get(name) for name in DirectionGradients._fields}  # type: ignore[arg-type]
+        shapes = packed.spec.shapes(
+            packed.input_size, packed.hidden_size, packed.output_size if packed.projects else 0
         )
-    return DirectionGradients(
-        *(None if part[0] is None else np.stack(part) for part in zip(*samples, strict=True))  # type: ignore[arg-type]
+        empty = {name: np.zeros((0, *shape), packed.dtype) for name, shape in shapes.items()}
+        return (empty,) * packed.directions
+    return tuple(
+        {name: np.stack([sample[d][name] for sample in samples]) for name in names}
+        for d in range(packed.directions)
     )

@@ -7,18 +7,23 @@ read-only and big-endian arrays work, by copy. Weights are PyTorch's: rows gate-
 
 With ``save=True`` a forward call also returns what backpropagation through time needs; it holds
 copies of the weights and a reference to x, so x must not be written before the backward call. The
-y of such a call is read-only.
+y of such a call is read-only. Each call reads the weights anew; whoever calls with the same weights
+many times packs them once with `fusedrnn.core.pack`, or has a layer.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _backend, _check, _check_options
-from ._backend import Inputs, Saved, Weights
+from . import _check, _check_options
+from ._backends import choice
+from ._backends.types import Given, Inputs, Threads, Wanted
 from ._spec import CELLS, Array, CellSpec
+from .core._packed import Packed
+from .core._plan import plan
 
 __all__ = [
     "dense_backward",
@@ -30,6 +35,22 @@ __all__ = [
     "rnn_backward",
     "rnn_forward",
 ]
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """What a ``*_forward(..., save=True)`` call kept for its ``*_backward``."""
+
+    _packed: Packed
+    _inputs: Inputs
+    _y: Array
+    _data: Array
+    _backend: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept beyond x and y."""
+        return self._data.nbytes
 
 
 class DenseGradients(NamedTuple):
@@ -131,21 +152,35 @@ def _forward(
             s.initial if spec.states > 1 else s.initial[0], f"{prefix}initial", spec.state_names
         )
         initial = state_parts("initial of {}", parts)
-    y, final, saved = _backend.current().forward(
-        (Weights(spec, **weights),),
-        Inputs(
-            x,
-            states=state_parts("{}0", states),
-            lengths=_check_options.lengths(s.lengths, rows, copy=save, name=f"{prefix}lengths"),
-            mask=_check_options.flags(s.mask, f"{prefix}mask", rows, copy=save),
-            reset=_check_options.flags(s.reset, f"{prefix}reset", rows, copy=save),
-            initial=initial,
-        ),
-        save=save,
-        num_threads=None if num_threads is None else _check.num_threads(num_threads),
+    walk = plan(
+        steps,
+        batch,
+        1,
+        _check_options.lengths(s.lengths, rows, copy=save, name=f"{prefix}lengths"),
+        _check_options.flags(s.mask, f"{prefix}mask", rows, copy=save),
+        _check_options.flags(s.reset, f"{prefix}reset", rows, copy=save),
     )
+    packed = Packed(spec.name, [weights], None, None, False)
+    inputs = Inputs(
+        x,
+        states=state_parts("{}0", states),
+        lengths=walk.lengths,
+        times=walk.times,
+        cut=walk.cut,
+        initial=initial,
+    )
+    run = choice.current()
+    y, final, data = run.forward(packed, inputs, saved=save, threads=_threads(num_threads))
+    last = tuple(state[0] for state in final)
+    if data is None:
+        return y, last, None
+    y.flags.writeable = False
     # A view of a read-only array cannot be made writable.
-    return y.view() if save else y, tuple(state[0] for state in final), saved
+    return y.view(), last, Saved(packed, inputs, y, data, run.name)
+
+
+def _threads(num_threads: object) -> Threads:
+    return Threads() if num_threads is None else Threads(_check.num_threads(num_threads))
 
 
 def _saved_by(function: str, cells: tuple[str, ...], saved: Saved | None) -> Saved:
@@ -153,7 +188,7 @@ def _saved_by(function: str, cells: tuple[str, ...], saved: Saved | None) -> Sav
     forward = function.replace("backward", "forward")
     _check.saved_type(saved, Saved, f"{forward}(..., save=True)")
     assert saved is not None
-    _check.saved_cell(function, saved.weights[0].spec.name, cells)
+    _check.saved_cell(function, saved._packed.cell, cells)
     return saved
 
 
@@ -163,28 +198,33 @@ def _backward(
     dy: Array | None,
     dstates: tuple[Array | None, ...],
     num_threads: int | None,
-) -> tuple[Any, Any, tuple[Array, ...]]:
+) -> tuple[Any, dict[str, Array], tuple[Array, ...]]:
     """Check, call: dx, the weight gradients of the one direction, the state gradients."""
-    dtype, shape = saved.y.dtype, saved.y.shape
+    packed, y = saved._packed, saved._y
     if dy is not None:
-        dy = _check.plain(function, "dy", dy, dtype, shape)
+        dy = _check.plain(function, "dy", dy, packed.dtype, y.shape)
     last: list[Array] = []
-    w = saved.weights[0]
-    widths = (w.output_size, w.hidden_size)
-    for name, width, dstate in zip(w.spec.state_names, widths, dstates, strict=False):
+    widths = (packed.output_size, packed.hidden_size)
+    for name, width, dstate in zip(packed.spec.state_names, widths, dstates, strict=False):
+        shape = (y.shape[1], width)
         if dstate is None:
-            last.append(np.zeros((1, shape[1], width), dtype))
+            last.append(np.zeros((1, *shape), packed.dtype))
         else:
-            state_shape = (shape[1], width)
-            last.append(_check.plain(function, f"d{name}_n", dstate, dtype, state_shape)[None])
+            last.append(_check.plain(function, f"d{name}_n", dstate, packed.dtype, shape)[None])
     given = any(dstate is not None for dstate in dstates)
-    gradients = _backend.by_name(saved.backend).backward(
-        saved,
-        dy,
-        tuple(last) if given else None,
-        num_threads=None if num_threads is None else _check.num_threads(num_threads),
+    names = packed.spec.shapes(1, 1, 1 if packed.projects else 0)
+    gradients = choice.by_name(saved._backend).backward(
+        packed,
+        saved._inputs,
+        y,
+        saved._data,
+        Given(dy, tuple(last) if given else None),
+        Wanted(True, (dict.fromkeys(names, True),), True),
+        threads=_threads(num_threads),
     )
-    return gradients.dx, gradients.directions[0], tuple(state[0] for state in gradients.states)
+    assert gradients.dstates is not None
+    dfirst = tuple(state[0] for state in gradients.dstates)
+    return gradients.dx, gradients.dweights[0], dfirst
 
 
 def rnn_forward(
@@ -298,7 +338,7 @@ def rnn_backward(
     cells = tuple(f"rnn_{name}" for name in _check.NONLINEARITIES)
     saved = _saved_by("rnn_backward", cells, saved)
     dx, g, (dh0,) = _backward("rnn_backward", saved, dy, (dh_n,), num_threads)
-    return RNNGradients(dx, g[0], g[1], g[2], g[3], dh0)
+    return RNNGradients(dx, g["w_ih"], g["w_hh"], g["b_ih"], g["b_hh"], dh0)
 
 
 def gru_forward(
@@ -416,7 +456,7 @@ def gru_backward(
     """
     saved = _saved_by("gru_backward", ("gru", "gru_reset_before"), saved)
     dx, g, (dh0,) = _backward("gru_backward", saved, dy, (dh_n,), num_threads)
-    return GRUGradients(dx, g[0], g[1], g[2], g[3], dh0)
+    return GRUGradients(dx, g["w_ih"], g["w_hh"], g["b_ih"], g["b_hh"], dh0)
 
 
 def lstm_forward(
@@ -545,7 +585,8 @@ def lstm_backward(
     """
     saved = _saved_by("lstm_backward", ("lstm", "lstm_peephole"), saved)
     dx, g, (dh0, dc0) = _backward("lstm_backward", saved, dy, (dh_n, dc_n), num_threads)
-    return LSTMGradients(dx, g[0], g[1], g[2], g[3], dh0, dc0, g.dp, g.dw_hr)
+    biases = g["b_ih"], g["b_hh"]
+    return LSTMGradients(dx, g["w_ih"], g["w_hh"], *biases, dh0, dc0, g.get("p"), g.get("w_hr"))
 
 
 def dense_forward(
@@ -620,6 +661,6 @@ def dense_backward(
         The shape does not fit, or `saved` is that of another cell.
     """
     saved = _saved_by("dense_backward", ("dense",), saved)
-    dy = _check.plain("dense_backward", "dy", dy, saved.y.dtype, saved.y.shape[1:])
+    dy = _check.plain("dense_backward", "dy", dy, saved._packed.dtype, saved._y.shape[1:])
     dx, g, _ = _backward("dense_backward", saved, dy[None], (None,), num_threads)
-    return DenseGradients(dx[0], g[0], g[2])
+    return DenseGradients(dx[0], g["w_ih"], g["b_ih"])

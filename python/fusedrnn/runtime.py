@@ -1,8 +1,8 @@
 """Which instruction set and how many threads the kernels use, and what was built.
 
-Choices made here hold for the current context (thread or asyncio task) from the call on; as
-context managers they hold for the body of the `with`. Threads started later begin with what the
-environment says: FUSEDRNN_ISA, FUSEDRNN_NUM_THREADS, FUSEDRNN_BACKEND.
+A choice made by a call holds for the whole process, threads that a framework starts included. As a
+context manager it holds for the body of the `with`, in this thread or asyncio task alone. From the
+start, the environment says what is chosen: FUSEDRNN_ISA, FUSEDRNN_NUM_THREADS, FUSEDRNN_BACKEND.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from . import _backend, _check
-from ._backend import Scope, last_path, use_backend
+from . import _check
+from ._backends import choice, settings
+from ._backends.choice import use_backend
+from ._backends.settings import Scope, last_path, path_counts
 from ._version import __version__
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "isa",
     "last_path",
     "num_threads",
+    "path_counts",
     "set_num_threads",
     "supported_isas",
     "use_backend",
@@ -37,7 +40,7 @@ def supported_isas() -> tuple[str, ...]:
         Best first, for example ``("avx512", "avx2", "baseline")``; empty in an installation
         without compiled kernels.
     """
-    if _backend.native() is None:
+    if choice.native() is None:
         return ()
     from . import _core
 
@@ -53,18 +56,18 @@ def isa() -> str:
         What `use_isa` chose, else what FUSEDRNN_ISA says, else the best of `supported_isas`;
         "numpy" in an installation without compiled kernels.
     """
-    if _backend.native() is None:
+    if choice.native() is None:
         return "numpy"
     from . import _core
 
-    return _backend.chosen_isa.get() or _core.default_isa()
+    return settings.chosen_isa.get() or _core.default_isa()
 
 
 def use_isa(name: str) -> Scope[str | None]:
     """Choose the instruction set of the compiled kernels.
 
-    In force at once for this context (thread or task); ``with use_isa(name):`` restores the
-    previous choice at its end.
+    In force at once and for the whole process; ``with use_isa(name):`` chooses for its body, in
+    this thread or task.
 
     Parameters
     ----------
@@ -77,11 +80,11 @@ def use_isa(name: str) -> Scope[str | None]:
         This machine or this installation lacks it.
     """
     _check.choice(name, "isa", supported_isas(), _why_not(name))
-    return _backend.chosen_isa.set(name)
+    return settings.chosen_isa.set(name)
 
 
 def _why_not(name: str) -> str:
-    reason = _backend.not_built()
+    reason = choice.not_built()
     if reason is not None:
         return f"; this installation has no compiled kernels ({reason})"
     from . import _core
@@ -99,18 +102,18 @@ def num_threads() -> int:
         What `set_num_threads` chose, else FUSEDRNN_NUM_THREADS, else the smallest of OpenMP's
         own maximum, the affinity mask and the cgroup quota. 1 without compiled kernels.
     """
-    if _backend.native() is None:
+    if choice.native() is None:
         return 1
     from . import _core
 
-    return _backend.chosen_threads.get() or _core.default_threads()
+    return settings.chosen_threads.get() or _core.default_threads()
 
 
 def set_num_threads(n: int | None) -> Scope[int]:
     """Choose the number of threads of a call; no result depends on it.
 
-    In force at once for this context (thread or task); ``with set_num_threads(n):`` restores the
-    previous choice at its end.
+    In force at once and for the whole process; ``with set_num_threads(n):`` chooses for its body,
+    in this thread or task.
 
     Parameters
     ----------
@@ -122,7 +125,7 @@ def set_num_threads(n: int | None) -> Scope[int]:
     TypeError, ValueError
         Not a whole number from 1 to 1024.
     """
-    return _backend.chosen_threads.set(0 if n is None else _check.num_threads(n))
+    return settings.chosen_threads.set(0 if n is None else _check.num_threads(n))
 
 
 def build_config() -> dict[str, Any]:
@@ -140,7 +143,7 @@ def build_config() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "machine": platform.machine(),
-        "native": _backend.native() is not None,
+        "native": choice.native() is not None,
     }
     if config["native"]:
         from . import _core
@@ -148,5 +151,5 @@ def build_config() -> dict[str, Any]:
         config["isas"] = [name for name, _, _ in _core.isas()]
         config.update(_core.build())
     else:
-        config["reason"] = _backend.not_built()
+        config["reason"] = choice.not_built()
     return config

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import _backend, runtime
+from . import runtime
+from ._backends import choice
 from ._golden import CASES, digests, load_hashes, results
 from ._spec import Array
 
@@ -71,10 +72,10 @@ def selftest() -> Iterator[Report]:
     Report
         One for each of `fusedrnn.supported_isas`, best first; none without compiled kernels.
     """
-    native = _backend.native()
+    native = choice.native()
     if native is None:
         return
-    reference = _backend.reference()
+    reference = choice.reference()
     oracles = {case.name: results(case, reference, dtype="float64") for case in CASES}
     hashes = load_hashes()
     for isa in runtime.supported_isas():
@@ -82,7 +83,7 @@ def selftest() -> Iterator[Report]:
         with runtime.use_isa(isa):
             for case in CASES:
                 found = results(case, native)
-                path = _backend.last_path()
+                path = runtime.last_path()
                 if (path.backend, path.isa) != ("native", isa):
                     report.faults.append(f"{case.name}: ran on {path.backend} {path.isa}")
                 _compare(report, case.name, case.dtype, found, oracles[case.name])

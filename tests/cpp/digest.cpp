@@ -289,6 +289,8 @@ class Run {
     void backward() {
         Backward<T> call{};
         fill(call);
+        call.dy_step = call.y_step;
+        call.dy_row = call.y_row;
         const std::vector<T> dy = make("dy", y_items());
         call.y = results_[0].data.data();
         call.dy = dy.data();

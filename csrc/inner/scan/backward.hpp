@@ -151,6 +151,7 @@ class BackwardSteps : protected BackwardView<C, T> {
     // The gradient of the state that entered step 0.
     void finish() {
         if (at_.steps == 0) enter();
+        if (dir_.dstate_in[0] == nullptr) return;
         through_all(-1);
         if constexpr (kStates > 1)
             for (Index r = row_.begin; r < row_.end; ++r)
@@ -257,7 +258,7 @@ class BackwardSteps : protected BackwardView<C, T> {
             return;
         }
         if (call_.dy != nullptr)
-            chain = chain + take(call_.dy + offset_ + rows_.y(s, r) + unit, real(0, unit));
+            chain = chain + take(call_.dy + offset_ + rows_.dy(s, r, call_) + unit, real(0, unit));
         V old{};
         const V fresh = zoned(0, s, r, unit, chain, old);
         if (at_.project || kCell.norm) {

@@ -36,8 +36,10 @@ class Reduce : BackwardView<C, T> {
         if (call_.barrier.wait != nullptr) call_.barrier.wait(call_.barrier.self);
         for (Index q = begin_; q < end_; q += kPartialRows) {
             const Index n = least(kPartialRows, end_ - q);
-            for (Index p = panel_.begin; p < panel_.end; ++p) weight_gradients(q, n, p);
-            for (Index p = unit_.begin; at_.project && p < unit_.end; ++p) project(q, n, p);
+            for (Index p = panel_.begin; any_weight() && p < panel_.end; ++p)
+                weight_gradients(q, n, p);
+            for (Index p = unit_.begin; dir_.dproject != nullptr && p < unit_.end; ++p)
+                project(q, n, p);
         }
         if (call_.dx != nullptr) input_gradients();
         if (end_ == all_) hand_over();
@@ -48,30 +50,34 @@ class Reduce : BackwardView<C, T> {
         T* base = dir_.scratch;
         const Index hidden = at_.hidden;
         if (thread_ == 0) {
-            unpack_rows(kCell, hidden, 0, XG, base + at_.bwd_dw, at_.input, dir_.dw);
+            if (dir_.dw != nullptr)
+                unpack_rows(kCell, hidden, 0, XG, base + at_.bwd_dw, at_.input, dir_.dw);
             for (Index unit = 0; !kCell.norm && unit < hidden; ++unit)
                 for (int s = 0; s < G; ++s) {
                     const Index row = api_rows(kCell, s) * hidden + unit;
                     const T sum = base[at_.bwd_db + (unit / L * G + s) * L + unit % L];
-                    if (s < XG) dir_.db_x[row] = sum;
-                    if (recurrent(kCell) && s >= HF) dir_.db_h[row] = sum;
+                    if (s < XG && dir_.db_x != nullptr) dir_.db_x[row] = sum;
+                    if (recurrent(kCell) && s >= HF && dir_.db_h != nullptr) dir_.db_h[row] = sum;
                 }
-            for (Index v = 0; v < kCell.vectors; ++v)
+            for (Index v = 0; dir_.dp != nullptr && v < kCell.vectors; ++v)
                 copy(base + at_.bwd_dp + v * at_.padded, dir_.dp + v * hidden, hidden);
             if constexpr (kCell.norm)
                 for (int k = 0; k < kNormBiases; ++k) {
                     const T* sum = base + at_.bwd_dp + (kCell.vectors + k) * at_.padded;
-                    if (C::kX[k] >= 0) copy(sum, dir_.db_x + C::kX[k] * hidden, hidden);
-                    if (C::kH[k] >= 0) copy(sum, dir_.db_h + (C::kH[k] - HF) * hidden, hidden);
+                    if (C::kX[k] >= 0 && dir_.db_x != nullptr)
+                        copy(sum, dir_.db_x + C::kX[k] * hidden, hidden);
+                    if (C::kH[k] >= 0 && dir_.db_h != nullptr)
+                        copy(sum, dir_.db_h + (C::kH[k] - HF) * hidden, hidden);
                 }
         }
         if (recurrent(kCell) && thread_ == threads_ - 1) {
             const Index early = at_.padded * (kEarly - HF) * at_.output;
-            unpack_rows(kCell, hidden, HF, kEarly, base + at_.bwd_dr, at_.output, dir_.dr);
-            if (kLate)
+            if (dir_.dr != nullptr)
+                unpack_rows(kCell, hidden, HF, kEarly, base + at_.bwd_dr, at_.output, dir_.dr);
+            if (kLate && dir_.dr != nullptr)
                 unpack_rows(kCell, hidden, kEarly, G, base + at_.bwd_dr + early, at_.output,
                             dir_.dr);
-            for (Index unit = 0; at_.project && unit < hidden; unit += 4 * L) {
+            for (Index unit = 0; dir_.dproject != nullptr && unit < hidden; unit += 4 * L) {
                 const Index n = least(4 * L, hidden - unit), wide = vectors_of<T>(n) * L;
                 for (Index p = 0; p < at_.output; ++p)
                     copy(base + at_.bwd_dproject + unit * at_.output + p * wide,
@@ -81,6 +87,12 @@ class Reduce : BackwardView<C, T> {
     }
 
   private:
+    // Whether a gradient is wanted that comes from the panels of da.
+    bool any_weight() const {
+        return dir_.dw != nullptr || dir_.dr != nullptr || dir_.db_x != nullptr ||
+               dir_.db_h != nullptr || dir_.dp != nullptr;
+    }
+
     Cursor<T> first(Index r0, Index r1) const {
         return Cursor<T>(rows_, block_end_ - 1, r0, r1, -1);
     }
@@ -97,9 +109,9 @@ class Reduce : BackwardView<C, T> {
         if (share.begin == share.end) return;
         Cursor<T> c = at(begin_ + share.begin);
         for (Index q = begin_ + share.begin; q < begin_ + share.end; ++q, c.next()) {
-            if (call_.tokens == nullptr)
+            if (call_.tokens == nullptr && dir_.dw != nullptr)
                 copy(rows_.x(c.s, c.r), dir_.scratch + at_.bwd_x + q * at_.bwd_x_row, at_.input);
-            if constexpr (recurrent(kCell)) {
+            if (recurrent(kCell) && dir_.dr != nullptr) {
                 T* u = dir_.scratch + at_.bwd_u + q * at_.out_row;
                 for (Index unit = 0; unit < at_.output; unit += L) {
                     V h = previous(0, c.s, c.r, unit);
@@ -148,12 +160,12 @@ class Reduce : BackwardView<C, T> {
     void weight_gradients(Index q0, Index n, Index p) const {
         pack_da(q0, n, p);
         T* base = dir_.scratch;
-        if (call_.tokens != nullptr)
+        if (call_.tokens != nullptr && dir_.dw != nullptr)
             token_gradients(q0, n, p);
-        else
+        else if (dir_.dw != nullptr)
             slots(base + at_.bwd_x + q0 * at_.bwd_x_row, at_.bwd_x_row, n, p, 0, XG, at_.input,
                   base + at_.bwd_dw);
-        if constexpr (recurrent(kCell)) {
+        if (recurrent(kCell) && dir_.dr != nullptr) {
             const Index early = at_.padded * (kEarly - HF) * at_.output;
             slots(base + at_.bwd_u + q0 * at_.out_row, at_.out_row, n, p, HF, kEarly, at_.output,
                   base + at_.bwd_dr);

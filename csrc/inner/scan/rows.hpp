@@ -60,6 +60,9 @@ class Rows {
     }
     Index token(Index s, Index r) const { return call_.tokens[at(s, r)]; }
     Index y(Index s, Index r) const { return time(s, r) * call_.y_step + batch(r) * call_.y_row; }
+    Index dy(Index s, Index r, const Backward<T>& call) const {
+        return time(s, r) * call.dy_step + batch(r) * call.dy_row;
+    }
     Index saved(Index s, Index r) const { return at(s, r) * call_.layout.saved_row; }
 
   private:

@@ -1,7 +1,7 @@
 """Which steps each row takes: lengths, masks and resets as one plan, for both backends.
 
 A direction walks its steps s = 0, 1, ...; row b takes its own valid times, in rising order, or in
-falling order in the reverse direction. Conventions: CONTRACT section 4, docs/conventions.md.
+falling order in the reverse direction (docs/conventions.md, section 4).
 """
 
 from __future__ import annotations
@@ -10,15 +10,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._spec import Array
+from .._spec import Array
 
 
-class Walk(NamedTuple):
-    """The steps of every row; None where the plain rule holds."""
+class Plan(NamedTuple):
+    """How a call walks time: what its backward call needs to know of lengths, masks and resets.
 
-    lengths: Array | None  # (B,) int64 number of steps; None: T
-    times: Array | None  # (D, B, T) int64, walk step -> t; None: 0.. or lengths - 1..
-    cut: Array | None  # (D, T + 1, B) uint8: the state that enters (leaves) a step is `initial`
+    Plain data: it can be kept in an autograd context, as a residual, or in a file. `generation` is
+    that of the packed weights of the forward call, and a backward call with other weights is
+    refused; whoever restores a plan in another process vouches for the weights by
+    ``plan._replace(generation=packed.generation)``.
+    """
+
+    steps: int
+    batch: int
+    lengths: Array | None = None  # (B,) int64, how many steps each row walks; None: all of them
+    times: Array | None = None  # (D, B, T) int64, walk step -> t; None: in order
+    cut: Array | None = None  # (D, T + 1, B) uint8: `initial` enters (leaves) this walk step
+    generation: int = 0
 
 
 def plan(
@@ -28,14 +37,14 @@ def plan(
     lengths: Array | None,
     mask: Array | None,
     reset: Array | None,
-) -> Walk:
+) -> Plan:
     """Plan a call of (steps, batch): `lengths` (B,) or `mask` (T, B) bool, `reset` (T, B) bool."""
     times = None
     if mask is not None:
         lengths = mask.sum(axis=0, dtype=np.int64)
         times = _times(np.argsort(~mask, axis=0, kind="stable").T, lengths, directions)
     if reset is None:
-        return Walk(lengths, times, None)
+        return Plan(steps, batch, lengths, times)
     counts = np.full(batch, steps) if lengths is None else lengths
     valid = times
     if valid is None:
@@ -43,11 +52,11 @@ def plan(
         valid = _times(rising, counts, directions)
     cut = np.zeros((directions, steps + 1, batch), np.uint8)
     if steps == 0:
-        return Walk(lengths, times, cut)
+        return Plan(steps, batch, lengths, times, cut)
     before = np.concatenate((np.zeros((1, batch), np.int64), np.cumsum(reset, axis=0)))
     for d in range(directions):
         cut[d] = _cuts(valid[d].T, counts, before, d == 1, mask is not None)
-    return Walk(lengths, times, cut)
+    return Plan(steps, batch, lengths, times, cut)
 
 
 def _times(rising: Array, counts: Array, directions: int) -> Array:

@@ -19,9 +19,9 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from ._activations import Options, relu, sigmoid
-from ._backend import Weights
-from ._spec import Array
+from ..._activations import Options, relu, sigmoid
+from ..._spec import Array
+from .call import Weights
 
 States: TypeAlias = tuple[Array, ...]
 Backward: TypeAlias = tuple[Array, States, Array | float]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._activations import Activation, Options, activate, slope
-from ._backend import Weights
-from ._reference_cells import Backward, Cell, States, Step, peephole_terms
-from ._spec import Array
+from ..._activations import Activation, Options, activate, slope
+from ..._spec import Array
+from .call import Weights
+from .cells import Backward, Cell, States, Step, peephole_terms
 
 
 class _Chosen:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._activations import sigmoid
-from ._backend import Weights
-from ._reference_cells import Backward, Cell, Norm, States, Step, d_sigmoid, d_tanh
-from ._spec import Array
+from ..._activations import sigmoid
+from ..._spec import Array
+from .call import Weights
+from .cells import Backward, Cell, Norm, States, Step, d_sigmoid, d_tanh
 
 EPSILON = 1e-5
 

@@ -2,14 +2,103 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._backend import Inputs, Weights
-from ._spec import Array
-from ._walk import Walk, plan
+from ..._activations import Options
+from ..._spec import Array, CellSpec
+from ..types import Inputs, Sources
+
+if TYPE_CHECKING:
+    from ...core._packed import Packed
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """The weights of one direction, by the names of `CellSpec.shapes`; None if it has no such."""
+
+    spec: CellSpec
+    w_ih: Array
+    w_hh: Array | None = None
+    b_ih: Array | None = None
+    b_hh: Array | None = None
+    p: Array | None = None
+    w_hr: Array | None = None
+    norm_ih: Array | None = None
+    norm_hh: Array | None = None
+    norm_c: Array | None = None
+    norm_c_bias: Array | None = None
+    options: Options | None = None
+
+    @property
+    def hidden_size(self) -> int:
+        """H."""
+        return int(self.w_ih.shape[0]) // self.spec.x_gates
+
+    @property
+    def output_size(self) -> int:
+        """P: the size of h and y."""
+        return self.hidden_size if self.w_hr is None else int(self.w_hr.shape[0])
+
+    @property
+    def input_size(self) -> int:
+        """I."""
+        return int(self.w_ih.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.w_ih.dtype
+
+
+class ReferenceForm:
+    """Copies of one direction's weights, made when a call first needs them: see `types.Form`.
+
+    A call computes with the copies, so it never sees an array that is being written.
+    """
+
+    def __init__(self, packed: Packed, direction: int) -> None:
+        self._packed, self._direction = packed, direction
+        self._lock = threading.Lock()
+        self._weights: Weights | None = None
+        self._closed = False
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the copies."""
+        if self._weights is None:
+            return 0
+        values = vars(self._weights).values()
+        return sum(a.nbytes for a in values if isinstance(a, np.ndarray))
+
+    def close(self, wait: bool) -> None:
+        """No copy is made from here on."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("weights: another thread is changing them")
+            self._closed = True
+
+    def open(self, sources: Sources, changed: bool) -> None:
+        """Copies are made anew if the arrays have changed."""
+        with self._lock:
+            self._closed = False
+            if changed:
+                self._weights = None
+
+    def weights(self) -> Weights:
+        """The copies."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("weights: another thread is changing them")
+            if self._weights is None:
+                packed = self._packed
+                copies = {k: a.copy() for k, a in packed.arrays[self._direction].items()}
+                self._weights = Weights(packed.spec, **copies, options=packed.options)
+            return self._weights
 
 
 class Slots:
@@ -64,26 +153,25 @@ class Call:
     weights: Weights
     inputs: Inputs
     direction: int
-    walk: Walk
     steps: int
     batch: int
 
     def __post_init__(self) -> None:
-        lengths = self.walk.lengths
+        lengths = self.inputs.lengths
         self.lengths = np.full(self.batch, self.steps) if lengths is None else lengths
 
     def cut(self, s: int | Array, rows: Array) -> Array:
         """Whether `initial` takes the place of the state that enters (leaves) step s."""
-        if self.walk.cut is None:
+        if self.inputs.cut is None:
             return np.zeros(len(rows), bool)
-        return np.asarray(self.walk.cut[self.direction, s, rows] != 0)
+        return np.asarray(self.inputs.cut[self.direction, s, rows] != 0)
 
     def each_step(self) -> Iterator[tuple[int, Array, Array]]:
         """Walk step, its rows, and their times."""
         for s in range(int(self.lengths.max(initial=0))):
             rows = np.flatnonzero(self.lengths > s)
-            if self.walk.times is not None:
-                t = self.walk.times[self.direction, rows, s]
+            if self.inputs.times is not None:
+                t = self.inputs.times[self.direction, rows, s]
             else:
                 t = self.lengths[rows] - 1 - s if self.direction else np.full(len(rows), s)
             yield s, rows, t
@@ -129,11 +217,9 @@ class Call:
 
 
 def calls(weights: tuple[Weights, ...], inputs: Inputs) -> list[Call]:
-    sequence = inputs.tokens if inputs.x is None else inputs.x
-    assert sequence is not None
-    steps, batch = sequence.shape[:2]
-    walk = plan(steps, batch, len(weights), inputs.lengths, inputs.mask, inputs.reset)
-    return [Call(w, inputs, d, walk, steps, batch) for d, w in enumerate(weights)]
+    """The directions of a call."""
+    steps, batch = inputs.sequence.shape[:2]
+    return [Call(w, inputs, d, steps, batch) for d, w in enumerate(weights)]
 
 
 def zeros(call: Call, directions: int) -> list[Array]:

@@ -1,0 +1,237 @@
+// The weights of one layer and direction as the kernels of one instruction set read them.
+//
+// PackedWeights keep the arrays they were made from and turn them into panels when a call first
+// needs them: for forward calls, and apart from these for backward calls. Whoever changes the
+// arrays closes them before and opens them afterwards; a call in between, or a change while a call
+// reads, is a RuntimeError. Everything here but the packing itself happens under the interpreter's
+// lock, which is what makes plain integers safe.
+#pragma once
+
+#include <unistd.h>
+
+#include <memory>
+#include <stdexcept>
+#include <variant>
+
+#include "arrays.hpp"
+#include "outer/dispatch.hpp"
+#include "outer/drive.hpp"
+#include "outer/layout.hpp"
+#include "outer/team.hpp"
+
+namespace fusedrnn {
+
+inline int cell_index(const Table& table, const std::string& name) {
+    for (int i = 0; i < table.cells; ++i)
+        if (name == table.info[i].name) return i;
+    throw py::value_error("cell: got '" + name + "', which _core does not have");
+}
+
+// Which of the two forms of packed weights a call reads.
+enum class Form : int { kForward = 0, kBackward = 1 };
+
+class PackedWeights {
+  public:
+    // `arrays` are w_ih [n*H][I], w_hh [n*H][P], b_ih and b_hh [n*H], p [vectors][H], w_hr [P][H],
+    // C-contiguous and of one dtype; None for what the layer does not have. The tuple is kept, so
+    // that whoever changes an array in place is seen. `options` are those of the cells with chosen
+    // activations, None for the others.
+    PackedWeights(const std::string& isa, const std::string& cell, py::tuple arrays,
+                  py::object options)
+        : table(find_isa(isa)),
+          cell_number(cell_index(table, cell)),
+          info(table.info[cell_number]),
+          options(std::move(options)),
+          arrays_(std::move(arrays)) {
+        if (arrays_.size() != 6) throw py::value_error("weights: expected six arrays or None");
+        const py::object w_ih = arrays_[0], w_hr = arrays_[5];
+        const bool is_array = py::isinstance<py::array>(w_ih);
+        const auto w = py::reinterpret_borrow<py::array>(w_ih);
+        if (!is_array || w.ndim() != 2) throw py::value_error("w_ih: expected an array (n*H, I)");
+        const Index rows = w.shape(0);
+        wide = py::isinstance<py::array_t<double, 0>>(w);
+        if (!wide && !py::isinstance<py::array_t<float, 0>>(w))
+            throw py::value_error("w_ih: expected float32 or float64");
+        input = w.shape(1);
+        hidden = rows / info.x_gates;
+        project = !w_hr.is_none();
+        output = project ? static_cast<Index>(py::len(w_hr)) : hidden;
+        if (project && (info.states < 2 || info.norm))
+            throw py::value_error("w_hr: this cell does not project");
+        const Request request{.cell = info,
+                              .steps = 0,
+                              .batch = 0,
+                              .input = input,
+                              .hidden = hidden,
+                              .output = output,
+                              .project = project,
+                              .drop = false,
+                              .directions = 1,
+                              .threads = 1,
+                              .save = false,
+                              .tokens = false,
+                              .item = static_cast<Index>(wide ? sizeof(double) : sizeof(float))};
+        if (rows % info.x_gates != 0 || !make_layout(request, layout_))
+            throw py::value_error("w_ih: its shape is not that of a layer of this cell");
+        if (wide)
+            verify<double>();
+        else
+            verify<float>();
+    }
+    PackedWeights(const PackedWeights&) = delete;
+    PackedWeights& operator=(const PackedWeights&) = delete;
+
+    const Table& table;
+    const int cell_number;
+    const CellInfo info;
+    const py::object options;
+    Index input = 0, hidden = 0, output = 0;  // I, H, P
+    bool project = false, wide = false;       // whether W_hr is there; whether float64
+
+    bool same_layer(const PackedWeights& other) const {
+        return &table == &other.table && cell_number == other.cell_number && input == other.input &&
+               hidden == other.hidden && output == other.output && project == other.project &&
+               wide == other.wide;
+    }
+
+    std::string isa() const { return table.isa; }
+    Index nbytes() const { return bytes(Form::kForward) + bytes(Form::kBackward); }
+
+    // Lets go of the arrays before they change. Without `wait` no call may be running that reads the weights. With
+    // it, only those are waited for that read the arrays themselves: a call that has its panels
+    // goes on with them, and the next panels are made elsewhere.
+    void close(bool wait) {
+        if (closed_) throw std::runtime_error("weights: another thread is changing them");
+        if (!wait && readers_ > 0)
+            throw std::runtime_error("weights: a call in another thread reads them");
+        closed_ = true;
+        for (Panels& panels : panels_)
+            while (panels.state == State::kPacking && panels.process == getpid()) {
+                const py::gil_scoped_release free;
+                usleep(20);
+            }
+        arrays_ = py::tuple();
+    }
+    // Takes the arrays, of the same shapes as before. `changed`: panels are made anew when they are next needed, in the memory of the old ones
+    // unless a call still reads those.
+    void open(py::tuple arrays, bool changed) {
+        arrays_ = std::move(arrays);
+        closed_ = false;
+        if (!changed) return;
+        for (Panels& panels : panels_) {
+            panels.state = State::kStale;
+            if (readers_ > 0) panels.memory = std::monostate{};
+        }
+    }
+
+    // Held by a call for as long as it reads the weights; made and ended under the lock.
+    class Reading {
+      public:
+        explicit Reading(PackedWeights& pack) : pack_(&pack) {
+            if (pack.closed_) throw std::runtime_error("weights: another thread is changing them");
+            ++pack.readers_;
+        }
+        Reading(Reading&& other) noexcept : pack_(std::exchange(other.pack_, nullptr)) {}
+        Reading(const Reading&) = delete;
+        Reading& operator=(const Reading&) = delete;
+        Reading& operator=(Reading&&) = delete;
+        ~Reading() {
+            if (pack_ != nullptr) --pack_->readers_;
+        }
+
+      private:
+        PackedWeights* pack_;
+    };
+
+    template <class T>
+    using Memory = std::shared_ptr<const Scratch<T>>;
+
+    // The panels of a form, packed now if they are stale. The caller holds a Reading, and the
+    // memory for as long as it reads. Of several threads that come at the same time one packs, and
+    // the others wait for it.
+    template <class T>
+    Memory<T> panels(Form form) {
+        Panels& panels = panels_[static_cast<int>(form)];
+        while (panels.state != State::kReady) {
+            // A forked child has inherited "another thread is packing" without that thread.
+            if (panels.state == State::kPacking && panels.process == getpid()) {
+                const py::gil_scoped_release free;
+                usleep(20);
+                continue;
+            }
+            if (closed_) throw std::runtime_error("weights: another thread is changing them");
+            pack<T>(form, panels);
+        }
+        return std::get<std::shared_ptr<Scratch<T>>>(panels.memory);
+    }
+
+  private:
+    enum class State { kStale, kPacking, kReady };
+    struct Panels {
+        State state = State::kStale;
+        pid_t process = 0;
+        std::variant<std::monostate, std::shared_ptr<Scratch<float>>,
+                     std::shared_ptr<Scratch<double>>>
+            memory;
+    };
+
+    Index items(Form form) const {
+        return form == Form::kForward ? layout_.pack_total : layout_.back_total;
+    }
+    Index bytes(Form form) const {
+        if (panels_[static_cast<int>(form)].memory.index() == 0) return 0;
+        return items(form) * static_cast<Index>(wide ? sizeof(double) : sizeof(float));
+    }
+
+    template <class T>
+    void verify() const {
+        const bool recurrent = info.h_first < info.gates;
+        const auto source = sources<T>();
+        if ((recurrent && source.w_hh == nullptr) || (info.vectors > 0 && source.p == nullptr))
+            throw py::value_error("weights: this cell needs w_hh and, with peepholes, p");
+    }
+
+    template <class T>
+    Pack<T> sources() const {
+        const Index rows = info.x_gates * hidden;
+        Pack<T> job{};
+        job.cell = info;
+        job.layout = layout_;
+        job.w_ih = view<T>(py::object(arrays_[0]), "w_ih", {rows, input});
+        if (info.h_first < info.gates)
+            job.w_hh = view<T>(py::object(arrays_[1]), "w_hh", {rows, output});
+        job.b_ih = view<T>(py::object(arrays_[2]), "b_ih", {rows});
+        job.b_hh = view<T>(py::object(arrays_[3]), "b_hh", {rows});
+        job.p = view<T>(py::object(arrays_[4]), "p", {info.vectors, hidden});
+        job.w_hr = view<T>(py::object(arrays_[5]), "w_hr", {output, hidden});
+        return job;
+    }
+
+    template <class T>
+    void pack(Form form, Panels& panels) {
+        Pack<T> job = sources<T>();
+        panels.state = State::kPacking;
+        panels.process = getpid();
+        try {
+            if (panels.memory.index() == 0)
+                panels.memory = std::make_shared<Scratch<T>>(items(form));
+            job.out = std::get<std::shared_ptr<Scratch<T>>>(panels.memory)->data();
+            const py::gil_scoped_release free;
+            const Kernels<T>& kernels = kernels_of<T>(table);
+            std::memset(job.out, 0, static_cast<std::size_t>(items(form)) * sizeof(T));
+            (form == Form::kForward ? kernels.pack : kernels.pack_backward)(job);
+        } catch (...) {
+            panels.state = State::kStale;
+            throw;
+        }
+        panels.state = State::kReady;
+    }
+
+    Layout layout_;
+    py::tuple arrays_;
+    bool closed_ = false;
+    int readers_ = 0;
+    Panels panels_[2];
+};
+
+}  // namespace fusedrnn

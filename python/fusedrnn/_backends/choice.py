@@ -1,0 +1,136 @@
+"""Which backend computes: what was built, what the environment says, what somebody chose."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from functools import cache
+from pathlib import Path as FilePath
+
+from .settings import Scope, Setting
+from .types import Backend
+
+
+class ReferenceBackendWarning(UserWarning):
+    """The slow NumPy reference runs because this installation has no compiled kernels."""
+
+
+def not_built() -> str | None:
+    """Why this installation has no compiled kernels; None where it has them, even broken ones."""
+    folder = FilePath(__file__).parent.parent
+    if any(folder.glob("_core*.so")) or any(folder.glob("_core*.pyd")):
+        return None
+    try:
+        from .. import _build
+    except ImportError:  # a source tree that nobody built
+        return "there is no compiled module in its folder"
+    return None if _build.NATIVE else _build.REASON
+
+
+@cache
+def native() -> Backend | None:
+    """The compiled backend; None where it was not built.
+
+    Raises
+    ------
+    ImportError
+        It was built but cannot be loaded.
+    """
+    try:
+        from .. import _core  # noqa: F401
+    except ImportError as error:
+        if not_built() is not None:
+            return None
+        raise ImportError(
+            f"fusedrnn: the compiled kernels were built but cannot be loaded: {error}. Install "
+            "fusedrnn again for this Python, or set FUSEDRNN_BACKEND=reference to run the slow "
+            "NumPy reference instead"
+        ) from error
+    from .native import NativeBackend
+
+    return NativeBackend()
+
+
+@cache
+def reference() -> Backend:
+    """The NumPy backend."""
+    from .reference import ReferenceBackend
+
+    return ReferenceBackend()
+
+
+def by_name(name: str, asked_by: str = "backend") -> Backend:
+    """The backend called `name`; ValueError with the choices otherwise."""
+    if name == "reference":
+        return reference()
+    if name != "native":
+        raise ValueError(f"{asked_by}: expected 'native' or 'reference', got {name!r}")
+    backend = native()
+    if backend is None:
+        raise ValueError(
+            f"{asked_by}: 'native' is not in this installation ({not_built()}); "
+            "only 'reference' can be chosen"
+        )
+    return backend
+
+
+@cache
+def _by_default() -> Backend:
+    """The backend where nobody chose one; says so, once, where that is the slow one."""
+    backend = native()
+    if backend is not None:
+        return backend
+    warnings.warn(
+        "fusedrnn runs on its NumPy reference, which is slow: this installation has no compiled "
+        f"kernels ({not_built()}). Install g++ 11 or clang++ 14 or newer (Debian, Ubuntu: "
+        "apt-get install g++) and install fusedrnn again; or set FUSEDRNN_BACKEND=reference to "
+        "choose the reference and silence this warning",
+        ReferenceBackendWarning,
+        stacklevel=_caller_level(),
+    )
+    return reference()
+
+
+def _caller_level() -> int:
+    """The stacklevel, seen from the function that warns, of the first frame outside the package."""
+    level, frame = 1, sys._getframe(1)
+    package = __name__.partition(".")[0]
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _chosen_by_environment() -> Backend | None:
+    name = os.environ.get("FUSEDRNN_BACKEND", "")
+    return by_name(name, "FUSEDRNN_BACKEND") if name else native()
+
+
+def current() -> Backend:
+    """The backend of the next call."""
+    return _backend.get() or _by_default()
+
+
+def use_backend(name: str) -> Scope[Backend | None]:
+    """Choose what computes: the compiled kernels or the NumPy reference.
+
+    In force at once and for the whole process; ``with use_backend(name):`` chooses for its body,
+    in this thread or task. FUSEDRNN_BACKEND chooses from the start.
+
+    Parameters
+    ----------
+    name : str
+        "native" or "reference".
+
+    Raises
+    ------
+    ValueError
+        Another name, or "native" in an installation without compiled kernels.
+    ImportError
+        The compiled kernels cannot be loaded.
+    """
+    return _backend.set(by_name(name))
+
+
+# None: nobody chose, and there are no compiled kernels.
+_backend: Setting[Backend | None] = Setting("backend", _chosen_by_environment())

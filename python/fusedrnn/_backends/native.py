@@ -1,0 +1,174 @@
+"""The compiled backend: hands arrays to `_core` and notes what ran."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import _core
+from .._activations import core_options
+from .._spec import Array
+from .settings import chosen_isa, chosen_threads, record
+from .types import (
+    ANY_NUMBER,
+    WEIGHTS,
+    Given,
+    Gradients,
+    Inputs,
+    Outcome,
+    Threads,
+    Wanted,
+    delivered,
+    named,
+)
+
+if TYPE_CHECKING:
+    from ..core._packed import Packed
+
+DEFAULT_ISA = _core.default_isa()
+BLOCK_BYTES = 64
+
+
+def isa() -> str:
+    """The instruction set of the next call here."""
+    return chosen_isa.get() or DEFAULT_ISA
+
+
+def _resolved(threads: Threads) -> Threads:
+    """The call's own wish, else the setting in force."""
+    return threads if any(threads) else Threads(chosen_threads.get())
+
+
+class NativeSteps:
+    """See `types.Steps`."""
+
+    def __init__(self, stepper: _core.Stepper, isa: str, kernel: str) -> None:
+        self._step, self._isa, self._kernel = stepper.step, isa, kernel
+        self.undo, self.states, self.load = stepper.undo, stepper.states, stepper.load
+
+    def step(self, x: Array, y: Array) -> bool:
+        """Read x, write y, go on."""
+        threads = self._step(x, y)
+        if threads == 0:
+            return False
+        record("native", self._isa, self._kernel, threads)
+        return True
+
+
+class NativeBackend:
+    """SIMD and OpenMP kernels; see `types.Backend` for what the functions take and give."""
+
+    name = "native"
+
+    def form_key(self, packed: Packed) -> str:
+        """The instruction set: panels of different ones differ."""
+        return packed.isa or chosen_isa.get() or DEFAULT_ISA
+
+    def form(self, packed: Packed, direction: int) -> _core.PackedWeights:
+        """Packed panels of one direction; they are made when a call first needs them."""
+        return _core.PackedWeights(
+            self.form_key(packed),
+            packed.cell,
+            packed.sources[direction],
+            core_options(packed.options),
+        )
+
+    def saved_shape(self, packed: Packed, steps: int, batch: int) -> tuple[int, ...]:
+        """(D, T, B, blocks of H, slots, 64 bytes of units): the gates, and c if the cell has it."""
+        block = BLOCK_BYTES // packed.dtype.itemsize
+        spec = packed.spec
+        blocks, slots = -(-packed.hidden_size // block), spec.gates + spec.states - 1
+        return (packed.directions, steps, batch, blocks, slots, block)
+
+    def forward(
+        self,
+        packed: Packed,
+        inputs: Inputs,
+        *,
+        y: Array | None = None,
+        final: tuple[Array, ...] | None = None,
+        saved: bool | Array = False,
+        threads: Threads = ANY_NUMBER,
+    ) -> Outcome:
+        """Run the sequences."""
+        forms = packed.forms(self)
+        wish = threads if any(threads) else (chosen_threads.get(), 0)
+        out, states, kept, used = _core.forward(
+            forms, inputs, y, final, None if saved is False else saved, *wish
+        )
+        record("native", forms[0].isa, packed.kernel, used)
+        return Outcome(out, states, kept)
+
+    def backward(
+        self,
+        packed: Packed,
+        inputs: Inputs,
+        y: Array,
+        saved: Array,
+        given: Given,
+        wanted: Wanted,
+        *,
+        threads: Threads = ANY_NUMBER,
+    ) -> Gradients:
+        """Walk back through the saved call."""
+        forms = packed.forms(self)
+        targets = [_asked(packed, of) for of in wanted.dweights]
+        dx, dweights, dstates, used = _core.backward(
+            forms,
+            inputs,
+            y,
+            saved,
+            *given,
+            None if wanted.dx is False else wanted.dx,
+            None if wanted.dstates is False else wanted.dstates,
+            targets,
+            wanted.add,
+            *_resolved(threads),
+        )
+        record("native", forms[0].isa, packed.kernel, used)
+        found = tuple(
+            _given_back(packed, of, values, wanted.add)
+            for of, values in zip(wanted.dweights, dweights, strict=True)
+        )
+        return Gradients(dx, found, dstates)
+
+    def stepper(self, packed: Packed, inputs: Inputs, threads: Threads) -> NativeSteps:
+        """One layer made ready for many calls of one step."""
+        (form,) = packed.forms(self)
+        stepper = _core.stepper(form, inputs, *_resolved(threads))
+        return NativeSteps(stepper, form.isa, packed.kernel)
+
+    def slots(self, packed: Packed, inputs: Inputs, saved: Array) -> tuple[Array, Array | None]:
+        """Every slot, and every c, from their 64-byte blocks."""
+        *of_rows, count, slots, block = saved.shape
+        units = saved.swapaxes(3, 4).reshape(*of_rows, slots, count * block)
+        units, spec = units[..., : packed.hidden_size], packed.spec
+        return units[..., : spec.gates, :], units[..., -1, :] if spec.states > 1 else None
+
+
+def _asked(packed: Packed, wanted: dict[str, bool | Array]) -> tuple[object, ...]:
+    """What `_core` is told of each array of WEIGHTS: None, True, or where it goes."""
+    asked: dict[str, Any] = {name: value for name, value in wanted.items() if value is not False}
+    if packed.spec.norm:
+        # The gains' gradients are rows of one array there, and are taken apart afterwards.
+        gains = [name for name in asked if name.startswith("norm_")]
+        asked = {name: value for name, value in asked.items() if name not in gains}
+        asked["p"] = True if gains else None
+    return tuple(asked.get(name) for name in WEIGHTS)
+
+
+def _given_back(
+    packed: Packed, wanted: dict[str, bool | Array], values: tuple[Any, ...], add: bool
+) -> dict[str, Array]:
+    """The gradients of one direction by name."""
+    found = named(values)
+    if not packed.spec.norm or "p" not in found:
+        return found
+    p, n = found.pop("p"), packed.spec.x_gates
+    parts = {"norm_ih": p[:n].reshape(-1), "norm_hh": p[n : 2 * n].reshape(-1)}
+    if packed.spec.states > 1:
+        parts["norm_c"], parts["norm_c_bias"] = p[2 * n], p[2 * n + 1]
+    for name, part in parts.items():
+        target = wanted.get(name, False)
+        if target is not False:
+            found[name] = part if target is True else delivered(part, target, add)
+    return found

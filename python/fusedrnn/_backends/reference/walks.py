@@ -1,0 +1,301 @@
+"""The walks of the NumPy backend: over the steps of a call, and back, for every cell.
+
+The rows of a step are handled together, padding is
+never touched, and the results differ from the compiled kernels' by rounding alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..._spec import Array
+from ..settings import record
+from ..types import ANY_NUMBER, Given, Gradients, Inputs, Outcome, Threads, Wanted, delivered
+from . import cells as _cells
+from . import chosen, norm
+from .call import Call, ReferenceForm, Slots, Weights, calls, zeros
+from .cells import Step
+
+if TYPE_CHECKING:
+    from ...core._packed import Packed
+
+CELLS = _cells.CELLS | chosen.CELLS | norm.CELLS
+
+
+def _widths(w: Weights) -> tuple[int, ...]:
+    """How many numbers of a row each part of `saved` holds.
+
+    The slots, the states that entered the step, the fresh ones, and m if it was projected.
+    """
+    states = (w.output_size, w.hidden_size)[: w.spec.states]
+    projected = () if w.w_hr is None else (w.hidden_size,)
+    return (w.spec.gates * w.hidden_size, *states, *states, *projected)
+
+
+def _parts(w: Weights, saved: Array) -> list[Array]:
+    """Views of one direction's `saved` (T, B, K): (T, B, gates, H) and (T, B, width) each."""
+    edges = np.cumsum(_widths(w))[:-1]
+    first, *rest = np.split(saved, edges, axis=2)
+    return [first.reshape(*first.shape[:2], w.spec.gates, w.hidden_size), *rest]
+
+
+class ReferenceBackend:
+    """NumPy; see `types.Backend`."""
+
+    name = "reference"
+
+    def form_key(self, packed: Packed) -> str:
+        """There is one form."""
+        return "numpy"
+
+    def form(self, packed: Packed, direction: int) -> ReferenceForm:
+        """Copies of one direction's weights."""
+        return ReferenceForm(packed, direction)
+
+    def _weights(self, packed: Packed) -> tuple[Weights, ...]:
+        return tuple(form.weights() for form in packed.forms(self))
+
+    def saved_shape(self, packed: Packed, steps: int, batch: int) -> tuple[int, ...]:
+        """(D, T, B, K)."""
+        return (packed.directions, steps, batch, sum(_widths(self._weights(packed)[0])))
+
+    def forward(
+        self,
+        packed: Packed,
+        inputs: Inputs,
+        *,
+        y: Array | None = None,
+        final: tuple[Array, ...] | None = None,
+        saved: bool | Array = False,
+        threads: Threads = ANY_NUMBER,
+    ) -> Outcome:
+        """Run the sequences."""
+        weights = self._weights(packed)
+        directions = calls(weights, inputs)
+        first, out = directions[0], weights[0].output_size
+        record(self.name, "numpy", packed.kernel, 1)
+        if y is None:
+            y = np.empty((first.steps, first.batch, len(weights) * out), packed.dtype)
+        y[...] = 0
+        states = zeros(first, len(weights)) if final is None else list(final)
+        for k, state in enumerate(states):
+            state[:] = 0 if inputs.states is None else inputs.states[k]
+        kept: Array | None = None
+        if saved is not False:
+            shape = self.saved_shape(packed, first.steps, first.batch)
+            kept = np.zeros(shape, packed.dtype) if saved is True else saved
+        with np.errstate(over="ignore", invalid="ignore"):
+            for call in directions:
+                d = call.direction
+                self._walk(
+                    call,
+                    [state[d] for state in states],
+                    y[:, :, d * out : (d + 1) * out],
+                    None if kept is None else _parts(weights[d], kept[d]),
+                )
+        return Outcome(y, tuple(states), kept)
+
+    def _walk(self, call: Call, states: list[Array], y: Array, kept: list[Array] | None) -> None:
+        """One direction: leaves the last states in `states`, what its way back reads in `kept`."""
+        w, cell, slots = call.weights, CELLS[call.weights.spec.name], Slots(call.weights)
+        normed = norm.parameters(w)
+        for s, rows, t in call.each_step():
+            old = [state[rows] for state in states]
+            call.replace_cut(old, call.cut(s, rows), rows)
+            u = call.dropped(old[0], rows)
+            a = slots.pre_activations(call.inputs, t, rows, u)
+            step = Step(w.p, u, slots.late_product, w.options, normed)
+            a, (m, *rest) = cell.forward(a, tuple(old), step)
+            fresh = [m if w.w_hr is None else m @ w.w_hr.T, *rest]
+            for k, state in enumerate(states):
+                state[rows] = call.zoned(k, t, rows, fresh[k], old[k])
+            y[t, rows] = states[0][rows]
+            if kept is not None:
+                values = [a.swapaxes(0, 1), *old, *fresh, *([] if w.w_hr is None else [m])]
+                for array, value in zip(kept, values, strict=True):
+                    array[t, rows] = value
+        everyone = np.arange(call.batch)
+        call.replace_cut(states, call.cut(call.lengths, everyone), everyone)
+
+    def backward(
+        self,
+        packed: Packed,
+        inputs: Inputs,
+        y: Array,
+        saved: Array,
+        given: Given,
+        wanted: Wanted,
+        *,
+        threads: Threads = ANY_NUMBER,
+    ) -> Gradients:
+        """Walk back through the saved call; what is not wanted is left out of the result."""
+        weights = self._weights(packed)
+        parts = calls(weights, inputs)
+        out = weights[0].output_size
+        record(self.name, "numpy", packed.kernel, 1)
+        dx: Array | None = None
+        if wanted.dx is not False and inputs.x is not None:
+            dx = np.zeros(inputs.x.shape, packed.dtype) if wanted.dx is True else wanted.dx
+            dx[...] = 0
+        carry = zeros(parts[0], len(weights))
+        for k, dstate in enumerate(given.dstates or ()):
+            carry[k][:] = dstate
+        dweights = []
+        with np.errstate(over="ignore", invalid="ignore"):
+            for call, targets in zip(parts, wanted.dweights, strict=True):
+                d = call.direction
+                back = _Back(
+                    call,
+                    _parts(weights[d], saved[d]),
+                    dy=None if given.dy is None else given.dy[..., d * out : (d + 1) * out],
+                    dcells=None if given.dcells is None else given.dcells[d],
+                    dgates=None if given.dgates is None else given.dgates[d],
+                    dx=dx,
+                )
+                found = back.walk([state[d] for state in carry])
+                dweights.append(
+                    {
+                        name: g if to is True else delivered(g, to, wanted.add)
+                        for name, g in found.items()
+                        if (to := targets.get(name, False)) is not False
+                    }
+                )
+        if wanted.dstates is False:
+            return Gradients(dx, tuple(dweights), None)
+        if wanted.dstates is not True:
+            for target, dstate in zip(wanted.dstates, carry, strict=True):
+                target[...] = dstate
+            carry = list(wanted.dstates)
+        return Gradients(dx, tuple(dweights), tuple(carry))
+
+    def stepper(self, packed: Packed, inputs: Inputs, threads: Threads) -> None:
+        """NumPy has no faster way."""
+        return
+
+    def slots(self, packed: Packed, inputs: Inputs, saved: Array) -> tuple[Array, Array | None]:
+        """As each direction's walk kept them; c after zoneout."""
+        weights = self._weights(packed)
+        parts = calls(weights, inputs)
+        kept = [_parts(w, saved[d]) for d, w in enumerate(weights)]
+        slots = np.stack([data[0] for data in kept])
+        if packed.spec.states < 2:
+            return slots, None
+        steps, rows = np.arange(slots.shape[1])[:, None], np.arange(slots.shape[2])
+        cells = [
+            call.zoned(1, steps, rows, fresh=data[4], old=data[2])
+            for call, data in zip(parts, kept, strict=True)
+        ]
+        return slots, np.stack(cells)
+
+
+class _Back:
+    """One direction's way back."""
+
+    def __init__(
+        self,
+        call: Call,
+        data: list[Array],
+        dy: Array | None,
+        dcells: Array | None,
+        dgates: Array | None,
+        dx: Array | None,
+    ) -> None:
+        w = call.weights
+        self.call, self.dy, self.dcells, self.dgates, self.dx = call, dy, dcells, dgates, dx
+        n = w.spec.states
+        self.gates, self.entered, self.fresh = data[0], data[1 : 1 + n], data[1 + n : 1 + 2 * n]
+        self.m = data[-1]  # where projected
+        self.slots = Slots(w)
+        self.dw, self.dr = np.zeros_like(self.slots.w), np.zeros_like(self.slots.r)
+        self.db = np.zeros((w.spec.gates, w.hidden_size), w.dtype)
+        self.dp = np.zeros((w.spec.vectors, w.hidden_size), w.dtype)
+        self.dw_hr = None if w.w_hr is None else np.zeros_like(w.w_hr)
+        self.norm = norm.parameters(w)
+
+    def walk(self, carry: list[Array]) -> dict[str, Array]:
+        """From the gradients of the last states in `carry` to those of the first, left there."""
+        call = self.call
+        everyone = np.arange(call.batch)
+        left = call.cut(call.lengths, everyone)
+        for dstate in carry:
+            dstate[left] = 0
+        for s, rows, t in reversed(list(call.each_step())):
+            ds = self.step(t, rows, [dstate[rows] for dstate in carry])
+            for dstate, value in zip(carry, ds, strict=True):
+                value[call.cut(s, rows)] = 0
+                dstate[rows] = value
+        return self.direction()
+
+    def step(self, t: Array, rows: Array, ds: list[Array]) -> list[Array]:
+        """Gradients of the states that entered, from those of the states that left."""
+        call, slots, w = self.call, self.slots, self.call.weights
+        spec, cell = w.spec, CELLS[w.spec.name]
+        if self.dy is not None:
+            ds[0] = ds[0] + self.dy[t, rows]
+        if self.dcells is not None:
+            ds[1] = ds[1] + self.dcells[t, rows]
+        split = [call.zoned_back(k, t, rows, d) for k, d in enumerate(ds)]
+        fresh, kept = [new for new, _ in split], [old for _, old in split]
+        if w.w_hr is not None and self.dw_hr is not None:
+            self.dw_hr += fresh[0].T @ self.m[t, rows]
+            fresh[0] = fresh[0] @ w.w_hr
+        a = self.gates[t, rows].swapaxes(0, 1)
+        s, s_next = tuple(e[t, rows] for e in self.entered), tuple(f[t, rows] for f in self.fresh)
+        u = call.dropped(s[0], rows)
+        incoming = np.zeros((spec.x_gates, *a.shape[1:]), a.dtype)
+        if self.dgates is not None:
+            incoming[:] = self.dgates[t, rows].swapaxes(0, 1)
+        step = Step(w.p, u, slots.late_product_back, w.options, self.norm)
+        da, before, du = cell.backward(a, s, s_next, tuple(fresh), incoming, step)
+
+        da_h = da[spec.h_first :]
+        du = du + (da_h[: slots.late] @ slots.r[: slots.late]).sum(axis=0)
+        after = [kept[0] + call.dropped(du, rows), *kept[1:]]
+        if w.w_hr is None:
+            after[0] = after[0] + before[0]
+        for k in range(1, spec.states):
+            after[k] = after[k] + before[k]
+        self.reduce(t, rows, da, u, a)
+        if cell.vector_terms is not None:
+            self.dp += cell.vector_terms(da, s, s_next).sum(axis=1)
+        return after
+
+    def reduce(self, t: Array, rows: Array, da: Array, u: Array, a: Array) -> None:
+        """What this step adds to dx and to the weight gradients."""
+        inputs, slots, spec = self.call.inputs, self.slots, self.call.weights.spec
+        da_x, da_h = da[: spec.x_gates], da[spec.h_first :]
+        if self.dx is not None:
+            self.dx[t, rows] += (da_x @ slots.w).sum(axis=0)
+        if inputs.x is not None:
+            self.dw += da_x.transpose(0, 2, 1) @ inputs.x[t, rows]
+        elif inputs.tokens is not None:
+            columns: Any = (slice(None), slice(None), inputs.tokens[t, rows])
+            np.add.at(self.dw, columns, da_x.transpose(0, 2, 1))
+        da_ht = da_h.transpose(0, 2, 1)
+        self.dr[: slots.late] += da_ht[: slots.late] @ u
+        if spec.late:
+            by = self.call.weights.options
+            gate = a[0] if by is None else chosen.gate(a[0], by)
+            self.dr[slots.late :] += da_ht[slots.late :] @ (gate * u)
+        self.db += da.sum(axis=1)
+
+    def direction(self) -> dict[str, Array]:
+        """From slots back to the row blocks of the weights."""
+        slots, spec, size = self.slots, self.call.weights.spec, self.dw.shape[1]
+        x_slots, h_slots = np.argsort(slots.x_blocks), np.argsort(slots.h_blocks)
+        found: dict[str, Array] = {
+            "w_ih": self.dw[x_slots].reshape(spec.x_gates * size, -1),
+            "b_ih": self.db[: spec.x_gates][x_slots].reshape(-1),
+        }
+        if spec.h_gates:
+            found["w_hh"] = self.dr[h_slots].reshape(-1, self.dr.shape[2])
+            found["b_hh"] = self.db[spec.h_first :][h_slots].reshape(-1)
+        if spec.vectors and not spec.norm:
+            found["p"] = self.dp
+        if self.dw_hr is not None:
+            found["w_hr"] = self.dw_hr
+        if self.norm is not None:
+            found |= {name: total.reshape(-1) for name, total in self.norm.sums.items()}
+        return found

@@ -1,0 +1,180 @@
+"""Choices that hold until somebody chooses otherwise, and the record of what ran.
+
+A choice made by calling a function (``fr.set_num_threads(2)``) holds for the whole process, so that
+threads which a framework starts see it too. The same call as a context manager
+(``with fr.set_num_threads(2):``) holds for the body of the `with` in this thread or task alone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Generic, NamedTuple, TypeVar
+
+from .. import _check
+
+Value = TypeVar("Value")
+
+
+class Path(NamedTuple):
+    """What a call ran on."""
+
+    backend: str
+    isa: str
+    kernel: str
+    threads: int
+
+
+class _Unset:
+    """No choice in this context."""
+
+
+_UNSET = _Unset()
+
+
+class Setting(Generic[Value]):
+    """One choice: of this context if it has one, else of the process."""
+
+    def __init__(self, name: str, default: Value) -> None:
+        self.of_process = default
+        self.of_context: ContextVar[Value | _Unset] = ContextVar(f"fusedrnn_{name}", default=_UNSET)
+
+    def get(self) -> Value:
+        """The choice in force here."""
+        value = self.of_context.get()
+        return self.of_process if isinstance(value, _Unset) else value
+
+    def set(self, value: Value) -> Scope[Value]:
+        """Choose for the process, or, if the result is used in a `with`, for its body."""
+        scope = Scope(self, value, self.of_process)
+        self.of_process = value
+        return scope
+
+
+class Scope(Generic[Value]):
+    """Returned by a setter; as a context manager it confines the choice to the `with`."""
+
+    def __init__(self, setting: Setting[Value], value: Value, before: Value) -> None:
+        self._setting, self._value, self._before = setting, value, before
+        self._token: Token[Value | _Unset] | None = None
+
+    def __enter__(self) -> None:
+        """Take the choice back from the process and make it this context's."""
+        self._setting.of_process = self._before
+        self._token = self._setting.of_context.set(self._value)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._token is not None:
+            self._setting.of_context.reset(self._token)
+            self._token = None
+
+
+# The choices of runtime.py, for the compiled backend. None: what FUSEDRNN_ISA or the machine says.
+chosen_isa: Setting[str | None] = Setting("isa", None)
+# 0: as many as the machine, its quota and OpenMP grant.
+chosen_threads: Setting[int] = Setting(
+    "num_threads", _check.environment_threads(os.environ.get("FUSEDRNN_NUM_THREADS", ""))
+)
+
+# --- what ran -------------------------------------------------------------------------------------
+
+_Key = tuple[str, str, str, int]
+
+
+_lock = threading.RLock()  # a finalizer may run while its own thread holds it
+_living: dict[int, dict[_Key, int]] = {}
+_of_the_dead: dict[_Key, int] = {}
+
+
+class _Life:
+    """Dies with the thread whose counts it stands for."""
+
+
+def _add(counts: dict[_Key, int], total: dict[_Key, int]) -> None:
+    for key, n in counts.items():
+        total[key] = total.get(key, 0) + n
+
+
+def _bury(number: int) -> None:
+    with _lock:
+        _add(_living.pop(number, {}), _of_the_dead)
+
+
+class _Record(threading.local):
+    """The last path and the counts of one thread.
+
+    Each thread counts for itself, so that no count is lost and no call waits for a lock; the
+    process's count is the sum of theirs.
+    """
+
+    def __init__(self) -> None:
+        self.path: _Key = ("", "", "", 0)
+        self.counts: dict[_Key, int] = {}
+        self.life = _Life()
+        with _lock:
+            _living[id(self.life)] = self.counts
+        weakref.finalize(self.life, _bury, id(self.life)).atexit = False
+
+
+_here = _Record()
+
+
+def record(backend: str, isa: str, kernel: str, threads: int) -> None:
+    """Note what this thread's call ran on; a plain tuple, because every call pays for it."""
+    here = _here
+    key = here.path = backend, isa, kernel, threads
+    counts = here.counts
+    counts[key] = counts.get(key, 0) + 1
+
+
+def last_path() -> Path:
+    """What this thread's last call ran on.
+
+    Returns
+    -------
+    Path
+        Named tuple (backend, isa, kernel, threads): for example
+        ``("native", "avx2", "lstm float32", 2)``, or for the reference
+        ``("reference", "numpy", "lstm float32", 1)``. Before the first call: empty strings, 0.
+    """
+    return Path(*_here.path)
+
+
+def path_counts() -> dict[Path, int]:
+    """How many calls ran on which path, in all threads of the process, since it began.
+
+    Frameworks call from threads of their own, whose `last_path` nobody else sees. Take the counts
+    before and after, and subtract.
+
+    Returns
+    -------
+    dict of Path to int
+        Forward and backward calls, one each for every layer of a stack.
+    """
+    with _lock:
+        total = dict(_of_the_dead)
+        for counts in list(_living.values()):
+            _add(counts.copy(), total)
+    return {Path(*key): n for key, n in total.items()}
+
+
+def _after_fork() -> None:
+    """A child begins to count anew: the other threads do not exist there."""
+    global _lock
+    _lock = threading.RLock()
+    _of_the_dead.clear()
+    _living.clear()
+    _here.counts.clear()
+    _living[id(_here.life)] = _here.counts
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

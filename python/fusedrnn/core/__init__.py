@@ -1,0 +1,38 @@
+"""The floor that everything stands on: fused kernels on plain arrays, without layers.
+
+What belongs here: weights made ready (`pack`), calls on them (`forward`, `backward`), and what a
+backward call needs to know (`Plan`). Adapters to other frameworks, layers, functions and models
+are made of these. This room checks its arguments and hands them to a backend; it knows cells and
+arrays, and no layer.
+
+    packed = core.pack("lstm", {"w_ih": w, "w_hh": r, "b_ih": b})
+    y, (h, c), saved, plan = core.forward(packed, x, saved=True)
+    g = core.backward(packed, plan, x, y=y, saved=saved, dy=dy, want=("x", "w_hh"))
+    packed.update(new_weights)
+"""
+
+from .._activations import Activation, Options
+from .._backends.settings import Path, last_path, path_counts
+from .._backends.types import Gradients
+from ._cache import PackCache
+from ._call import Forward, backward, forward, plan_of, saved_shape
+from ._packed import Packed, pack
+from ._plan import Plan
+
+__all__ = [
+    "Activation",
+    "Forward",
+    "Gradients",
+    "Options",
+    "PackCache",
+    "Packed",
+    "Path",
+    "Plan",
+    "backward",
+    "forward",
+    "last_path",
+    "pack",
+    "path_counts",
+    "plan_of",
+    "saved_shape",
+]

@@ -1,0 +1,122 @@
+"""Packs for callers that hold no object: a registered operator, an exported program, XLA."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from .. import _check
+from .._activations import Options
+from . import _checks
+from ._packed import Packed, Weights, pack
+
+LIMIT = 256 * 2**20
+
+
+class PackCache:
+    """Packed weights found again by where their arrays lie.
+
+    A pack is kept under the addresses, shapes and dtypes of its weights, and given out only if it
+    `matches` what the arrays hold now: somebody may have written to them, or other arrays may lie
+    where they lay. Thread-safe; a forked child begins with an empty cache.
+
+    Parameters
+    ----------
+    limit : int
+        Most bytes of all packs together; those that were used longest ago are dropped. A single
+        pack above it is made and not kept.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import core
+    >>> cache = core.PackCache()
+    >>> weights = {"w_ih": np.ones((4, 2), np.float32), "w_hh": np.ones((4, 4), np.float32)}
+    >>> first = cache.get("rnn_tanh", weights)
+    >>> cache.get("rnn_tanh", weights) is first
+    True
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.limit = _check.integer(limit, "limit", 0)
+        self._lock = threading.Lock()
+        self._packs: OrderedDict[tuple[Any, ...], Packed] = OrderedDict()
+        _all.append(self)
+
+    def get(
+        self,
+        cell: str,
+        weights: Weights | Sequence[Weights],
+        *,
+        options: Options | None = None,
+        isa: str | None = None,
+    ) -> Packed:
+        """A pack that holds the bits of `weights`; parameters and errors are those of `pack`."""
+        key = _key(cell, weights, options, isa)
+        with self._lock:
+            found = self._packs.get(key)
+            if found is not None:
+                self._packs.move_to_end(key)
+        if found is not None and found.matches(weights):
+            return found
+        if found is not None:
+            try:
+                found.update(weights)
+            except RuntimeError:  # another thread computes with the old values
+                pass
+            else:
+                return found
+        made = pack(cell, weights, options=options, isa=isa)
+        with self._lock:
+            self._packs[key] = made
+            self._packs.move_to_end(key)
+            self._shrink()
+        return made
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all packs that are kept."""
+        with self._lock:
+            return sum(packed.nbytes for packed in self._packs.values())
+
+    def __len__(self) -> int:
+        return len(self._packs)
+
+    def clear(self) -> None:
+        """Drop all packs."""
+        with self._lock:
+            self._packs.clear()
+
+    def _shrink(self) -> None:
+        """The caller holds the lock."""
+        total = sum(packed.nbytes for packed in self._packs.values())
+        while self._packs and total > self.limit:
+            total -= self._packs.popitem(last=False)[1].nbytes
+
+    def _forget_parent(self) -> None:
+        self._lock = threading.Lock()  # a thread that does not exist here may hold the old one
+        self._packs.clear()
+
+
+def _key(cell: str, weights: object, options: object, isa: object) -> tuple[Any, ...]:
+    arrays = []
+    for one in _checks.directions_of(weights):
+        for name, a in sorted(one.items()):
+            place = getattr(a, "__array_interface__", None)
+            arrays.append((name, place and (place["data"][0], place["shape"], place["typestr"])))
+    return (cell, options, isa, tuple(arrays))
+
+
+_all: list[PackCache] = []
+
+
+def _after_fork() -> None:
+    for cache in _all:
+        cache._forget_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,270 @@
+"""Forward and backward calls on packed weights."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .._backends import choice
+from .._backends.types import Gradients
+from .._spec import Array
+from . import _checks
+from ._packed import Packed
+from ._plan import Plan
+
+
+class Forward(NamedTuple):
+    """What `forward` gives.
+
+    Attributes
+    ----------
+    y : ndarray, shape (T, B, D*P)
+        h after each step, the directions side by side; 0 at steps that were not executed.
+    states : tuple of ndarray, shapes (D, B, P) and (D, B, H)
+        h, and c if the cell has one, after each row's last step.
+    saved : ndarray or None
+        For `backward`: one array of the shape `saved_shape`.
+    plan : Plan
+        For `backward`.
+    """
+
+    y: Array
+    states: tuple[Array, ...]
+    saved: Array | None
+    plan: Plan
+
+
+def saved_shape(packed: Packed, steps: int, batch: int) -> tuple[int, ...]:
+    """Shape of what a forward call of so many steps and rows saves for `backward`.
+
+    Parameters
+    ----------
+    packed : Packed
+        The weights.
+    steps, batch : int
+        T and B.
+
+    Returns
+    -------
+    tuple of int
+        Of an array of the weights' dtype. It depends on the backend in force: native
+        (D, T, B, blocks, slots, units of a block of 64 bytes), the same on every instruction set.
+    """
+    return choice.current().saved_shape(packed, steps, batch)
+
+
+def forward(
+    packed: Packed,
+    x: Array | None = None,
+    *,
+    tokens: Array | None = None,
+    states: Sequence[Array] | None = None,
+    lengths: Array | None = None,
+    mask: Array | None = None,
+    reset: Array | None = None,
+    initial: Sequence[Array] | None = None,
+    drop: Array | None = None,
+    keep: Sequence[Array] | None = None,
+    zoneout: tuple[float, float] | None = None,
+    y: Array | None = None,
+    final: Sequence[Array] | None = None,
+    saved: bool | Array = False,
+    threads: int | None = None,
+    at_most: int | None = None,
+) -> Forward:
+    """Run sequences through one layer.
+
+    Sizes: T steps, B sequences, I inputs, H units, P outputs (H without a projection), D
+    directions. Arrays have the dtype of the weights. To run batch-major data pass views, for
+    example ``x.swapaxes(0, 1)``, and bring `y` as such a view.
+
+    Parameters
+    ----------
+    packed : Packed
+        The weights.
+    x : ndarray, shape (T, B, I)
+        Input; read in place if its last axis is contiguous, else copied.
+    tokens : ndarray of int, shape (T, B)
+        Input as ids in [0, I), in place of x: what one-hot rows would give.
+    states : sequence of ndarray, shapes (D, B, P) and (D, B, H), optional
+        The first h, and c if the cell has one; zeros if not given.
+    lengths : ndarray of int, shape (B,), optional
+        Steps of each sequence that are real, in any order; the others are not executed.
+    mask : ndarray of bool, shape (T, B), optional
+        True at real steps; a masked step passes the state through. Not with `lengths`.
+    reset : ndarray of bool, shape (T, B), optional
+        True at t cuts the link between the steps t-1 and t, in both directions.
+    initial : as `states`, optional
+        What a cut link starts from; zeros if not given. Needs `reset`.
+    drop : ndarray, shape (D, B, P), optional
+        Recurrent dropout: factors on what w_hh multiplies, one for all steps.
+    zoneout : (float, float), optional
+        Rates at which units of h and of c keep their old value.
+    keep : sequence of ndarray, shapes (D, T, B, P) and (D, T, B, H), optional
+        Zoneout as it was drawn, 1 where the old value is kept; without it a call takes the
+        expectation. Needs `zoneout`.
+    y : ndarray, shape (T, B, D*P), optional
+        Where the output goes: writable, its last axis contiguous; a new array if not given.
+    final : sequence of ndarray, as `states`, optional
+        Where the last states go: writable and contiguous.
+    saved : bool or ndarray
+        Whether to save what `backward` needs, or the contiguous array in which to save it.
+    threads : int, optional
+        Exactly so many threads, even on a busy machine. No result depends on it.
+    at_most : int, optional
+        No more threads than this; the call gives way on a busy machine. Not with `threads`.
+
+    Returns
+    -------
+    Forward
+        Named tuple (y, states, saved, plan).
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as above, or an output shares memory with another array; the text names
+        it, and nothing was written.
+    RuntimeError
+        Another thread is updating `packed`.
+    """
+    checked = _checks.sequences(packed, x, tokens)
+    steps, batch = checked.sequence.shape[:2]
+    walk = _checks.walk(packed, steps, batch, lengths, mask, reset)
+    inputs = _checks.rest_of_inputs(
+        packed, checked, walk, states, initial, drop, keep, zoneout, reset is not None
+    )
+    run = choice.current()
+    shape = run.saved_shape(packed, steps, batch) if isinstance(saved, np.ndarray) else None
+    out = run.forward(
+        packed,
+        inputs,
+        y=_checks.output(y, "y", packed, (steps, batch, packed.directions * packed.output_size)),
+        final=_checks.states_out(packed, final, "final", batch),
+        saved=_checks.saved_target(saved, packed, shape),
+        threads=_checks.threads(threads, at_most),
+    )
+    return Forward(*out, walk)
+
+
+def plan_of(
+    packed: Packed,
+    steps: int,
+    batch: int,
+    *,
+    lengths: Array | None = None,
+    mask: Array | None = None,
+    reset: Array | None = None,
+) -> Plan:
+    """The plan that `forward` would return for such a call.
+
+    Parameters
+    ----------
+    packed : Packed
+        The weights.
+    steps, batch : int
+        T and B.
+    lengths, mask, reset
+        As `forward` takes them.
+
+    Returns
+    -------
+    Plan
+        Plain data; arrays of a plan are not changed by anybody.
+    """
+    return _checks.walk(packed, steps, batch, lengths, mask, reset)
+
+
+def backward(
+    packed: Packed,
+    plan: Plan,
+    x: Array | None = None,
+    *,
+    y: Array,
+    saved: Array,
+    tokens: Array | None = None,
+    states: Sequence[Array] | None = None,
+    initial: Sequence[Array] | None = None,
+    drop: Array | None = None,
+    keep: Sequence[Array] | None = None,
+    zoneout: tuple[float, float] | None = None,
+    dy: Array | None = None,
+    dstates: Sequence[Array | None] | None = None,
+    dcells: Array | None = None,
+    dgates: Array | None = None,
+    want: Collection[str] | None = None,
+    dx: Array | None = None,
+    dfirst: Sequence[Array] | None = None,
+    dweights: Mapping[str, Array] | Sequence[Mapping[str, Array]] | None = None,
+    add: bool = False,
+    threads: int | None = None,
+    at_most: int | None = None,
+) -> Gradients:
+    """Backpropagate through a `forward` call, from plain arrays; may run more than once.
+
+    Parameters
+    ----------
+    packed : Packed
+        The weights of the forward call.
+    plan, y, saved
+        What the forward call gave.
+    x, tokens, states, initial, drop, keep, zoneout
+        What the forward call was given, unchanged.
+    dy : ndarray, shape (T, B, D*P), optional
+        Gradient of y, any strides; zeros if not given.
+    dstates : sequence of ndarray, shapes (D, B, P) and (D, B, H), optional
+        Gradients of the last states; zeros if not given, and for a part that is None.
+    dcells : ndarray, shape (D, T, B, H), optional
+        Gradient of every cell state.
+    dgates : ndarray, shape (D, T, B, n, H), optional
+        Gradient of every gate activation, gates in the order of the weights' rows.
+    want : collection of str, optional
+        What to compute: "x", "states", and names of weights. Everything if not given; what is
+        missing is not computed.
+    dx : ndarray, shape (T, B, I), optional
+        Where the gradient of x goes.
+    dfirst : sequence of ndarray, as `states`, optional
+        Where the gradients of the first states go.
+    dweights : mapping of str to ndarray, or a pair of them, optional
+        Where gradients of weights go, for each direction by the names of the weights; new arrays
+        for those that are not in it.
+    add : bool
+        Whether to add to the arrays of `dweights`: one addition for each element, after the last
+        partial sum of the gradient.
+    threads, at_most : int, optional
+        As for `forward`.
+
+    Returns
+    -------
+    Gradients
+        Named tuple (dx, dweights, dstates): dweights is one dict for each direction. What was not
+        wanted is None, or missing in the dicts; dx is None for tokens.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as above, or an output shares memory with another array; nothing was
+        written.
+    RuntimeError
+        The weights are not those of the forward call, or another thread is updating them.
+    """
+    _checks.same_generation(packed, plan)
+    checked = _checks.sequences(packed, x, tokens)
+    _checks.same_sizes(plan, checked.sequence.shape)
+    cut = plan.cut is not None
+    inputs = _checks.rest_of_inputs(
+        packed, checked, plan, states, initial, drop, keep, zoneout, cut
+    )
+    run = choice.current()
+    given = _checks.given_gradients(packed, plan, dy, dstates, dcells, dgates)
+    wanted = _checks.wanted(packed, plan, want, dx, dfirst, dweights, add)
+    return run.backward(
+        packed,
+        inputs,
+        _checks.steps_array(y, "y", packed, plan, packed.directions * packed.output_size),
+        _checks.saved_array(saved, packed, run.saved_shape(packed, plan.steps, plan.batch)),
+        given,
+        wanted,
+        threads=_checks.threads(threads, at_most),
+    )

@@ -1,0 +1,280 @@
+"""Weights made ready for calls: what they are, who may change them, and how long they hold."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import _check
+from .._activations import Options
+from .._backends.types import Backend, Form, Sources, stacked_gains
+from .._spec import CELLS, Array, CellSpec
+from . import _checks
+
+# Numbers of all packs of a process: no two states of weights share one.
+_generations = itertools.count(1)
+
+Weights = Mapping[str, Array]
+
+
+class Packed:
+    """The weights of one layer, one direction or both, ready for `forward` and `backward`.
+
+    Made by `pack`. The weights were copied, unless `pack` was told that they need not be: what is
+    written to the caller's arrays afterwards changes nothing until `update`. The panels that the
+    kernels read are derived from the copy when a call first needs them, for each instruction set
+    apart, and for backward calls apart from forward calls; a `Packed` therefore takes the memory of
+    its weights two times, three times once it was used for training (`nbytes` says how much).
+
+    Attributes
+    ----------
+    cell : str
+        Name of the cell.
+    input_size, hidden_size, output_size : int
+        I, H and P; P is H without a projection.
+    directions : int
+        1 or 2.
+    names : tuple of str
+        Names of the weights of a direction.
+    dtype : numpy.dtype
+        float32 or float64.
+    isa : str or None
+        The instruction set it is pinned to; None follows the setting in force at each call.
+    generation : int
+        Changes with each `update`; no two packs of a process share one.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        weights: Sequence[Weights],
+        options: Options | None,
+        isa: str | None,
+        copy: bool,
+    ) -> None:
+        self.spec: CellSpec = CELLS[cell]
+        self.cell, self.options, self.isa = cell, options, isa
+        self.arrays = [
+            {name: a.copy() if copy else a for name, a in one.items()} for one in weights
+        ]
+        self._owned = copy
+        first = self.arrays[0]
+        self.dtype: np.dtype[Any] = first["w_ih"].dtype
+        self.directions = len(self.arrays)
+        self.names = tuple(first)  # of the weights that are there
+        self.input_size = int(first["w_ih"].shape[1])
+        self.hidden_size = int(first["w_ih"].shape[0]) // self.spec.x_gates
+        self.output_size = int(first["w_hr"].shape[0]) if "w_hr" in first else self.hidden_size
+        self.projects = "w_hr" in first
+        self.kernel = f"{cell} {self.dtype}"  # as last_path() has it
+        self.generation = next(_generations)
+        self._forms: dict[tuple[str, str], list[Any]] = {}
+        self._take_sources()
+
+    def __repr__(self) -> str:
+        sizes = f"I={self.input_size}, H={self.hidden_size}"
+        if self.output_size != self.hidden_size:
+            sizes += f", P={self.output_size}"
+        pinned = f", isa={self.isa!r}" if self.isa else ""
+        return f"Packed({self.cell!r}, {sizes}, D={self.directions}, {self.dtype}{pinned})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.cell, self.arrays, self.options, self.isa)
+
+    def _take_sources(self) -> None:
+        """The six arrays of each direction as the compiled module takes them."""
+        self.sources: list[Sources] = [
+            (
+                *(one.get(name) for name in ("w_ih", "w_hh", "b_ih", "b_hh")),
+                self._vectors(one),
+                one.get("w_hr"),
+            )
+            for one in self.arrays
+        ]
+
+    def _vectors(self, arrays: dict[str, Array]) -> Array | None:
+        """The per-unit vectors (vectors, H) of a cell; None if it has none."""
+        if self.spec.norm:
+            return stacked_gains(arrays, (self.spec.vectors, self.hidden_size))
+        if self.spec.vectors and "p" not in arrays:  # a cell that always takes peepholes
+            return np.zeros((self.spec.vectors, self.hidden_size), self.dtype)
+        return arrays.get("p")
+
+    def forms(self, backend: Backend) -> list[Any]:
+        """What `backend` reads in place of the weights, one for each direction."""
+        key = backend.name, backend.form_key(self)
+        found = self._forms.get(key)
+        if found is None:
+            if not self.sources:
+                raise RuntimeError("weights: another thread is changing them")
+            made = [backend.form(self, d) for d in range(self.directions)]
+            # Of two threads that come here at the same time both use what the first one stored.
+            found = self._forms.setdefault(key, made)
+        return found
+
+    def held(self) -> list[dict[str, Array]]:
+        """The arrays of each direction, for somebody who reads them.
+
+        Whoever changes a layer's parameters in place leaves alone what somebody holds.
+
+        Raises
+        ------
+        RuntimeError
+            Somebody is changing them.
+        """
+        arrays = self.arrays
+        if not arrays:
+            raise RuntimeError("weights: another thread is changing them")
+        return [dict(one) for one in arrays]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the copied weights and of everything that was derived from them so far."""
+        copied = [a for one in self.arrays for a in one.values()] if self._owned else []
+        derived = [form for forms in list(self._forms.values()) for form in forms]
+        return int(sum(a.nbytes for a in copied) + sum(form.nbytes for form in derived))
+
+    def update(self, weights: Weights | Sequence[Weights]) -> None:
+        """Take new values of the weights, in the memory that there is.
+
+        Parameters
+        ----------
+        weights : mapping or pair of mappings
+            As `pack` took them: the same names, shapes and dtype.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A name, a shape or the dtype differs; nothing was changed.
+        RuntimeError
+            Another thread computes with this pack, or updates it; nothing was changed.
+        """
+        values = _checks.same_weights(self, weights)
+        arrays = self.close()
+        try:
+            for mine, theirs in zip(arrays, values, strict=True):
+                for name, value in theirs.items():
+                    mine[name][...] = value
+        finally:
+            self.open(arrays)
+
+    def matches(self, weights: Weights | Sequence[Weights]) -> bool:
+        """Whether `weights` hold the same bits as the weights of this pack.
+
+        Runs at the speed of memory and stops at the first difference; names, shapes and dtypes
+        that differ are a difference too.
+        """
+        given = _checks.directions_of(weights)
+        if len(given) != self.directions:
+            return False
+        for mine, theirs in zip(self.arrays, given, strict=True):
+            if set(theirs) != set(mine):
+                return False
+            for name, a in mine.items():
+                if not _same_bits(a, theirs[name]):
+                    return False
+        return True
+
+    def close(self, wait: bool = False) -> list[dict[str, Array]]:
+        """Let go of the arrays, which somebody is going to change; no call can begin until `open`.
+
+        RuntimeError if a call computes with the pack, and then it stays open. With `wait`, only
+        calls that are reading the arrays themselves are waited for; those that have derived what
+        they need go on with it.
+        """
+        closed: list[Form] = []
+        try:
+            for forms in list(self._forms.values()):
+                for form in forms:
+                    form.close(wait)
+                    closed.append(form)
+        except BaseException:
+            for form, sources in zip(closed, itertools.cycle(self.sources)):
+                form.open(sources, False)
+            raise
+        arrays, self.arrays, self.sources = self.arrays, [], []
+        return arrays
+
+    def open(self, arrays: list[dict[str, Array]]) -> None:
+        """Take the arrays, of the same names, shapes and dtype as before, in their new state."""
+        self.arrays, self.generation = arrays, next(_generations)
+        self._take_sources()
+        for forms in list(self._forms.values()):
+            for form, sources in zip(forms, self.sources, strict=True):
+                form.open(sources, True)
+
+
+def _restored(
+    cell: str, arrays: list[dict[str, Array]], options: Options | None, isa: str | None
+) -> Packed:
+    return Packed(cell, arrays, options, isa, True)
+
+
+def _same_bits(mine: Array, theirs: object) -> bool:
+    if not isinstance(theirs, np.ndarray) or theirs.shape != mine.shape:
+        return False
+    if theirs.dtype != mine.dtype:
+        return False
+    if not theirs.flags.c_contiguous or not theirs.flags.aligned:
+        theirs = np.ascontiguousarray(theirs)
+    return _checks.same_bytes(mine, theirs)
+
+
+def pack(
+    cell: str,
+    weights: Weights | Sequence[Weights],
+    *,
+    options: Options | None = None,
+    isa: str | None = None,
+    copy: bool = True,
+) -> Packed:
+    """Make the weights of one layer ready for `forward` and `backward`.
+
+    Parameters
+    ----------
+    cell : str
+        "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity", "lstm", "lstm_peephole",
+        "lstm_norm", "gru", "gru_reset_before", "gru_norm", "dense", or, with activations of one's
+        own, "rnn_chosen", "lstm_chosen", "gru_chosen", "gru_reset_before_chosen".
+    weights : mapping of str to ndarray, or a pair of them
+        One direction, or the forward and the reverse direction. All arrays are float32 or all
+        float64: "w_ih" (n*H, I), "w_hh" (n*H, P), and, each optional, "b_ih" and "b_hh" (n*H,);
+        for peepholes "p" (3, H) with rows i f o; for a projection "w_hr" (P, H); for layer
+        normalisation "norm_ih" and "norm_hh" (n*H,), and with a cell state "norm_c" and, optional,
+        "norm_c_bias" (H,). Rows are gate-major, gates in the order i f g o and r z n.
+    options : Options, optional
+        Of the cells with chosen activations, and only of these.
+    isa : str, optional
+        One of ``fusedrnn.supported_isas()`` to which calls are pinned; None follows the setting
+        in force at each call.
+    copy : bool
+        False reads the caller's arrays themselves, which must then be C-contiguous and must not be
+        written before the last call.
+
+    Returns
+    -------
+    Packed
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as above; the text names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import core
+    >>> rng = np.random.default_rng(0)
+    >>> weights = {"w_ih": rng.standard_normal((12, 2)), "w_hh": rng.standard_normal((12, 4))}
+    >>> packed = core.pack("gru", weights)
+    >>> y, (h_n,), _, _ = core.forward(packed, rng.standard_normal((5, 3, 2)))
+    >>> y.shape, h_n.shape
+    ((5, 3, 4), (1, 3, 4))
+    """
+    _checks.cell_name(cell)
+    copy = _check.flag(copy, "copy")
+    given = _checks.new_weights(cell, weights, copy)
+    return Packed(cell, given, _checks.options(cell, options), _checks.isa(isa), copy)
