@@ -362,6 +362,48 @@ def test_plans_and_saved_go_into_files(backend: str, tmp_path: Path) -> None:
         same(gradient, expected.dweights[0][name])
 
 
+# --- inside -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", ROWS)
+def test_cells_and_gates_of_a_saved_call(backend: str, cell: str) -> None:
+    """Both directions with a mask: states and gates fit together, and are 0 where nothing ran."""
+    packed = core.pack(cell, [weights_of(cell, 3, 5, seed) for seed in (0, 1)])
+    mask = np.random.default_rng(0).random((6, 3)) > 0.3
+    out = core.forward(packed, normal((6, 3, 3)), mask=mask, saved=True)
+    assert out.saved is not None
+    gates = core.gates_of(packed, out.plan, out.saved)
+    cells = core.cells_of(packed, out.plan, out.saved)
+    names = packed.spec.gate_names
+    assert gates.shape == (2, 6, 3, len(names), 5)
+    assert np.all(gates[:, ~mask] == 0)
+    halves = np.stack(np.split(out.y, 2, axis=2))
+    at = {name: gates[..., k, :] for k, name in enumerate(names)}
+    if cells is not None:
+        assert cells.shape == halves.shape
+        np.testing.assert_allclose(halves, at["o"] * np.tanh(cells), atol=1e-6)
+    elif len(names) == 1:
+        np.testing.assert_allclose(halves, at["a"], atol=1e-6)
+    else:  # the first step starts from zeros: h' = (1 - z) n
+        first = mask.argmax(axis=0), np.arange(3)
+        fresh = ((1 - at["z"]) * at["n"])[0][first]
+        np.testing.assert_allclose(halves[0][first], fresh, atol=1e-6)
+    assert (cells is None) == (packed.spec.states < 2)
+
+
+def test_cells_after_zoneout(backend: str) -> None:
+    packed = core.pack("lstm", weights_of("lstm", 3, 5))
+    x, zoneout = normal((6, 2, 3)), (0.0, 0.5)
+    keep = [np.zeros((1, 6, 2, 5), np.float32), np.ones((1, 6, 2, 5), np.float32)]
+    out = core.forward(packed, x, keep=keep, zoneout=zoneout, saved=True)
+    assert out.saved is not None
+    cells = core.cells_of(packed, out.plan, out.saved, keep=keep, zoneout=zoneout)
+    assert cells is not None
+    assert not cells.any()  # every c kept the zeros that it started from
+    with pytest.raises(ValueError, match="saved: expected shape"):
+        core.cells_of(packed, out.plan, out.saved[:, :2])
+
+
 # --- refusals -------------------------------------------------------------------------------------
 
 

@@ -14,8 +14,10 @@ arrays, and no layer.
 from .._activations import Activation, Options
 from .._backends.settings import Path, last_path, path_counts
 from .._backends.types import Gradients
+from .._check_options import activation
 from ._cache import PackCache
 from ._call import Forward, backward, forward, plan_of, saved_shape
+from ._inside import cells_of, gates_of
 from ._packed import Packed, pack
 from ._plan import Plan
 
@@ -28,8 +30,11 @@ __all__ = [
     "Packed",
     "Path",
     "Plan",
+    "activation",
     "backward",
+    "cells_of",
     "forward",
+    "gates_of",
     "last_path",
     "pack",
     "path_counts",
