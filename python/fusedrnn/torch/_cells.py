@@ -1,0 +1,138 @@
+"""RNNCell, LSTMCell and GRUCell: one step each, of the same kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ._module import Fused
+from ._packs import LayerPack, Packs
+from ._recurrence import Call, recur
+from ._route import autocast_dtype, castable, observed, of_tensors
+
+Tensor = Any
+_NAMES = {"weight_ih": "w_ih", "weight_hh": "w_hh", "bias_ih": "b_ih", "bias_hh": "b_hh"}
+_CELLS = {"tanh": "rnn_tanh", "relu": "rnn_relu"}
+
+
+class _Cell(Fused):
+    """What the three cells share; `forward` is the parent's where the kernels cannot serve."""
+
+    _states = 1
+    input_size: int
+    hidden_size: int
+    bias: bool
+
+    def _cell(self) -> str | None:
+        """The kernel; None if there is none."""
+        raise NotImplementedError
+
+    def _make_packs(self) -> Packs:
+        names = tuple(_NAMES)[: 4 if self.bias else 2]
+        cell = self._cell()
+        if cell is None:
+            return Packs(())
+        return Packs((LayerPack(cell, None, tuple(_NAMES[n] for n in names), names),))
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """One step, as the parent takes and gives it."""
+        packs = self._packs().layers
+        if not packs or observed():
+            return super().forward(input, hx)  # type: ignore[misc]
+        (pack,) = packs
+        weights = [self._tensor(name) for name in pack.attributes]
+        states = () if hx is None else (hx if isinstance(hx, tuple | list) else (hx,))
+        if not self._fits(input, hx, states, weights):
+            return super().forward(input, hx)  # type: ignore[misc]
+        low, cast = autocast_dtype(), None
+        if low is not None:
+            cast = low if self._cell() in _CELLS.values() else (*states, input)[0].dtype
+            input, states = input.float(), tuple(t.float() for t in states)
+        batched = input.dim() == 2
+        if not batched:
+            input, states = input.unsqueeze(0), tuple(t.unsqueeze(0) for t in states)
+        trust = not torch.is_grad_enabled() or not any(t.requires_grad for t in weights)
+        call = Call(pack.get(weights, trust), pack, step=True)
+        h0, c0 = (*states, None, None)[:2]
+        result = recur(call, input, h0, c0, weights)
+        if not batched:
+            result = tuple(t.squeeze(0) for t in result)
+        if cast is not None:
+            result = tuple(t.to(cast) for t in result)
+        return result if self._states > 1 else result[0]
+
+    def _fits(self, input: Any, hx: Any, states: Any, weights: list[Tensor]) -> bool:
+        dtype = weights[0].dtype
+        if of_tensors(weights, dtype):
+            return False
+        if torch._C._is_any_autocast_enabled():
+            low = autocast_dtype()
+            if low is None or dtype is not torch.float32:
+                return False
+            if not all(castable(t, low) for t in (input, *states)):
+                return False
+        elif of_tensors((input, *states), dtype):
+            return False
+        if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
+            return False
+        if hx is None:
+            return True
+        if len(states) != self._states or (self._states == 1) != isinstance(hx, torch.Tensor):
+            return False
+        shape = (*input.shape[:-1], self.hidden_size)
+        return all(t.shape == shape and t.dtype is states[0].dtype for t in states)
+
+
+class RNNCell(_Cell, torch.nn.RNNCell):
+    """`torch.nn.RNNCell` on fused kernels; same arguments, parameters and results.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fusedrnn.torch import RNNCell
+    >>> tuple(RNNCell(3, 5)(torch.zeros(2, 3)).shape)
+    (2, 5)
+    """
+
+    nonlinearity: str
+
+    def _cell(self) -> str | None:
+        return _CELLS.get(self.nonlinearity)
+
+
+class LSTMCell(_Cell, torch.nn.LSTMCell):
+    """`torch.nn.LSTMCell` on fused kernels; same arguments, parameters and results.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fusedrnn.torch import LSTMCell
+    >>> h, c = LSTMCell(3, 5)(torch.zeros(2, 3))
+    >>> tuple(h.shape), tuple(c.shape)
+    ((2, 5), (2, 5))
+    """
+
+    _states = 2
+
+    def _cell(self) -> str | None:
+        return "lstm"
+
+
+class GRUCell(_Cell, torch.nn.GRUCell):
+    """`torch.nn.GRUCell` on fused kernels; same arguments, parameters and results.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fusedrnn.torch import GRUCell
+    >>> tuple(GRUCell(3, 5)(torch.zeros(3)).shape)
+    (5,)
+    """
+
+    def _cell(self) -> str | None:
+        return "gru"
+
+
+for _one in (RNNCell, LSTMCell, GRUCell):
+    _one.__module__ = "fusedrnn.torch"  # as which it pickles

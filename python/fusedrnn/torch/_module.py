@@ -1,0 +1,99 @@
+"""What layers and cells share: packs beside the module's state, freezing, copies, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ._options import Options
+from ._packs import Packs
+
+Tensor = Any
+_PACKS = "_fusedrnn_packs"
+_TORCHS = Options()
+
+
+class Fused:
+    """Mixed into a class of torch, in front of it; an instance of that class may become ours.
+
+    So nothing here is set by a constructor: packs are made when first wanted, and the options are
+    the class's where an instance has none.
+    """
+
+    _own: Options = _TORCHS
+    training: bool
+
+    def _make_packs(self) -> Packs:
+        raise NotImplementedError
+
+    def _packs(self) -> Packs:
+        found: Packs | None = self.__dict__.get(_PACKS)
+        if found is None:
+            found = self.__dict__[_PACKS] = self._make_packs()
+        return found
+
+    def _tensor(self, name: str) -> Tensor:
+        """A weight: a parameter, or what weight_norm, prune or functional_call put in its place."""
+        found = self.__dict__["_parameters"].get(name)
+        return getattr(self, name) if found is None else found
+
+    def freeze(self) -> None:
+        """Promise that the weights will not be written: calls stop looking at them.
+
+        In force for calls without gradients of weights, until `unfreeze`. Other tensors in the
+        place of the weights (`load_state_dict`, `to`, `functional_call`) are seen all the same.
+        """
+        self._packs().freeze(True)
+
+    def unfreeze(self) -> None:
+        """Take the promise of `freeze` back."""
+        self._packs().freeze(False)
+
+    def _forget(self) -> None:
+        found: Packs | None = self.__dict__.get(_PACKS)
+        if found is not None:
+            found.forget()
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        result = super()._apply(*args, **kwargs)  # type: ignore[misc]
+        self._forget()
+        return result
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[misc]
+        self._forget()
+
+    def __getstate__(self) -> dict[str, Any]:
+        parents = getattr(super(), "__getstate__", None)
+        state = parents() if parents is not None else None
+        state = dict(self.__dict__ if not isinstance(state, Mapping) else state)
+        state.pop(_PACKS, None)
+        return state
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "qconfig":
+            raise RuntimeError(
+                "torch.ao.quantization knows torch's own layers only and would pass over this "
+                f"{type(self).__name__} in silence: call fusedrnn.torch.restore(model) before "
+                "quantizing"
+            )
+        super().__setattr__(name, value)
+
+    def __prepare_scriptable__(self) -> torch.nn.Module:
+        """What torch.jit.script compiles: torch's own module on the same parameters."""
+        if self._own != _TORCHS:
+            raise RuntimeError(
+                f"{type(self).__name__}: torch.jit.script cannot compile the options "
+                f"{self._own.shown()[2:]}"
+            )
+        twin = type(self).__new__(torchs_class(type(self)))
+        twin.__dict__.update(self.__dict__)
+        twin.__dict__.pop(_PACKS, None)
+        return twin
+
+
+def torchs_class(ours: type) -> Any:
+    """The class of torch that one of ours stands for."""
+    return next(one for one in ours.__mro__ if one.__module__.startswith("torch.nn."))

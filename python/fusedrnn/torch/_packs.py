@@ -1,0 +1,156 @@
+"""Packed weights of a module's layers, and when they may be used again.
+
+A tensor's version counter says nothing here: fused optimisers, `.data` and NumPy views write
+without raising it. So a pack is used again only if it `matches` what the tensors hold, which runs
+at the speed of memory, or if somebody froze the module.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from .. import core
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Place = tuple[int, Any, Any]
+
+
+class _Held(NamedTuple):
+    """A pack, where the tensors lay that it was made from, and views of them.
+
+    The views keep that memory alive, so a tensor found at the same place is the same memory.
+    """
+
+    places: tuple[Place, ...]
+    arrays: list[dict[str, Array]]
+    packed: core.Packed
+
+
+def array(tensor: Any) -> Array:
+    """A CPU tensor as an array on the same memory (a copy for a lazy negation)."""
+    found: Array = tensor.detach().numpy(force=True) if tensor.is_neg() else tensor.detach().numpy()
+    return found
+
+
+def _places(tensors: Sequence[Any]) -> tuple[Place, ...]:
+    return tuple((t.data_ptr(), t.shape, t.dtype) for t in tensors)
+
+
+def _lie_there(tensors: Sequence[Any], places: tuple[Place, ...]) -> bool:
+    for t, (address, shape, dtype) in zip(tensors, places, strict=True):
+        if (
+            t.data_ptr() != address
+            or t.shape != shape
+            or t.dtype is not dtype
+            or not t.is_contiguous()
+        ):
+            return False
+    return True
+
+
+class LayerPack:
+    """The packed weights of one layer of one module."""
+
+    def __init__(
+        self,
+        cell: str,
+        options: core.Options | None,
+        names: tuple[str, ...],
+        attributes: tuple[str, ...],
+    ) -> None:
+        self.cell, self.options = cell, options
+        self.names = names  # of `core`, for one direction
+        self.attributes = attributes  # of the module, for all directions
+        self.frozen = False
+        self._held: _Held | None = None
+        # Arrays in which forward calls with the held pack saved, as long as a graph keeps them.
+        self._saved: dict[int, weakref.ref[Array]] = {}
+
+    def get(self, tensors: Sequence[Any], trust: bool) -> core.Packed:
+        """A pack of what `tensors` hold, the weights of each direction in the order of `names`.
+
+        `trust`: a frozen pack is taken at its word, if the tensors lie where they lay.
+        """
+        held = self._held
+        if held is not None and _lie_there(tensors, held.places):
+            if (trust and self.frozen) or held.packed.matches(held.arrays):
+                return held.packed
+            arrays = held.arrays
+        else:
+            n = len(self.names)
+            values = [np.ascontiguousarray(array(t)) for t in tensors]
+            arrays = [
+                dict(zip(self.names, values[k : k + n], strict=True))
+                for k in range(0, len(values), n)
+            ]
+        places = _places(tensors)
+        packed = self._of(held, arrays, places)
+        self._held = _Held(places, arrays, packed)
+        return packed
+
+    def _of(
+        self, held: _Held | None, arrays: list[dict[str, Array]], places: tuple[Place, ...]
+    ) -> core.Packed:
+        if held is not None and [p[1:] for p in held.places] == [p[1:] for p in places]:
+            if held.packed.matches(arrays):
+                return held.packed
+            if not self._saved:  # else a backward call will want the old values
+                try:
+                    held.packed.update(arrays)
+                except RuntimeError:  # another thread computes with the old values
+                    pass
+                else:
+                    return held.packed
+        self._saved = {}
+        return core.pack(self.cell, arrays, options=self.options)
+
+    def watch(self, packed: core.Packed, saved: Array) -> None:
+        """Leave `packed` as it is until `saved` is gone: a backward call may come until then."""
+        held, living = self._held, self._saved
+        if held is None or held.packed is not packed:
+            return
+        key = id(saved)
+        living[key] = weakref.ref(saved, lambda _: living.pop(key, None))
+
+    def forget(self) -> None:
+        """Let go of the pack, and of the memory that its tensors had."""
+        self._held = None
+        self._saved = {}
+
+
+class Packs:
+    """The packs of a module: one for each of its layers. Not part of the module's state."""
+
+    def __init__(self, layers: Sequence[LayerPack]) -> None:
+        self.layers = tuple(layers)
+
+    def freeze(self, frozen: bool) -> None:
+        """Whether calls trust the packs without a look at the weights."""
+        for layer in self.layers:
+            layer.frozen = frozen
+            if frozen:
+                layer.forget()
+
+    def forget(self) -> None:
+        """The weights were replaced: pack anew at the next call, frozen or not."""
+        for layer in self.layers:
+            layer.forget()
+
+
+def eligible(tensor: Any) -> bool:
+    """Whether a tensor is a plain one in this machine's memory, of a dtype that kernels have."""
+    return (
+        type(tensor) in _PLAIN
+        and tensor.layout is torch.strided
+        and tensor.is_cpu
+        and tensor.dtype in FLOATS
+    )
+
+
+FLOATS = (torch.float32, torch.float64)
+_PLAIN = (torch.Tensor, torch.nn.Parameter)

@@ -1,0 +1,67 @@
+"""Which calls the kernels serve: the others run the parent's forward.
+
+The table in docs/torch.md has the same rows, and tests/test_torch_routes.py goes through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+from torch.utils._device import DeviceContext
+
+from ._packs import FLOATS, eligible
+
+Tensor = Any
+
+_C = torch._C
+_LOW = (torch.bfloat16, torch.float16)
+
+
+def observed() -> str:
+    """What watches torch's operations, and would miss ours; empty if nothing does."""
+    if torch.jit.is_tracing():
+        return "torch.jit.trace is recording"
+    if torch.compiler.is_compiling():
+        return "torch.compile or torch.export is recording"
+    if _C._functorch.peek_interpreter_stack() is not None:
+        return "a torch.func transform is at work"
+    if forward_ad._current_level >= 0:
+        return "forward-mode differentiation is at work"
+    if _C._len_torch_dispatch_stack() > 0:
+        return "a TorchDispatchMode is at work"
+    if _C._len_torch_function_stack() > 0 and not all(
+        isinstance(mode, DeviceContext)  # of set_default_device: says where new tensors go
+        for mode in torch.overrides._get_current_function_mode_stack()
+    ):
+        return "a TorchFunctionMode is at work"
+    return ""
+
+
+def of_tensors(tensors: Sequence[Tensor], dtype: Any) -> str:
+    """Why the kernels cannot read these tensors as they are; empty if they can."""
+    for t in tensors:
+        if not eligible(t) or t.dtype is not dtype:
+            if not isinstance(t, torch.Tensor):
+                return f"a {type(t).__name__} in place of a tensor"
+            if t.dtype not in FLOATS or t.dtype is not dtype:
+                return f"dtype {t.dtype} beside {dtype}"
+            return f"a tensor of type {type(t).__name__}, {t.layout}, on {t.device}"
+    return ""
+
+
+def autocast_dtype() -> Any:
+    """What autocast makes of float32 on the CPU; None if it is off."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+
+
+def castable(tensor: Tensor, low: Any) -> bool:
+    """Whether autocast lets this tensor meet float32 weights."""
+    return (
+        isinstance(tensor, torch.Tensor)
+        and tensor.dtype in (torch.float32, low)
+        and low in _LOW
+        and eligible(tensor.float())
+    )
