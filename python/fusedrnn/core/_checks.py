@@ -7,7 +7,8 @@ are copied. Outputs are written as they are, so they must fit exactly.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -153,12 +154,20 @@ def same_weights(packed: Packed, weights: object) -> list[Mapping[str, Array]]:
 _CHUNK = 1 << 16
 
 
+@cache
+def _native_comparison() -> Callable[[Array, Array], bool] | None:
+    if choice.native() is None:
+        return None
+    from .. import _core
+
+    return _core.same_bytes
+
+
 def same_bytes(a: Array, b: Array) -> bool:
     """Whether two contiguous arrays of one dtype and shape hold the same bytes."""
-    if choice.native() is not None:
-        from .. import _core
-
-        return _core.same_bytes(a, b)
+    compare = _native_comparison()
+    if compare is not None:
+        return compare(a, b)
     left, right = a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8)
     return all(
         np.array_equal(left[i : i + _CHUNK], right[i : i + _CHUNK])
@@ -200,9 +209,12 @@ def _readable(value: object, name: str, packed: Packed, shape: tuple[int, ...]) 
     """An array of steps, any strides but for its last axis."""
     _of_dtype(value, name, packed, shape)
     assert isinstance(value, np.ndarray)
+    flags = value.flags
+    fits = value.dtype.isnative and flags.aligned
+    if fits and flags.c_contiguous:
+        return value
     item = packed.dtype.itemsize
     strides = value.strides
-    fits = value.dtype.isnative and value.flags.aligned
     fits = fits and (shape[-1] <= 1 or strides[-1] == item)
     fits = fits and all(stride % item == 0 for stride in strides[:-1])
     return value if fits else np.array(value, packed.dtype, order="C", copy=True)
@@ -211,7 +223,7 @@ def _readable(value: object, name: str, packed: Packed, shape: tuple[int, ...]) 
 def _of_dtype(value: object, name: str, packed: Packed, shape: tuple[int, ...]) -> None:
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array {shape}, got {_check.describe(value)}")
-    if value.dtype.newbyteorder("=") != packed.dtype:
+    if value.dtype != packed.dtype and value.dtype.newbyteorder("=") != packed.dtype:
         raise TypeError(f"{name}: expected {packed.dtype} as the weights are, got {value.dtype}")
     if value.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {value.shape}")
@@ -280,6 +292,9 @@ def rest_of_inputs(
     cut: bool,
 ) -> Inputs:
     """Everything that a call reads."""
+    if states is initial is drop is keep is zoneout is None:
+        if walk.lengths is walk.times is walk.cut is None:
+            return found
     steps, batch = walk.steps, walk.batch
     if initial is not None and not cut:
         raise ValueError("initial: what a cut link starts from needs reset")

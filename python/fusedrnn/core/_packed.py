@@ -171,7 +171,7 @@ class Packed:
         if len(given) != self.directions:
             return False
         for mine, theirs in zip(self.arrays, given, strict=True):
-            if set(theirs) != set(mine):
+            if theirs.keys() != mine.keys():
                 return False
             for name, a in mine.items():
                 if not _same_bits(a, theirs[name]):
@@ -218,7 +218,8 @@ def _same_bits(mine: Array, theirs: object) -> bool:
         return False
     if theirs.dtype != mine.dtype:
         return False
-    if not theirs.flags.c_contiguous or not theirs.flags.aligned:
+    flags = theirs.flags
+    if not (flags.c_contiguous and flags.aligned):
         theirs = np.ascontiguousarray(theirs)
     return _checks.same_bytes(mine, theirs)
 
