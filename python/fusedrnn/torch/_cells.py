@@ -35,7 +35,7 @@ class _Cell(Fused):
             return Packs(())
         return Packs((LayerPack(cell, None, tuple(_NAMES[n] for n in names), names),))
 
-    def forward(self, input: Any, hx: Any = None) -> Any:
+    def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002
         """One step, as the parent takes and gives it."""
         packs = self._packs().layers
         if not packs or observed():
@@ -43,17 +43,18 @@ class _Cell(Fused):
         (pack,) = packs
         weights = [self._tensor(name) for name in pack.attributes]
         states = () if hx is None else (hx if isinstance(hx, tuple | list) else (hx,))
-        if not self._fits(input, hx, states, weights):
+        known = pack.knows(weights)
+        if not self._fits(input, hx, states, weights, known):
             return super().forward(input, hx)  # type: ignore[misc]
-        low, cast = autocast_dtype(), None
-        if low is not None:
+        cast = None
+        if torch._C._is_any_autocast_enabled():
+            low = autocast_dtype()
             cast = low if self._cell() in _CELLS.values() else (*states, input)[0].dtype
             input, states = input.float(), tuple(t.float() for t in states)
         batched = input.dim() == 2
         if not batched:
             input, states = input.unsqueeze(0), tuple(t.unsqueeze(0) for t in states)
-        trust = not torch.is_grad_enabled() or not any(t.requires_grad for t in weights)
-        call = Call(pack.get(weights, trust), pack, step=True)
+        call = Call(pack.get(weights, known), pack, step=True)
         h0, c0 = (*states, None, None)[:2]
         result = recur(call, input, h0, c0, weights)
         if not batched:
@@ -62,9 +63,9 @@ class _Cell(Fused):
             result = tuple(t.to(cast) for t in result)
         return result if self._states > 1 else result[0]
 
-    def _fits(self, input: Any, hx: Any, states: Any, weights: list[Tensor]) -> bool:
+    def _fits(self, input: Any, hx: Any, states: Any, weights: list[Tensor], known: bool) -> bool:
         dtype = weights[0].dtype
-        if of_tensors(weights, dtype):
+        if not known and of_tensors(weights, dtype):
             return False
         if torch._C._is_any_autocast_enabled():
             low = autocast_dtype()

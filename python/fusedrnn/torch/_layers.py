@@ -17,7 +17,7 @@ from ._packs import Array, LayerPack, Packs
 from ._padding import Layout, layout, padded, unpadded
 from ._recurrence import QUIET, Call, Noise, recur
 from ._route import autocast_dtype, castable, observed, of_tensors
-from ._table import loses
+from ._table import SLOWER, loses
 
 Tensor = Any
 _WRONG = "torch refuses the arguments"
@@ -36,6 +36,17 @@ class _Extra(NamedTuple):
 
 
 _PLAIN = _Extra()
+_TORCHS = Fused._own
+_any_autocast = torch._C._is_any_autocast_enabled
+_STRIDED = torch.strided
+
+
+class _Layer(NamedTuple):
+    """One layer's weights in a call."""
+
+    pack: LayerPack
+    tensors: list[Tensor]
+    known: bool  # they lie where those lay that the pack was made from
 
 
 class _Sequences(NamedTuple):
@@ -52,6 +63,7 @@ class _Sequences(NamedTuple):
 class _Layers(Fused):
     """What the three layers share; `forward` is the parent's where the kernels cannot serve."""
 
+    _states = 1
     mode: str
     input_size: int
     hidden_size: int
@@ -111,7 +123,7 @@ class _Layers(Fused):
     def reset_parameters(self) -> None:
         """Draw the parameters anew, as the constructor does."""
         super().reset_parameters()  # type: ignore[misc]
-        if self._own != Options():
+        if self._own is not _TORCHS:
             self._start()
 
     def extra_repr(self) -> str:
@@ -170,53 +182,103 @@ class _Layers(Fused):
             and return_gates is False
         ):
             extra = _Extra(lengths, mask, reset, return_cell_states, return_gates)
+        elif self.num_layers == 1 and self._own is _TORCHS and type(input) is torch.Tensor:
+            result = self._single(input, hx)
+            if result is not None:
+                return result
         packs = self._packs()
-        weights = [[self._tensor(name) for name in pack.attributes] for pack in packs.layers]
+        layers = []
+        for pack in packs.layers:
+            tensors = [self._tensor(name) for name in pack.attributes]
+            layers.append(_Layer(pack, tensors, pack.knows(tensors)))
         packed = isinstance(input, PackedSequence)
         data = input.data if packed else input
-        why = observed() or self._unfit(data, hx, weights, packed, extra)
+        why = observed() or self._unfit(data, hx, layers, packed, extra)
         if why:
             return self._by_parent(input, hx, extra, why)
-        low = autocast_dtype()
         cast = None
-        if low is not None:
+        if _any_autocast():
+            low = autocast_dtype()
             cast = self._cast(low, data, hx, packed)
             data, hx = data.float(), _each(hx, lambda t: t.float())
         if packed:
-            result = self._packed_call(input, data, hx, packs, weights, extra)
+            result = self._packed_call(input, data, hx, layers, extra)
         else:
-            result = self._padded_call(data, hx, packs, weights, extra)
+            result = self._padded_call(data, hx, layers, extra)
         return result if cast is None else _casted(result, *cast)
 
+    def _single(self, x: Tensor, hx: Any) -> Any:
+        """A plain call of one layer; None: it is not quite plain.
+
+        The same as the general way, which a single step of a stream would feel: here are the
+        checks that nearly every call passes, and nothing is made that such a call can do without.
+        """
+        packs = self._packs()
+        pack = packs.layers[0]
+        parameters = self.__dict__["_parameters"]
+        tensors = [parameters.get(name) for name in pack.attributes]
+        dtype, shape = x.dtype, x.shape
+        if (
+            observed()
+            or _any_autocast()
+            or not pack.knows(tensors)
+            or dtype is not tensors[0].dtype
+            or len(shape) != 3
+            or shape[2] != self.input_size
+            or not x.is_cpu
+            or x.layout is not _STRIDED
+            or 0 in shape
+            or (SLOWER and loses(self.mode, self.hidden_size, x, self.batch_first))
+        ):
+            return None
+        h0 = c0 = None
+        if hx is not None:
+            if self._states == 1:
+                h0 = hx
+            elif isinstance(hx, tuple) and len(hx) == 2:
+                h0, c0 = hx
+            else:
+                return None
+            rows = 2 if self.bidirectional else 1
+            batch = shape[0] if self.batch_first else shape[1]
+            widths = (self.proj_size or self.hidden_size, self.hidden_size)
+            for t, width in zip((h0, c0)[: self._states], widths, strict=False):
+                if (
+                    type(t) is not torch.Tensor
+                    or t.dtype is not dtype
+                    or t.shape != (rows, batch, width)
+                    or not t.is_cpu
+                    or t.layout is not _STRIDED
+                ):
+                    return None
+        packed, call = pack.get(tensors, True), packs.plain
+        if call is None or call.packed is not packed or call.batch_first_x is not self.batch_first:
+            call = packs.plain = Call(packed, pack, self.batch_first, self.batch_first)
+        y, *last = recur(call, x, h0, c0, tensors)
+        return (y, last[0]) if self._states == 1 else (y, (last[0], last[1]))
+
     def _by_parent(self, input: Any, hx: Any, extra: _Extra, why: str) -> Any:
-        if (extra is _PLAIN and self._own == Options()) or why == _WRONG:
+        if (extra is _PLAIN and self._own is _TORCHS) or why == _WRONG:
             result = super().forward(input, hx)  # type: ignore[misc]
-            if extra is _PLAIN and self._own == Options():
+            if extra is _PLAIN and self._own is _TORCHS:
                 return result
         named = [
             name
             for name, value in extra._asdict().items()
             if value is not None and value is not False
         ]
-        named += [self._own.shown()[2:]] if self._own != Options() else []
+        named += [self._own.shown()[2:]] if self._own is not _TORCHS else []
         raise ValueError(f"{', '.join(named)}: not in torch's own layer, and {why}")
 
-    def _unfit(
-        self,
-        data: Any,
-        hx: Any,
-        weights: list[list[Tensor]],
-        packed: bool,
-        extra: _Extra,
-    ) -> str:
+    def _unfit(self, data: Any, hx: Any, layers: list[_Layer], packed: bool, extra: _Extra) -> str:
         """Why the parent makes this call; empty if the kernels do."""
-        dtype = weights[0][0].dtype
-        for tensors in weights:
-            why = of_tensors(tensors, dtype)
+        dtype = layers[0].tensors[0].dtype
+        for layer in layers:
+            why = "" if layer.known else of_tensors(layer.tensors, dtype)
             if why:
                 return why
         states = () if hx is None else (hx if isinstance(hx, tuple | list) else (hx,))
-        if torch._C._is_any_autocast_enabled():
+        if _any_autocast():
             low = autocast_dtype()
             if low is None or dtype is not torch.float32:
                 return "autocast of another device, or of float64"
@@ -230,15 +292,17 @@ class _Layers(Fused):
             return _WRONG
         if packed and extra._replace(return_cell_states=False, return_gates=False) != _PLAIN:
             return "a PackedSequence has lengths of its own"
-        if extra is _PLAIN and self._own is Fused._own:
-            rows = data.shape[0] if packed else data.shape[0] * data.shape[-2]
-            if rows == 0 and not packed and 0 in (data.shape[0], data.shape[-2]):
-                batch = data.shape[0 if self.batch_first else 1] if data.dim() == 3 else 1
-                if batch != 0:
-                    return _WRONG  # no steps
-            if loses(self.mode, self.hidden_size, data):
+        if extra is _PLAIN and self._own is _TORCHS:
+            if not packed and data.numel() == 0 and self._no_steps(data):
+                return _WRONG
+            if SLOWER and loses(self.mode, self.hidden_size, data, self.batch_first):
                 return "torch is faster at this size"
         return ""
+
+    def _no_steps(self, data: Tensor) -> bool:
+        """Whether T is 0, which the parent refuses."""
+        time = 1 if self.batch_first and data.dim() == 3 else 0
+        return bool(data.shape[time] == 0)
 
     def _fits(self, data: Tensor, hx: Any, states: Sequence[Tensor], packed: bool) -> bool:
         """Whether the shapes are those that the parent takes."""
@@ -249,7 +313,7 @@ class _Layers(Fused):
             return False
         if hx is None:
             return True
-        count = self._kind.states
+        count = self._states
         if len(states) != count or (count == 1) != isinstance(hx, torch.Tensor):
             return False
         n = self.num_layers * (2 if self.bidirectional else 1)
@@ -269,7 +333,7 @@ class _Layers(Fused):
         state = data if hx is None else (hx[0] if isinstance(hx, tuple | list) else hx)
         if self.mode.startswith("RNN"):
             return low, low, low
-        if self._kind.states == 1:
+        if self._states == 1:
             return state.dtype, state.dtype, state.dtype
         if self.proj_size:
             return low, low, state.dtype
@@ -279,8 +343,7 @@ class _Layers(Fused):
         self,
         x: Tensor,
         hx: Any,
-        packs: Packs,
-        weights: list[list[Tensor]],
+        layers: list[_Layer],
         extra: _Extra,
     ) -> Any:
         batched = x.dim() == 3
@@ -296,7 +359,7 @@ class _Layers(Fused):
                 mask=_flags(extra.mask, batched, first),
                 reset=_flags(extra.reset, batched, first),
             )
-        y, last, cells, gates = self._run(given, packs, weights, extra, None)
+        y, last, cells, gates = self._run(given, layers, extra, None)
         if not batched:
             y, last = y.squeeze(1), tuple(t.squeeze(1) for t in last)
             cells = [c.squeeze(1) for c in cells]
@@ -308,8 +371,7 @@ class _Layers(Fused):
         sequence: PackedSequence,
         data: Tensor,
         hx: Any,
-        packs: Packs,
-        weights: list[list[Tensor]],
+        layers: list[_Layer],
         extra: _Extra,
     ) -> Any:
         _, batch_sizes, there, back = sequence
@@ -320,7 +382,7 @@ class _Layers(Fused):
         if states is not None and there is not None:
             states = tuple(t.index_select(1, there) for t in states)
         given = _Sequences(padded(data, how), states, False, how.lengths)
-        y, last, cells, gates = self._run(given, packs, weights, extra, how)
+        y, last, cells, gates = self._run(given, layers, extra, how)
         if back is not None:
             last = tuple(t.index_select(1, back) for t in last)
 
@@ -334,7 +396,7 @@ class _Layers(Fused):
     def _result(
         self, y: Any, last: tuple[Tensor, ...], cells: list[Any], gates: list[Any], extra: _Extra
     ) -> Any:
-        result = (y, last if self._kind.states > 1 else last[0])
+        result = (y, last if self._states > 1 else last[0])
         if extra.return_cell_states:
             result = (*result, cells)
         if extra.return_gates:
@@ -344,32 +406,31 @@ class _Layers(Fused):
     def _run(
         self,
         given: _Sequences,
-        packs: Packs,
-        weights: list[list[Tensor]],
+        layers: list[_Layer],
         extra: _Extra,
         how: Layout | None,
     ) -> tuple[Tensor, tuple[Tensor, ...], list[Tensor], list[dict[str, Tensor]]]:
         """One call of the floor for each layer, with dropout between them."""
-        if extra.return_cell_states and self._kind.states < 2:
+        if extra.return_cell_states and self._states < 2:
             raise ValueError(f"return_cell_states: {type(self).__name__} has no cell states")
-        n, layers = 2 if self.bidirectional else 1, self.num_layers
-        own, x = self._own, given.x
-        zoneout = own.zoneout_rates(self._kind) if own is not Fused._own else None
-        trust = not torch.is_grad_enabled()
+        n, count, states_of = 2 if self.bidirectional else 1, len(layers), self._states
+        own, x, zoneout = self._own, given.x, None
+        if own is not _TORCHS:
+            zoneout = own.zoneout_rates(self._kind)
         lasts: list[tuple[Tensor, ...]] = []
         cells: list[Tensor] = []
         gates: list[dict[str, Tensor]] = []
-        for k, (pack, tensors) in enumerate(zip(packs.layers, weights, strict=True)):
-            batch_first = given.batch_first and k == layers - 1
+        for k, (pack, tensors, known) in enumerate(layers):
+            batch_first = given.batch_first and k == count - 1
             states = given.states
-            if states is not None and layers > 1:
+            if states is not None and count > 1:
                 states = tuple(t[k * n : (k + 1) * n] for t in states)
             noise = QUIET
-            if own is not Fused._own and self.training:
+            if own is not _TORCHS and self.training:
                 x, tensors, noise = self._noisy(x, tensors, pack, given.batch_first and k == 0)
-            packed = pack.get(tensors, trust or not any(t.requires_grad for t in tensors))
+                known = known and not own.drop_connect
             call = Call(
-                packed,
+                pack.get(tensors, known),
                 pack,
                 given.batch_first and k == 0,
                 batch_first,
@@ -383,9 +444,8 @@ class _Layers(Fused):
             )
             h0, c0 = (None, None) if states is None else (*states, None)[:2]
             y, *rest = recur(call, x, h0, c0, tensors, noise)
-            count = self._kind.states
-            lasts.append(tuple(rest[:count]))
-            inside = rest[count:]
+            lasts.append(tuple(rest[:states_of]))
+            inside = rest[states_of:]
             if extra.return_cell_states:
                 cells.append(_beside(inside.pop(0), given.batch_first))
             if extra.return_gates:
@@ -396,10 +456,10 @@ class _Layers(Fused):
                         for g, name in enumerate(self._kind.gates)
                     }
                 )
-            if self.dropout and self.training and k < layers - 1:
+            if self.dropout and self.training and k < count - 1:
                 y = self._dropped(y, how)
             x = y
-        last = lasts[0] if layers == 1 else tuple(map(torch.cat, zip(*lasts, strict=True)))
+        last = lasts[0] if count == 1 else tuple(map(torch.cat, zip(*lasts, strict=True)))
         return x, last, cells, gates
 
     def _dropped(self, y: Tensor, how: Layout | None) -> Tensor:
@@ -570,6 +630,8 @@ class LSTM(_Layers, torch.nn.LSTM):
     >>> tuple(y.shape), tuple(c_n.shape)
     ((2, 7, 5), (1, 2, 5))
     """
+
+    _states = 2
 
     def __init__(
         self,

@@ -31,9 +31,7 @@ class Kind(NamedTuple):
 KINDS = {
     "RNN_TANH": Kind("rnn_tanh", "rnn_chosen", None, ("a",), ("tanh",), 1),
     "RNN_RELU": Kind("rnn_relu", "rnn_chosen", None, ("a",), ("relu",), 1),
-    "LSTM": Kind(
-        "lstm", "lstm_chosen", "lstm_norm", tuple("ifgo"), ("sigmoid", "tanh", "tanh"), 2
-    ),
+    "LSTM": Kind("lstm", "lstm_chosen", "lstm_norm", tuple("ifgo"), ("sigmoid", "tanh", "tanh"), 2),
     "GRU": Kind("gru", "gru_chosen", "gru_norm", tuple("rzn"), ("sigmoid", "tanh"), 1),
 }
 # Nonlinearities of an RNN that have a kernel, and that torch does not know.

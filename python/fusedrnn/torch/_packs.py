@@ -18,6 +18,8 @@ from .. import core
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Place = tuple[int, Any, Any]
+FLOATS = (torch.float32, torch.float64)
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 class _Held(NamedTuple):
@@ -33,7 +35,7 @@ class _Held(NamedTuple):
 
 def array(tensor: Any) -> Array:
     """A CPU tensor as an array on the same memory (a copy for a lazy negation)."""
-    found: Array = tensor.detach().numpy(force=True) if tensor.is_neg() else tensor.detach().numpy()
+    found: Array = tensor.numpy(force=True)
     return found
 
 
@@ -44,13 +46,20 @@ def _places(tensors: Sequence[Any]) -> tuple[Place, ...]:
 def _lie_there(tensors: Sequence[Any], places: tuple[Place, ...]) -> bool:
     for t, (address, shape, dtype) in zip(tensors, places, strict=True):
         if (
-            t.data_ptr() != address
+            type(t) not in _PLAIN
+            or t.layout is not torch.strided
+            or t.data_ptr() != address
             or t.shape != shape
             or t.dtype is not dtype
             or not t.is_contiguous()
         ):
             return False
     return True
+
+
+def _learning(tensors: Sequence[Any]) -> bool:
+    """Whether a call on these weights is part of a training step."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 class LayerPack:
@@ -71,14 +80,19 @@ class LayerPack:
         # Arrays in which forward calls with the held pack saved, as long as a graph keeps them.
         self._saved: dict[int, weakref.ref[Array]] = {}
 
-    def get(self, tensors: Sequence[Any], trust: bool) -> core.Packed:
+    def knows(self, tensors: Sequence[Any]) -> bool:
+        """Whether these are the tensors of the held pack, by where they lie and how."""
+        held = self._held
+        return held is not None and _lie_there(tensors, held.places)
+
+    def get(self, tensors: Sequence[Any], known: bool) -> core.Packed:
         """A pack of what `tensors` hold, the weights of each direction in the order of `names`.
 
-        `trust`: a frozen pack is taken at its word, if the tensors lie where they lay.
+        `known`: what `knows` said of them.
         """
         held = self._held
-        if held is not None and _lie_there(tensors, held.places):
-            if (trust and self.frozen) or held.packed.matches(held.arrays):
+        if known and held is not None:
+            if (self.frozen and not _learning(tensors)) or held.packed.matches(held.arrays):
                 return held.packed
             arrays = held.arrays
         else:
@@ -128,6 +142,7 @@ class Packs:
 
     def __init__(self, layers: Sequence[LayerPack]) -> None:
         self.layers = tuple(layers)
+        self.plain: Any = None  # the last plain call of a single layer, to be made again
 
     def freeze(self, frozen: bool) -> None:
         """Whether calls trust the packs without a look at the weights."""
@@ -138,6 +153,7 @@ class Packs:
 
     def forget(self) -> None:
         """The weights were replaced: pack anew at the next call, frozen or not."""
+        self.plain = None
         for layer in self.layers:
             layer.forget()
 
@@ -150,7 +166,3 @@ def eligible(tensor: Any) -> bool:
         and tensor.is_cpu
         and tensor.dtype in FLOATS
     )
-
-
-FLOATS = (torch.float32, torch.float64)
-_PLAIN = (torch.Tensor, torch.nn.Parameter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -130,9 +131,9 @@ class Recurrence(torch.autograd.Function):
         outputs = _outputs(call, out, noise.arguments()["keep"] if call.cells else None)
         ctx.call, ctx.plan = call, out.plan
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(
-            x, h0, c0, outputs[0], torch.from_numpy(out.saved), *noise, *weights
-        )
+        drawn = () if noise is QUIET else noise
+        ctx.drawn = len(drawn)
+        ctx.save_for_backward(x, h0, c0, outputs[0], torch.from_numpy(out.saved), *drawn, *weights)
         return outputs
 
     @staticmethod
@@ -140,7 +141,7 @@ class Recurrence(torch.autograd.Function):
         """Gradients of what needs them, as fresh tensors."""
         call: Call = ctx.call
         x, h0, c0, y, saved, *rest = ctx.saved_tensors
-        noise, weights = Noise(*rest[:3]), rest[3:]
+        noise = Noise(*rest[:3]) if ctx.drawn else QUIET
         needed = ctx.needs_input_grad[2:]
         if not torch.is_grad_enabled():
             found = _gradients(call, ctx.plan, x, h0, c0, y, saved, noise, given, needed)
@@ -150,7 +151,8 @@ class Recurrence(torch.autograd.Function):
             with torch.no_grad():
                 found = _gradients(call, ctx.plan, x, h0, c0, y, saved, noise, given, needed)
             return (None, None, *_once(found))
-        return (None, None, *_composite(call, again, (x, h0, c0, *weights), given, needed))
+        tensors = (x, h0, c0, *rest[ctx.drawn :])
+        return (None, None, *_composite(call, again, tensors, given, needed))
 
 
 def _gradients(
@@ -166,15 +168,8 @@ def _gradients(
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """One call of `core.backward`: gradients of x, h0, c0 and the weights; None if not needed."""
-    packed, pack = call.packed, call.pack
-    names = pack.names
-    count = len(names)
-    of_weights = needed[3:]
-    want = {name for k, name in enumerate(names) if any(of_weights[k::count])}
-    if needed[1] or needed[2]:
-        want.add("states")
-    if needed[0]:
-        want.add("x")
+    packed, names, of_weights = call.packed, call.pack.names, needed[3:]
+    want = _wanted(names, tuple(needed))
     ours, dx = array(y), None
     if call.step:
         ours = ours[None]
@@ -194,20 +189,30 @@ def _gradients(
         dx=dx,
         at_most=torch.get_num_threads(),
         **_arrived(call, given),
-        **({} if noise.drop is noise.keep_h is None else noise.arguments()),
+        **({} if noise is QUIET else noise.arguments()),
     )
     tensor = torch.from_numpy
     found: list[Tensor | None] = [None, None, None]
+    # Each array is fresh and nobody else holds it, so torch keeps it as the gradient.
     if g.dx is not None:
         of_x = g.dx[0] if call.step else g.dx.swapaxes(0, 1) if call.batch_first_x else g.dx
         found[0] = tensor(of_x)
     for k, part in enumerate(g.dstates or (), 1):
         if needed[k]:
             found[k] = tensor(part[0] if call.step else part)
-    for k, wanted in enumerate(of_weights):
-        part = g.dweights[k // count].get(names[k % count]) if wanted else None
-        found.append(None if part is None else tensor(part))
+    asked = iter(of_weights)
+    for of in g.dweights:
+        found += [tensor(of[name]) if next(asked) else None for name in names]
     return found
+
+
+@cache
+def _wanted(names: tuple[str, ...], needed: tuple[bool, ...]) -> frozenset[str]:
+    """What `core.backward` is asked for: `needed` is of x, h0, c0 and the weights."""
+    count, of_weights = len(names), needed[3:]
+    want = {name for k, name in enumerate(names) if any(of_weights[k::count])}
+    want |= {"x"} if needed[0] else set()
+    return frozenset(want | ({"states"} if needed[1] or needed[2] else set()))
 
 
 def _arrived(call: Call, given: Sequence[Tensor | None]) -> dict[str, Any]:
@@ -308,9 +313,7 @@ def _by_parent(
         moved = moved if isinstance(first, tuple) else moved[0]
         y, *last = parent(sequence.data, sequence.batch_sizes, moved, *rest)
         last = [part.index_select(1, back) for part in last]
-        y, _ = torch.nn.utils.rnn.pad_packed_sequence(
-            sequence._replace(data=y), total_length=steps
-        )
+        y, _ = torch.nn.utils.rnn.pad_packed_sequence(sequence._replace(data=y), total_length=steps)
     if call.step:
         return (y[0], *(part[0] for part in last[1:]))
     return (y.transpose(0, 1) if call.batch_first_y else y, *last)
@@ -338,13 +341,10 @@ def recur(
     noise: Noise = QUIET,
 ) -> tuple[Tensor, ...]:
     """y, the last states, cells and gates if asked for; with a graph if somebody needs it."""
-    if torch.is_grad_enabled() and (
-        x.requires_grad
-        or any(w.requires_grad for w in weights)
-        or (h0 is not None and h0.requires_grad)
-        or (c0 is not None and c0.requires_grad)
-    ):
-        outputs: tuple[Tensor, ...] = Recurrence.apply(call, noise, x, h0, c0, *weights)
-        return outputs
+    if torch.is_grad_enabled():
+        for t in (x, *weights, h0, c0):
+            if t is not None and t.requires_grad:
+                outputs: tuple[Tensor, ...] = Recurrence.apply(call, noise, x, h0, c0, *weights)
+                return outputs
     out = _run(call, x, h0, c0, noise, call.cells or call.gates)
     return _outputs(call, out, noise.arguments()["keep"] if call.cells else None)

@@ -20,19 +20,26 @@ _C = torch._C
 _LOW = (torch.bfloat16, torch.float16)
 
 
+_is_compiling = torch.compiler.is_compiling
+_is_tracing = _C._is_tracing
+_peek = _C._functorch.peek_interpreter_stack
+_dispatch_modes = _C._len_torch_dispatch_stack
+_function_modes = _C._len_torch_function_stack
+
+
 def observed() -> str:
     """What watches torch's operations, and would miss ours; empty if nothing does."""
-    if torch.jit.is_tracing():
+    if _is_tracing():
         return "torch.jit.trace is recording"
-    if torch.compiler.is_compiling():
+    if _is_compiling():
         return "torch.compile or torch.export is recording"
-    if _C._functorch.peek_interpreter_stack() is not None:
+    if _peek() is not None:
         return "a torch.func transform is at work"
     if forward_ad._current_level >= 0:
         return "forward-mode differentiation is at work"
-    if _C._len_torch_dispatch_stack() > 0:
+    if _dispatch_modes():
         return "a TorchDispatchMode is at work"
-    if _C._len_torch_function_stack() > 0 and not all(
+    if _function_modes() and not all(
         isinstance(mode, DeviceContext)  # of set_default_device: says where new tensors go
         for mode in torch.overrides._get_current_function_mode_stack()
     ):

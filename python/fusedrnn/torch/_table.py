@@ -13,10 +13,10 @@ import torch
 SLOWER: frozenset[tuple[str, bool, int, int, int]] = frozenset()
 
 
-def loses(mode: str, hidden_size: int, data: Any) -> bool:
+def loses(mode: str, hidden_size: int, data: Any, batch_first: bool) -> bool:
     """Whether a call on `data` is one that torch's own layer makes faster."""
-    if not SLOWER or data.dim() != 3:
+    if data.dim() != 3:
         return False
-    steps, batch = data.shape[:2]
-    key = (mode, torch.is_grad_enabled())
-    return (*key, *map(int.bit_length, (steps, batch, hidden_size))) in SLOWER
+    steps, batch = data.shape[1::-1] if batch_first else data.shape[:2]
+    sizes = map(int.bit_length, (steps, batch, hidden_size))
+    return (mode, torch.is_grad_enabled(), *sizes) in SLOWER
