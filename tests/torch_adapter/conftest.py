@@ -1,0 +1,42 @@
+"""Without torch these tests are passed over; CI has torch, and a skip fails there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from fusedrnn import core
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of torch itself: its own LSTM warns once that oneDNN does not project."""
+    for item in items:
+        if "torch_adapter" in str(item.path):
+            item.add_marker(pytest.mark.torch)
+            item.add_marker(pytest.mark.filterwarnings("ignore:LSTM with projections"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """torch's idle threads would spin on the cores that ours need."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def ours() -> Callable[[Callable[[], Any]], tuple[Any, int]]:
+    """Run something; its result, and how many calls of the kernels it made, in all threads."""
+
+    def counted(run: Callable[[], Any]) -> tuple[Any, int]:
+        before = sum(core.path_counts().values())
+        result = run()
+        return result, sum(core.path_counts().values()) - before
+
+    return counted
