@@ -33,14 +33,20 @@ class Tagged(torch.Tensor):
     """A subclass of Tensor, as many libraries have one."""
 
 
+class Model(torch.nn.Module):
+    """A layer's y."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)[0]
+
+
 def model() -> Any:
     torch.manual_seed(0)
-    return torch.nn.Sequential(ft.GRU(I, H), Last())
-
-
-class Last(torch.nn.Module):
-    def forward(self, result: Any) -> Any:
-        return result[0]
+    return Model(ft.GRU(I, H))
 
 
 def x() -> Any:
@@ -61,7 +67,7 @@ def as_subclass() -> Any:
 
 def traced() -> Any:
     with torch.no_grad():
-        return torch.jit.trace(model(), x())(x())
+        return torch.jit.trace(model(), x(), check_trace=False)(x())
 
 
 def scripted() -> Any:
@@ -108,7 +114,7 @@ def negated() -> Any:
 
 def quantized_weights() -> Any:
     made = model()
-    made[0].weight_hh_l0 = torch.nn.Parameter(made[0].weight_hh_l0.as_subclass(Tagged))
+    made.layer.weight_hh_l0 = torch.nn.Parameter(made.layer.weight_hh_l0.as_subclass(Tagged))
     return made(x())
 
 
@@ -164,7 +170,7 @@ def test_cells_take_the_same_routes(name: str, ours: Counted) -> None:
     for run in (
         lambda: mine(row.as_subclass(Tagged)),
         lambda: copy.deepcopy(mine).bfloat16()(row.bfloat16()),
-        lambda: torch.func.vmap(mine)(torch.randn(2, B, I)),
+        lambda: torch.func.grad(lambda a: flat(mine(a))[0].sum())(row),
     ):
         assert ours(run)[1] == 0
     with Recorder():
@@ -200,7 +206,7 @@ def wrong_calls() -> dict[str, Callable[[Any], Any]]:
         "state of float64": lambda m: m(three, doubled(state(m, 1, B))),
         "one state of two": lambda m: m(three, (torch.zeros(1, B, H),)),
         "a packed sequence of another width": lambda m: m(
-            pack_padded_sequence(three[..., 1:], [5] * 3)
+            pack_padded_sequence(three[..., 1:], [5] * 3), state(m, 1, B)
         ),
         "not a tensor": lambda m: m([1.0]),
     }
@@ -219,12 +225,19 @@ def doubled(hx: Any) -> Any:
     return tuple(t.double() for t in hx) if isinstance(hx, tuple) else hx.double()
 
 
-@pytest.mark.parametrize("case", wrong_calls())
-@pytest.mark.parametrize("name", LAYERS)
+INVALID = [
+    (name, case)
+    for name in LAYERS
+    for case in wrong_calls()
+    if (name, "packed" in case) != ("LSTM", True)  # torch 2.13 does not look at it
+]
+
+
+@pytest.mark.parametrize(("name", "case"), INVALID, ids=str)
 def test_invalid_calls_raise_the_parents_error(name: str, case: str) -> None:
     texts = []
     for module in pair(name, I, H):
-        with pytest.raises(Exception) as caught:  # noqa: B017, PT011 whatever torch raises
+        with pytest.raises(Exception) as caught:  # noqa: B017
             wrong_calls()[case](module)
         texts.append((type(caught.value), str(caught.value)))
     assert texts[0] == texts[1]
@@ -239,17 +252,18 @@ def test_an_empty_batch(name: str) -> None:
         assert a.shape == b.shape
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
 def test_what_torch_lacks_needs_the_kernels() -> None:
-    """A keyword or option of ours in a call that only torch can make is an error with the reason."""
+    """A keyword or option of ours, in a call that only torch can make: an error says why."""
     module = ft.LSTM(I, H).bfloat16()
     with pytest.raises(ValueError, match="lengths: not in torch's own layer, and dtype"):
         module(x().bfloat16(), lengths=[1, 2, 3])
-    with pytest.raises(ValueError, match="peepholes=True: not in torch's own layer, and dtype"):
+    with pytest.raises(ValueError, match=r"peepholes=True: not in torch's own layer, and dtype"):
         ft.LSTM(I, H, peepholes=True).bfloat16()(x().bfloat16())
-    with pytest.raises(ValueError, match="torch.func"), Recorder():
+    with pytest.raises(ValueError, match=r"a torch\.func transform"), Recorder():
         torch.func.grad(lambda a: ft.GRU(I, H, layer_norm=True)(a)[0].sum())(x())
-    with pytest.raises(RuntimeError, match="torch.jit.script cannot compile the options"):
-        torch.jit.script(torch.nn.Sequential(ft.LSTM(I, H, peepholes=True), Last()))
+    with pytest.raises(RuntimeError, match=r"torch\.jit\.script cannot compile the options"):
+        torch.jit.script(Model(ft.LSTM(I, H, peepholes=True)))
     with pytest.raises(ValueError, match="lengths: expected"):
         ft.LSTM(I, H)(x(), lengths=[1, 2, 9])
     with pytest.raises(ValueError, match="lengths or mask"):

@@ -37,8 +37,10 @@ class _Cell(Fused):
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002
         """One step, as the parent takes and gives it."""
+        if observed():
+            return super().forward(input, hx)  # type: ignore[misc]
         packs = self._packs().layers
-        if not packs or observed():
+        if not packs:
             return super().forward(input, hx)  # type: ignore[misc]
         (pack,) = packs
         weights = [self._tensor(name) for name in pack.attributes]

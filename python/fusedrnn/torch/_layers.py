@@ -175,6 +175,7 @@ class _Layers(Fused):
             The parent's, for what it refuses; or a keyword that the parent lacks stands in a call
             that the kernels cannot serve.
         """
+        why = observed()
         extra = _PLAIN
         if not (
             lengths is mask is reset is None
@@ -182,6 +183,8 @@ class _Layers(Fused):
             and return_gates is False
         ):
             extra = _Extra(lengths, mask, reset, return_cell_states, return_gates)
+        elif why:
+            return self._by_parent(input, hx, extra, why)
         elif self.num_layers == 1 and self._own is _TORCHS and type(input) is torch.Tensor:
             result = self._single(input, hx)
             if result is not None:
@@ -193,7 +196,7 @@ class _Layers(Fused):
             layers.append(_Layer(pack, tensors, pack.knows(tensors)))
         packed = isinstance(input, PackedSequence)
         data = input.data if packed else input
-        why = observed() or self._unfit(data, hx, layers, packed, extra)
+        why = why or self._unfit(data, hx, layers, packed, extra)
         if why:
             return self._by_parent(input, hx, extra, why)
         cast = None
@@ -219,8 +222,7 @@ class _Layers(Fused):
         tensors = [parameters.get(name) for name in pack.attributes]
         dtype, shape = x.dtype, x.shape
         if (
-            observed()
-            or _any_autocast()
+            _any_autocast()
             or not pack.knows(tensors)
             or dtype is not tensors[0].dtype
             or len(shape) != 3

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import _VF
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from .. import core
 from ._packs import Array, LayerPack, array
@@ -146,7 +147,7 @@ class Recurrence(torch.autograd.Function):
         if not torch.is_grad_enabled():
             found = _gradients(call, ctx.plan, x, h0, c0, y, saved, noise, given, needed)
             return (None, None, *found)
-        again = _again(call, noise)
+        again = _again(call, noise, ctx.plan.batch)
         if again is None:
             with torch.no_grad():
                 found = _gradients(call, ctx.plan, x, h0, c0, y, saved, noise, given, needed)
@@ -251,13 +252,13 @@ _ONCE = (
 Again = Callable[..., "tuple[Tensor, ...]"]
 
 
-def _again(call: Call, noise: Noise) -> Again | None:
+def _again(call: Call, noise: Noise, batch: int) -> Again | None:
     """What computes the call in torch's own operations; None if they cannot."""
     parent = _PARENTS.get(call.packed.cell)
     odd = call.mask is not None or call.reset is not None or call.zoneout is not None
     if parent is None or odd or call.cells or call.gates or noise.drop is not None:
         return None
-    if call.lengths is not None and call.lengths.min(initial=1) < 1:
+    if batch == 0 or (call.lengths is not None and call.lengths.min(initial=1) < 1):
         return None
     return parent
 
@@ -270,8 +271,7 @@ def _composite(
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """Gradients that can be differentiated again: those of torch's own unfused operations."""
-    with torch.backends.mkldnn.flags(enabled=False):  # its LSTM has no second derivative
-        outputs = _by_parent(call, parent, *tensors)
+    outputs = _by_parent(call, parent, *tensors)
     used = [(out, g) for out, g in zip(outputs, given, strict=True) if g is not None]
     inputs = [t for t, wanted in zip(tensors, needed, strict=True) if wanted]
     found = iter(
@@ -289,31 +289,37 @@ def _composite(
 def _by_parent(
     call: Call, parent: Again, x: Tensor, h0: Tensor | None, c0: Tensor | None, *weights: Tensor
 ) -> tuple[Tensor, ...]:
-    """The outputs of a call, in the order and the layout of `_outputs`."""
+    """The outputs of a call, in the order and the layout of `_outputs`.
+
+    As a packed sequence in any case: oneDNN, whose LSTM has no second derivative, takes none.
+    """
     packed = call.packed
-    n, steps = packed.directions, None
+    n = packed.directions
     if call.step:
         x = x.unsqueeze(0)
         h0, c0 = (None if s is None else s.unsqueeze(0) for s in (h0, c0))
     elif call.batch_first_x:
         x = x.transpose(0, 1)
-    batch = x.shape[1]
-    first: Any = x.new_zeros(n, batch, packed.output_size) if h0 is None else h0
+    steps, batch = x.shape[:2]
+    first = [x.new_zeros(n, batch, packed.output_size) if h0 is None else h0]
     if packed.spec.states > 1:
-        first = (first, x.new_zeros(n, batch, packed.hidden_size) if c0 is None else c0)
-    rest = (list(weights), "b_ih" in packed.names, 1, 0.0, False, n > 1)
-    if call.lengths is None:
-        y, *last = parent(x, first, *rest, False)
-    else:
-        steps, lengths = x.shape[0], torch.from_numpy(call.lengths)
-        sequence = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
-        there, back = sequence.sorted_indices, sequence.unsorted_indices
-        parts = first if isinstance(first, tuple) else (first,)
-        moved: Any = tuple(part.index_select(1, there) for part in parts)
-        moved = moved if isinstance(first, tuple) else moved[0]
-        y, *last = parent(sequence.data, sequence.batch_sizes, moved, *rest)
-        last = [part.index_select(1, back) for part in last]
-        y, _ = torch.nn.utils.rnn.pad_packed_sequence(sequence._replace(data=y), total_length=steps)
+        first.append(x.new_zeros(n, batch, packed.hidden_size) if c0 is None else c0)
+    lengths = np.full(batch, steps) if call.lengths is None else call.lengths
+    sequence = pack_padded_sequence(x, torch.from_numpy(lengths), enforce_sorted=False)
+    moved = [part.index_select(1, sequence.sorted_indices) for part in first]
+    data, *last = parent(
+        sequence.data,
+        sequence.batch_sizes,
+        moved if len(moved) > 1 else moved[0],
+        list(weights),
+        "b_ih" in packed.names,
+        1,
+        0.0,
+        False,
+        n > 1,
+    )
+    last = [part.index_select(1, sequence.unsorted_indices) for part in last]
+    y, _ = pad_packed_sequence(sequence._replace(data=data), total_length=steps)
     if call.step:
         return (y[0], *(part[0] for part in last[1:]))
     return (y.transpose(0, 1) if call.batch_first_y else y, *last)

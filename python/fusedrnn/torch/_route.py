@@ -29,10 +29,10 @@ _function_modes = _C._len_torch_function_stack
 
 def observed() -> str:
     """What watches torch's operations, and would miss ours; empty if nothing does."""
+    if _is_compiling():  # comes first: a compiler must not see the others
+        return "torch.compile or torch.export is recording"
     if _is_tracing():
         return "torch.jit.trace is recording"
-    if _is_compiling():
-        return "torch.compile or torch.export is recording"
     if _peek() is not None:
         return "a torch.func transform is at work"
     if forward_ad._current_level >= 0:
