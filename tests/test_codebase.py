@@ -176,6 +176,8 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "nn": {"nn.*"},
     "onnx.*": {"__init__", "onnx.*", "weights"},
     "onnx": {"onnx.*"},
+    "torch.*": {"core", "torch.*"},
+    "torch": {"torch.*"},
     "selftest": {"_backend", "_golden", "_spec", "runtime"},
     "cli": {"_version", "cli.*"},
     "cli.bench": {"__init__", "_backend", "_core", "cli.*", "layers", "runtime"},
@@ -251,7 +253,7 @@ def test_imports_have_no_cycle() -> None:
 
 
 # Adapters import what they adapt to; nothing imports them.
-ADAPTERS = {"onnx": {"onnx"}}
+ADAPTERS = {"onnx": {"onnx"}, "torch": {"torch"}}
 
 
 def test_numpy_is_the_only_dependency() -> None:

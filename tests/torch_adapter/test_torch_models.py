@@ -125,7 +125,7 @@ def test_what_is_left_alone_and_why() -> None:
 
 def test_refusals() -> None:
     for function in (ft.accelerate, ft.restore, ft.report, ft.freeze, ft.unfreeze):
-        with pytest.raises(TypeError, match="model: expected a torch.nn.Module, got list"):
+        with pytest.raises(TypeError, match=r"model: expected a torch\.nn\.Module, got list"):
             function([])
     model = torch.nn.ModuleList([ft.GRU(I, H), ft.LSTM(I, H, peepholes=True)])
     with pytest.raises(ValueError, match="restore: torch's LSTM has no peepholes=True"):

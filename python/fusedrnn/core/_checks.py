@@ -292,9 +292,9 @@ def rest_of_inputs(
     cut: bool,
 ) -> Inputs:
     """Everything that a call reads."""
-    if states is initial is drop is keep is zoneout is None:
-        if walk.lengths is walk.times is walk.cut is None:
-            return found
+    nothing = states is initial is drop is keep is zoneout is None
+    if nothing and walk.lengths is walk.times is walk.cut is None:
+        return found
     steps, batch = walk.steps, walk.batch
     if initial is not None and not cut:
         raise ValueError("initial: what a cut link starts from needs reset")

@@ -25,7 +25,8 @@ def _executed(plan: Plan) -> Array | None:
     walked = np.arange(plan.steps) < plan.lengths[:, None]
     rows = np.broadcast_to(np.arange(plan.batch)[:, None], walked.shape)
     found[rows[walked], plan.times[0][walked]] = True
-    return found.T
+    executed: Array = found.T
+    return executed
 
 
 def _cleared(a: Array, plan: Plan) -> Array:

@@ -48,24 +48,24 @@ class _Cell(Fused):
         known = pack.knows(weights)
         if not self._fits(input, hx, states, weights, known):
             return super().forward(input, hx)  # type: ignore[misc]
-        cast = None
+        x, cast = input, None
         if torch._C._is_any_autocast_enabled():
             low = autocast_dtype()
-            cast = low if self._cell() in _CELLS.values() else (*states, input)[0].dtype
-            input, states = input.float(), tuple(t.float() for t in states)
-        batched = input.dim() == 2
+            cast = low if self._cell() in _CELLS.values() else (*states, x)[0].dtype
+            x, states = x.float(), tuple(t.float() for t in states)
+        batched = x.dim() == 2
         if not batched:
-            input, states = input.unsqueeze(0), tuple(t.unsqueeze(0) for t in states)
+            x, states = x.unsqueeze(0), tuple(t.unsqueeze(0) for t in states)
         call = Call(pack.get(weights, known), pack, step=True)
         h0, c0 = (*states, None, None)[:2]
-        result = recur(call, input, h0, c0, weights)
+        result = recur(call, x, h0, c0, weights)
         if not batched:
             result = tuple(t.squeeze(0) for t in result)
         if cast is not None:
             result = tuple(t.to(cast) for t in result)
         return result if self._states > 1 else result[0]
 
-    def _fits(self, input: Any, hx: Any, states: Any, weights: list[Tensor], known: bool) -> bool:
+    def _fits(self, x: Any, hx: Any, states: Any, weights: list[Tensor], known: bool) -> bool:
         dtype = weights[0].dtype
         if not known and of_tensors(weights, dtype):
             return False
@@ -73,17 +73,17 @@ class _Cell(Fused):
             low = autocast_dtype()
             if low is None or dtype is not torch.float32:
                 return False
-            if not all(castable(t, low) for t in (input, *states)):
+            if not all(castable(t, low) for t in (x, *states)):
                 return False
-        elif of_tensors((input, *states), dtype):
+        elif of_tensors((x, *states), dtype):
             return False
-        if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
+        if x.dim() not in (1, 2) or x.shape[-1] != self.input_size:
             return False
         if hx is None:
             return True
         if len(states) != self._states or (self._states == 1) != isinstance(hx, torch.Tensor):
             return False
-        shape = (*input.shape[:-1], self.hidden_size)
+        shape = (*x.shape[:-1], self.hidden_size)
         return all(t.shape == shape and t.dtype is states[0].dtype for t in states)
 
 

@@ -64,6 +64,8 @@ class _Layers(Fused):
     """What the three layers share; `forward` is the parent's where the kernels cannot serve."""
 
     _states = 1
+    _flat_weights_names: list[str]
+    register_parameter: Any
     mode: str
     input_size: int
     hidden_size: int
@@ -134,7 +136,7 @@ class _Layers(Fused):
 
     def forward(
         self,
-        input: Any,
+        input: Any,  # noqa: A002
         hx: Any = None,
         *,
         lengths: Any = None,
@@ -185,8 +187,8 @@ class _Layers(Fused):
             extra = _Extra(lengths, mask, reset, return_cell_states, return_gates)
         elif why:
             return self._by_parent(input, hx, extra, why)
-        elif self.num_layers == 1 and self._own is _TORCHS and type(input) is torch.Tensor:
-            result = self._single(input, hx)
+        elif self._own is _TORCHS and type(input) is torch.Tensor:
+            result = self._plain(input, hx)
             if result is not None:
                 return result
         packs = self._packs()
@@ -210,30 +212,33 @@ class _Layers(Fused):
             result = self._padded_call(data, hx, layers, extra)
         return result if cast is None else _casted(result, *cast)
 
-    def _single(self, x: Tensor, hx: Any) -> Any:
-        """A plain call of one layer; None: it is not quite plain.
+    def _plain(self, x: Tensor, hx: Any) -> Any:
+        """A call without anything unusual; None: it is not quite so plain.
 
         The same as the general way, which a single step of a stream would feel: here are the
         checks that nearly every call passes, and nothing is made that such a call can do without.
         """
+        if _any_autocast() or (self.dropout and self.training):
+            return None
         packs = self._packs()
-        pack = packs.layers[0]
         parameters = self.__dict__["_parameters"]
-        tensors = [parameters.get(name) for name in pack.attributes]
         dtype, shape = x.dtype, x.shape
         if (
-            _any_autocast()
-            or not pack.knows(tensors)
-            or dtype is not tensors[0].dtype
-            or len(shape) != 3
+            len(shape) != 3
             or shape[2] != self.input_size
+            or 0 in shape
             or not x.is_cpu
             or x.layout is not _STRIDED
-            or 0 in shape
-            or (SLOWER and loses(self.mode, self.hidden_size, x, self.batch_first))
         ):
             return None
+        layers: list[list[Any]] = []
+        for pack in packs.layers:
+            tensors: list[Any] = [parameters.get(name) for name in pack.attributes]
+            if not pack.knows(tensors) or tensors[0].dtype is not dtype:
+                return None
+            layers.append(tensors)
         h0 = c0 = None
+        n = 2 if self.bidirectional else 1
         if hx is not None:
             if self._states == 1:
                 h0 = hx
@@ -241,27 +246,54 @@ class _Layers(Fused):
                 h0, c0 = hx
             else:
                 return None
-            rows = 2 if self.bidirectional else 1
-            batch = shape[0] if self.batch_first else shape[1]
+            states: tuple[Any, ...] = (h0, c0)[: self._states]
+            size = n * len(layers), shape[0] if self.batch_first else shape[1]
             widths = (self.proj_size or self.hidden_size, self.hidden_size)
-            for t, width in zip((h0, c0)[: self._states], widths, strict=False):
+            for t, width in zip(states, widths, strict=False):
                 if (
                     type(t) is not torch.Tensor
                     or t.dtype is not dtype
-                    or t.shape != (rows, batch, width)
+                    or t.shape != (*size, width)
                     or not t.is_cpu
                     or t.layout is not _STRIDED
                 ):
                     return None
-        packed, call = pack.get(tensors, True), packs.plain
-        if call is None or call.packed is not packed or call.batch_first_x is not self.batch_first:
-            call = packs.plain = Call(packed, pack, self.batch_first, self.batch_first)
-        y, *last = recur(call, x, h0, c0, tensors)
+        if SLOWER and self._loses(x, packs):
+            return None
+        if len(layers) == 1:
+            y, *last = recur(self._plain_call(packs, layers, 0), x, h0, c0, layers[0])
+        else:
+            y, lasts = x, []
+            for k, tensors in enumerate(layers):
+                call = self._plain_call(packs, layers, k)
+                h = None if h0 is None else h0.narrow(0, k * n, n)
+                c = None if c0 is None else c0.narrow(0, k * n, n)
+                y, *one = recur(call, y, h, c, tensors)
+                lasts.append(one)
+            last = [torch.cat(of) for of in zip(*lasts, strict=True)]
         return (y, last[0]) if self._states == 1 else (y, (last[0], last[1]))
 
-    def _by_parent(self, input: Any, hx: Any, extra: _Extra, why: str) -> Any:
+    def _plain_call(self, packs: Packs, layers: list[list[Any]], k: int) -> Call:
+        """Layer k's call, as made the last time if the pack is the same."""
+        pack = packs.layers[k]
+        packed, call = pack.get(layers[k], True), packs.plain.get(k)
+        x_first = self.batch_first and k == 0
+        y_first = self.batch_first and k == len(layers) - 1
+        if (
+            call is None
+            or call.packed is not packed
+            or (call.batch_first_x, call.batch_first_y) != (x_first, y_first)
+        ):
+            call = packs.plain[k] = Call(packed, pack, x_first, y_first)
+        return call
+
+    def _loses(self, x: Tensor, packs: Packs) -> bool:
+        frozen = packs.layers[0].frozen
+        return loses(self.mode, self.hidden_size, x, self.batch_first, frozen)
+
+    def _by_parent(self, given: Any, hx: Any, extra: _Extra, why: str) -> Any:
         if (extra is _PLAIN and self._own is _TORCHS) or why == _WRONG:
-            result = super().forward(input, hx)  # type: ignore[misc]
+            result = super().forward(given, hx)  # type: ignore[misc]
             if extra is _PLAIN and self._own is _TORCHS:
                 return result
         named = [
@@ -297,7 +329,7 @@ class _Layers(Fused):
         if extra is _PLAIN and self._own is _TORCHS:
             if not packed and data.numel() == 0 and self._no_steps(data):
                 return _WRONG
-            if SLOWER and loses(self.mode, self.hidden_size, data, self.batch_first):
+            if SLOWER and not packed and self._loses(data, self._packs()):
                 return "torch is faster at this size"
         return ""
 
@@ -349,7 +381,7 @@ class _Layers(Fused):
         extra: _Extra,
     ) -> Any:
         batched = x.dim() == 3
-        states = None if hx is None else hx if isinstance(hx, tuple | list) else (hx,)
+        states = _as_tuple(hx)
         if not batched:
             x = x.unsqueeze(1)
             states = None if states is None else tuple(t.unsqueeze(1) for t in states)
@@ -378,7 +410,7 @@ class _Layers(Fused):
     ) -> Any:
         _, batch_sizes, there, back = sequence
         how = layout(batch_sizes)
-        states = None if hx is None else hx if isinstance(hx, tuple | list) else (hx,)
+        states = _as_tuple(hx)
         if states is not None and any(t.shape[1] != how.batch for t in states):
             return self._by_parent(sequence, hx, extra, _WRONG)
         if states is not None and there is not None:
@@ -398,7 +430,7 @@ class _Layers(Fused):
     def _result(
         self, y: Any, last: tuple[Tensor, ...], cells: list[Any], gates: list[Any], extra: _Extra
     ) -> Any:
-        result = (y, last if self._states > 1 else last[0])
+        result: tuple[Any, ...] = (y, last if self._states > 1 else last[0])
         if extra.return_cell_states:
             result = (*result, cells)
         if extra.return_gates:
@@ -501,6 +533,12 @@ class _Layers(Fused):
         return x, tensors, Noise(drop, *(keep or ()))
 
 
+def _as_tuple(hx: Any) -> tuple[Tensor, ...] | None:
+    if hx is None:
+        return None
+    return tuple(hx) if isinstance(hx, tuple | list) else (hx,)
+
+
 def _each(hx: Any, change: Any) -> Any:
     if hx is None:
         return None
@@ -510,10 +548,8 @@ def _each(hx: Any, change: Any) -> Any:
 def _casted(result: Any, y: Any, h: Any, c: Any) -> Any:
     """The results in the dtypes that autocast gives; what else was asked for stays float32."""
     out, state, *rest = result
-    if isinstance(out, PackedSequence):
-        out = out._replace(data=out.data.to(y))
-    else:
-        out = out.to(y)
+    packed = isinstance(out, PackedSequence)
+    out = out._replace(data=out.data.to(y)) if packed else out.to(y)
     state = (state[0].to(h), state[1].to(c)) if isinstance(state, tuple) else state.to(h)
     return (out, state, *rest)
 

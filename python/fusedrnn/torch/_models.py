@@ -112,9 +112,9 @@ def accelerate(model: Module) -> Module:
     core  fusedrnn.torch.LSTM  fused
     """
     for module in _modules(model):
-        if isinstance(module, _RECURRENT) and not isinstance(module, Fused):
-            if not _why_not(module):
-                object.__setattr__(module, "__class__", _OURS[type(module)])
+        theirs = isinstance(module, _RECURRENT) and not isinstance(module, Fused)
+        if theirs and not _why_not(module):
+            object.__setattr__(module, "__class__", _OURS[type(module)])
     return model
 
 

@@ -24,6 +24,7 @@ class Fused:
 
     _own: Options = _TORCHS
     training: bool
+    parameters: Any
 
     def _make_packs(self) -> Packs:
         raise NotImplementedError

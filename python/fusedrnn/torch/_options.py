@@ -91,7 +91,7 @@ class Options(NamedTuple):
         if kind.states == 1 and len(kind.gates) == 1:
             return self._rnn(kind)
         given = kind.usual if self.activations is None else self.activations
-        if not isinstance(given, tuple | list) or len(given) != len(kind.usual):
+        if len(given) != len(kind.usual):
             raise TypeError(f"activations: expected {len(kind.usual)} of them, got {given!r}")
         chosen = [core.activation(one, "activations") for one in given]
         usual = [core.activation(one, "activations") for one in kind.usual]

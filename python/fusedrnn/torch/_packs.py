@@ -142,7 +142,7 @@ class Packs:
 
     def __init__(self, layers: Sequence[LayerPack]) -> None:
         self.layers = tuple(layers)
-        self.plain: Any = None  # the last plain call of a single layer, to be made again
+        self.plain: dict[int, Any] = {}  # the last plain call of each layer, to be made again
 
     def freeze(self, frozen: bool) -> None:
         """Whether calls trust the packs without a look at the weights."""
@@ -153,7 +153,7 @@ class Packs:
 
     def forget(self) -> None:
         """The weights were replaced: pack anew at the next call, frozen or not."""
-        self.plain = None
+        self.plain = {}
         for layer in self.layers:
             layer.forget()
 

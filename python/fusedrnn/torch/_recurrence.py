@@ -239,7 +239,7 @@ def _arrived(call: Call, given: Sequence[Tensor | None]) -> dict[str, Any]:
 
 # --- differentiating twice ------------------------------------------------------------------------
 
-_PARENTS = {
+_PARENTS: dict[str, Any] = {
     "lstm": _VF.lstm,
     "gru": _VF.gru,
     "rnn_tanh": _VF.rnn_tanh,
@@ -254,7 +254,7 @@ Again = Callable[..., "tuple[Tensor, ...]"]
 
 def _again(call: Call, noise: Noise, batch: int) -> Again | None:
     """What computes the call in torch's own operations; None if they cannot."""
-    parent = _PARENTS.get(call.packed.cell)
+    parent: Again | None = _PARENTS.get(call.packed.cell)
     odd = call.mask is not None or call.reset is not None or call.zoneout is not None
     if parent is None or odd or call.cells or call.gates or noise.drop is not None:
         return None
