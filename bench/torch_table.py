@@ -1,17 +1,18 @@
 """fusedrnn.torch beside torch.nn: whole training steps, inference, packed and padded.
 
-    python bench/torch_table.py                 # the table, over the cases of bench/cases.py in small
+    python bench/torch_table.py                 # the table of the report
     python bench/torch_table.py --write         # also python/fusedrnn/torch/_slower.py, from a grid
     python bench/torch_table.py --overhead      # microseconds beyond the kernel for tiny calls
 
-Stock and ours take turns on the same weights; a row is the best of several rounds. Run it on an idle
-machine, and run --write again whenever the kernels change: it lists the sizes where torch wins,
-and calls of these sizes take torch's path.
+Stock and ours take turns on the same weights; a row is the best of several rounds. Run it on an
+idle machine, and run --write again whenever the kernels change: it lists the sizes where torch
+wins, and calls of these sizes take its path.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import itertools
 import os
 import time
@@ -23,7 +24,6 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import fusedrnn.torch as ft
-from fusedrnn.torch import _layers, _table
 
 SLOWER = Path(__file__).parents[1] / "python/fusedrnn/torch/_slower.py"
 KINDS = ("training", "guarded", "frozen")
@@ -209,7 +209,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"torch {torch.__version__}, load {os.getloadavg()[0]:.1f}, {options.threads} threads")
-    _layers.SLOWER = _table.SLOWER = frozenset()  # measured is what we would do without it
+    for module in ("_layers", "_table"):  # measured is what we would do without the table
+        setattr(importlib.import_module(f"fusedrnn.torch.{module}"), "SLOWER", frozenset())
     if options.overhead:
         overhead()
     elif options.write:
