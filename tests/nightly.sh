@@ -146,7 +146,27 @@ pages() {
     .venv/bin/mkdocs build --strict --site-dir "$work/site"
 }
 
+# fusedrnn.torch with the oldest torch that it serves and with the newest that pip gives.
+torch_versions() {
+    local version
+    for version in 'torch==2.4.*' torch; do
+        workplace "torch-${version//[^0-9a-z]/}" '.[test]' || return
+        .venv/bin/pip install -qq "$version" expecttest || return
+        .venv/bin/python -m pytest tests/torch_adapter || return
+    done
+}
+
+# A package that nobody here wrote, unchanged but for accelerate().
+torch_packages() {
+    workplace torch-packages . || return
+    .venv/bin/pip install -qq torch sb3-contrib || return
+    .venv/bin/python docs/examples/torch_recurrent_ppo.py | tee "$work/ppo.log" || return
+    grep -q 'same greedy actions: True' "$work/ppo.log" &&
+        grep -q 'same greedy actions with reset=: True' "$work/ppo.log"
+}
+
 all=(exhaustive clang sanitizers races memory hostile aarch64 serial mutants properties pages)
+all+=(torch_versions torch_packages)
 table=() failed=0
 for check in "${@:-${all[@]}}"; do
     if [[ ! " ${all[*]} " == *" $check "* ]]; then

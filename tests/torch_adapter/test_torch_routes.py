@@ -272,7 +272,7 @@ def test_what_torch_lacks_needs_the_kernels() -> None:
 
 def test_rows_that_lose_go_to_torch(ours: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     """The generated table is asked, and an option of ours stays ours."""
-    key = ("GRU", "training", T.bit_length(), B.bit_length(), H.bit_length())
+    key = _table.key("GRU", "training", T, B, H)
     monkeypatch.setattr("fusedrnn.torch._layers.SLOWER", frozenset({key}))
     monkeypatch.setattr(_table, "SLOWER", frozenset({key}))
     module = ft.GRU(I, H)

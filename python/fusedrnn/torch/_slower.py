@@ -1,3 +1,3 @@
 """Written by bench/torch_table.py; see _table.py."""
 
-SLOWER: frozenset[tuple[str, str, int, int, int]] = frozenset()
+SLOWER: frozenset[tuple[str, str, bool, int, int]] = frozenset()

@@ -1,8 +1,8 @@
 """Calls that torch's own layer makes faster: what bench/torch_table.py measured.
 
-Keys are (mode, kind, bits of T, of B, of H): `kind` is "training", "guarded" or "frozen", and a
-size stands in as the place of its highest bit, so that one row covers sizes between two powers of
-two. The rows are in _slower.py, which the script writes.
+Keys are (mode, kind, whether T > 1, class of B, class of H): `kind` is "training", "guarded" or
+"frozen"; a batch is known by half the number of its bits (1, 2 to 7, 8 to 31, ...), H by the number
+of its bits. The rows are in _slower.py, which the script writes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ import torch
 
 from ._slower import SLOWER
 
-__all__ = ["SLOWER", "loses"]
+__all__ = ["SLOWER", "key", "loses"]
+
+
+def key(
+    mode: str, kind: str, steps: int, batch: int, hidden: int
+) -> tuple[str, str, bool, int, int]:
+    """Where a call is found in the table."""
+    return mode, kind, steps > 1, batch.bit_length() // 2, hidden.bit_length()
 
 
 def loses(mode: str, hidden_size: int, data: Any, batch_first: bool, frozen: bool) -> bool:
@@ -22,5 +29,4 @@ def loses(mode: str, hidden_size: int, data: Any, batch_first: bool, frozen: boo
         return False
     steps, batch = data.shape[1::-1] if batch_first else data.shape[:2]
     kind = "training" if torch.is_grad_enabled() else "frozen" if frozen else "guarded"
-    sizes = map(int.bit_length, (steps, batch, hidden_size))
-    return (mode, kind, *sizes) in SLOWER
+    return key(mode, kind, steps, batch, hidden_size) in SLOWER
