@@ -27,7 +27,6 @@ import fusedrnn.torch as ft
 from fusedrnn.torch import _table
 
 SLOWER = Path(__file__).parents[1] / "python/fusedrnn/torch/_slower.py"
-NOISE = 1.1  # what is slower by less counts as equal
 KINDS = ("training", "guarded", "frozen")
 
 
@@ -135,18 +134,23 @@ def report(seconds: float) -> None:
         print(f"| {name} | {stock:.0f} | {ours:.0f} | {stock / ours:.2f} |", flush=True)
 
 
-def write(seconds: float) -> None:
-    """Measure the grid, and write the keys of the rows that lose by more than noise."""
+def write(seconds: float, kinds: list[str], margin: float) -> None:
+    """Measure the grid, and write the keys of the rows that lose by more than `margin`."""
     losers = []
+    load = os.getloadavg()[0]
     for row in grid():
+        if row.kind not in kinds:
+            continue
         stock, ours = measure(row, seconds)
-        if ours > NOISE * stock:
+        if ours > margin * stock:
             losers.append(_table.key(*row[:4], row.hidden))
             print(f"{row}: torch {stock:.0f} us, ours {ours:.0f} us", flush=True)
     lines = [f"        {key!r},\n".replace("'", '"') for key in sorted(losers)]
     body = f"frozenset(\n    {{\n{''.join(lines)}    }}\n)" if lines else "frozenset()"
     SLOWER.write_text(
-        '"""Written by bench/torch_table.py; see _table.py."""\n\n'
+        '"""Written by bench/torch_table.py; see _table.py.\n\n'
+        f"Rows of {', '.join(kinds)}, slower by more than {margin}; the load was {load:.0f}.\n"
+        '"""\n\n'
         f"SLOWER: frozenset[tuple[str, str, bool, int, int]] = {body}\n"
     )
 
@@ -205,6 +209,8 @@ def main() -> None:
     parser.add_argument("--overhead", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.4, help="for each row")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="for --write; default all")
+    parser.add_argument("--margin", type=float, default=1.03, help="for --write: slower by this")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"torch {torch.__version__}, load {os.getloadavg()[0]:.1f}, {options.threads} threads")
@@ -213,7 +219,7 @@ def main() -> None:
     if options.overhead:
         overhead()
     elif options.write:
-        write(options.seconds)
+        write(options.seconds, options.kind or list(KINDS), options.margin)
     else:
         report(options.seconds)
 
