@@ -738,7 +738,60 @@ INNER = (
 )
 
 # In this order each kind is compiled once on top of honest objects of the others.
-MUTANTS = (*PYTHON, *LAYERS, *OUTER, *INNER)
+# --- fusedrnn.torch ---
+
+TORCH = [
+    Mutant(
+        "torch: a pack is trusted without a look",
+        "python/fusedrnn/torch/_packs.py",
+        "if (self.frozen and not _learning(tensors)) or held.packed.matches(held.arrays):",
+        "if True:",
+        ("tests/torch_adapter/test_torch_weights.py::test_no_change_is_missed",),
+    ),
+    Mutant(
+        "torch: a pack is renewed under a living graph",
+        "python/fusedrnn/torch/_packs.py",
+        "if not self._saved:  # else",
+        "if True:  # else",
+        (
+            "tests/torch_adapter/test_torch_weights.py"
+            "::test_backward_has_the_weights_of_its_forward",
+        ),
+    ),
+    Mutant(
+        "torch: a frozen layer that learns does not look",
+        "python/fusedrnn/torch/_packs.py",
+        "if (self.frozen and not _learning(tensors))",
+        "if (self.frozen)",
+        (
+            "tests/torch_adapter/test_torch_weights.py"
+            "::test_frozen_layers_see_new_tensors_and_train",
+        ),
+    ),
+    Mutant(
+        "torch: transforms are not noticed",
+        "python/fusedrnn/torch/_route.py",
+        "if _peek() is not None:",
+        "if False:",
+        ("tests/torch_adapter/test_torch_routes.py::test_who_computes",),
+    ),
+    Mutant(
+        "torch: dropout on padded rows",
+        "python/fusedrnn/torch/_layers.py",
+        "if how is None or how.rows is None:",
+        "if True:",
+        ("tests/torch_adapter/test_torch_layers.py::test_dropout_is_drawn_as_torch_draws_it",),
+    ),
+    Mutant(
+        "torch: what backward needs outlives it",
+        "python/fusedrnn/torch/_recurrence.py",
+        "ctx.call, ctx.plan = call, out.plan",
+        "ctx.call, ctx.plan, ctx.out = call, out.plan, out",
+        ("tests/torch_adapter/test_torch_graph.py::test_memory_is_freed_after_backward",),
+    ),
+]
+
+MUTANTS = (*PYTHON, *LAYERS, *OUTER, *INNER, *TORCH)
 
 
 class Workshop:
