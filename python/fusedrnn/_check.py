@@ -405,6 +405,15 @@ def parameter_name(name: object, names: Iterable[str]) -> NoReturn:
     raise KeyError(f"no parameter {name!r}; this layer has {', '.join(names)}")
 
 
+def same_cell(given: object, cell: str) -> None:
+    """Parameters say, if they know, what cell they are of; equal names do not make equal cells."""
+    if isinstance(given, str) and given != cell:
+        raise ValueError(
+            f"load_state_dict changed nothing: weights of a {given} cell; this layer's cell is "
+            f"{cell}. Make a layer of that cell; dict(state_dict) is loaded whatever its cell"
+        )
+
+
 def loaded(
     mapping: Mapping[str, Any], prefix: str, parameters: Mapping[str, Array]
 ) -> dict[str, Array]:

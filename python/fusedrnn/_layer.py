@@ -6,7 +6,7 @@ Parameters, calls, backpropagation, streams; each class adds its cell and option
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _check, _check_options, _inside, _outside, _stack
 from ._activations import Options
-from ._backend import Inputs
+from ._backend import Inputs, caller_level
 from ._check_options import Outside, Rows
 from ._noise import Rates
 from ._params import Parameterised, Part
@@ -26,6 +26,7 @@ from ._state import StateForm, States
 from .stream import Stream
 
 State = TypeVar("State")
+Kind = TypeVar("Kind", bound="Layer[Any]")
 
 # torch's names, in torch's order; peepholes and normalisation are ours.
 NAMES = {
@@ -95,7 +96,8 @@ class Layer(Parameterised, Generic[State]):
     cell: str
     options: Options | None  # of a cell whose activations are chosen
     peepholes: bool = False
-    _shown: ClassVar[dict[str, Any]]  # a class's own options and their defaults, for repr
+    _kind: ClassVar[str]  # in what `config` returns
+    _own: ClassVar[dict[str, Any]]  # the options that not every class has, and their defaults
 
     def _create(
         self,
@@ -141,7 +143,7 @@ class Layer(Parameterised, Generic[State]):
             warnings.warn(
                 "dropout acts between layers, and there is one: it does nothing",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=caller_level(),
             )
         arrays = self._draw([1 / np.sqrt(hidden) for _, hidden in self._sizes()], seed)
         if self.forget_bias is not None:
@@ -218,25 +220,83 @@ class Layer(Parameterised, Generic[State]):
         """D * P of the last layer: the width of y."""
         return self._directions * self._form.widths[-1][0]
 
-    def __repr__(self) -> str:
-        sizes = f"{self.input_size}, {self.hidden_size}"
-        usual = {
+    # --- options ------------------------------------------------------------------------------
+
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        """Every option of the constructor but the sizes and the seed, with its default."""
+        return {
             "num_layers": 1,
             "bias": True,
             "batch_first": False,
             "bidirectional": False,
-            "proj_size": 0,
-            **self._shown,
+            **cls._own,
             "dropout": 0.0,
             "input_dropout": 0.0,
             "recurrent_dropout": 0.0,
             "drop_connect": 0.0,
+            "zoneout": 0.0,
+            "dtype": "float32",
         }
-        given = {name: getattr(self, name) for name in usual}
-        shown = [f"{name}={given[name]!r}" for name in usual if given[name] != usual[name]]
+
+    def _options(self) -> dict[str, Any]:
+        """What the constructor takes to make this layer again, in the order of the text."""
+        given = {name: getattr(self, name) for name in self._defaults()}
         zoneout = self.zoneout if len(set(self.zoneout)) > 1 else self.zoneout[0]
-        shown += [f"zoneout={zoneout}"] if zoneout else []
-        return f"{type(self).__name__}({', '.join([sizes, *shown])}, dtype={self.dtype})"
+        return given | {"zoneout": zoneout, "dtype": self.dtype.name}
+
+    def __repr__(self) -> str:
+        usual = self._defaults()
+        given = self._options().items()
+        shown = [f"{name}={value!r}" for name, value in given if value != usual[name]]
+        sizes = f"{self.input_size}, {self.hidden_size}"
+        return f"{type(self).__name__}({', '.join([sizes, *shown])})"
+
+    def config(self) -> dict[str, Any]:
+        """Every option of this layer, as JSON can hold it; the parameters are not in it.
+
+        Returns
+        -------
+        dict of str to object
+            "kind", the name of the class, and the keywords of its constructor but `seed`: the
+            dtype by name, tuples as lists.
+
+        Examples
+        --------
+        >>> fr.GRU(3, 5, reset_after=False).config()["reset_after"]  # doctest: +SKIP
+        False
+        """
+        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
+        options = sizes | self._options()
+        return {"kind": self._kind} | {name: _listed(value) for name, value in options.items()}
+
+    @classmethod
+    def from_config(cls: type[Kind], config: Mapping[str, Any], state: Mapping[str, Any]) -> Kind:
+        """Make the layer that `config` and `state_dict` describe: equal in every bit it computes.
+
+        Parameters
+        ----------
+        config : Mapping
+            From ``layer.config()``. An option that is not in it has its default.
+        state : Mapping
+            From ``layer.state_dict()``.
+
+        Returns
+        -------
+        A layer of this class.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `config` is of another kind of layer, lacks a size or has an unknown option; an option
+            or `state` is not as the constructor or `load_state_dict` take them.
+        """
+        known = ("input_size", "hidden_size", *cls._defaults())
+        options = _check_options.config(config, cls._kind, known)
+        make: Callable[..., Kind] = cls
+        layer = make(**options, seed=0)  # drawn, and then replaced
+        layer.load_state_dict(state)
+        return layer
 
     # --- calls --------------------------------------------------------------------------------
 
@@ -566,6 +626,11 @@ class Layer(Parameterised, Generic[State]):
         """An array laid out as y, time-major."""
         a = _check.as_float(value, self.dtype, name)
         return rows.inside(_check.shaped(a, name, (*rows.outside, width)))
+
+
+def _listed(value: Any) -> Any:
+    """An option as JSON has it."""
+    return [_listed(one) for one in value] if isinstance(value, tuple) else value
 
 
 def _threads(value: int | None) -> int | None:

@@ -15,7 +15,29 @@ from ._activations import Options
 from ._backend import Weights
 from ._spec import Array, CellSpec
 
-__all__ = ["Parameterised", "Parameters", "Part"]
+__all__ = ["Parameterised", "Parameters", "Part", "StateDict"]
+
+
+class StateDict(dict[str, Array]):
+    """A `state_dict`: copies of parameters by name, and the cell they are of.
+
+    A plain dict made of it (``dict(state)``) does not know the cell, and fits any layer with these
+    names and shapes.
+
+    Attributes
+    ----------
+    cell : str or None
+        The cell, with its activations and clip where they are chosen; None: not known.
+    """
+
+    cell: str | None
+
+    def __init__(self, values: Mapping[str, Array], cell: str | None = None) -> None:
+        super().__init__(values)
+        self.cell = cell
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self), self.cell)
 
 
 class Parameters(Mapping[str, Array]):
@@ -28,6 +50,11 @@ class Parameters(Mapping[str, Array]):
     def __init__(self, owner: Parameterised, open_: bool) -> None:
         self._owner = owner
         self._open = open_
+
+    @property
+    def owner(self) -> Parameterised:
+        """The layer whose parameters these are."""
+        return self._owner
 
     def __getitem__(self, name: str) -> Array:
         array = self._owner._arrays.get(name)
@@ -181,15 +208,21 @@ class Parameterised(ABC):
                 self._version += 1
                 self._weights = weights
 
-    def state_dict(self) -> dict[str, Array]:
+    def _cell(self) -> str:
+        """What makes other numbers of equal parameters: the cell and its chosen activations."""
+        part = self._parts()[0][0]
+        return part.spec.name if part.options is None else f"{part.spec.name}{part.options}"
+
+    def state_dict(self) -> StateDict:
         """Copies of the parameters.
 
         Returns
         -------
-        dict of str to ndarray
-            By torch's names, in torch's order.
+        StateDict
+            A dict of names to arrays, by torch's names, in torch's order. Its attribute `cell`
+            says what they are the parameters of.
         """
-        return {name: array.copy() for name, array in self._arrays.items()}
+        return StateDict({name: a.copy() for name, a in self._arrays.items()}, self._cell())
 
     def load_state_dict(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
         """Set all parameters; torch's state_dict of the same module fits as it is.
@@ -204,10 +237,12 @@ class Parameterised(ABC):
         Raises
         ------
         ValueError
-            Lists what is missing, unexpected or of the wrong shape or type; nothing was changed.
+            Lists what is missing, unexpected or of the wrong shape or type, or says that these are
+            the parameters of another cell; nothing was changed.
         RuntimeError
             Called inside ``with layer.writable()``.
         """
+        _check.same_cell(getattr(state_dict, "cell", None), self._cell())
         values = _check.loaded(state_dict, prefix, self._arrays)
         with self.writable() as p:
             for name, value in values.items():
