@@ -26,7 +26,7 @@ from ._state import StateForm, States
 from .stream import Stream
 
 State = TypeVar("State")
-Kind = TypeVar("Kind", bound="Layer[Any]")
+Kind = TypeVar("Kind", bound="Layer[Any]")  # typing.Self came with Python 3.11
 
 # torch's names, in torch's order; peepholes and normalisation are ours.
 NAMES = {
@@ -271,7 +271,7 @@ class Layer(Parameterised, Generic[State]):
         return {"kind": self._kind} | {name: _listed(value) for name, value in options.items()}
 
     @classmethod
-    def from_config(cls: type[Kind], config: Mapping[str, Any], state: Mapping[str, Any]) -> Kind:
+    def from_config(cls: type[Kind], config: Mapping[str, Any], state: Mapping[str, Any]) -> Kind:  # noqa: PYI019
         """Make the layer that `config` and `state_dict` describe: equal in every bit it computes.
 
         Parameters
