@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import _check
 from .._backend import Inputs, Saved, by_name, current
-from .._params import Parameterised, Part
+from .._params import Closed, Parameterised, Part
 from .._spec import CELLS
 
 __all__ = ["Dense"]
@@ -107,7 +107,7 @@ class Dense(Parameterised):
         RuntimeError
             Called inside ``with layer.writable()``.
         """
-        return self._run(x, False, num_threads)[0]
+        return self._run(self._read(), x, False, num_threads)[0]
 
     def forward(self, x: ArrayLike, *, num_threads: int | None = None) -> tuple[Array, SavedDense]:
         """Apply the layer and save what `backward` needs.
@@ -122,8 +122,9 @@ class Dense(Parameterised):
         saved : SavedDense
             For `backward`.
         """
-        y, saved = self._run(x, True, num_threads)
-        return y, SavedDense(cast("Saved", saved), self, self._version, y.shape)
+        now = self._read()
+        y, saved = self._run(now, x, True, num_threads)
+        return y, SavedDense(cast("Saved", saved), self, now.version, y.shape)
 
     def backward(
         self, saved: SavedDense, dy: ArrayLike, *, num_threads: int | None = None
@@ -157,9 +158,7 @@ class Dense(Parameterised):
         """
         _check.saved_type(saved, SavedDense, "forward()")
         _check.same_layer(saved._layer is self)
-        if not self._weights:
-            _check.parameters_open()
-        _check.unchanged(saved._version == self._version)
+        _check.unchanged(saved._version == self._read().version)
         if num_threads is not None:
             num_threads = _check.num_threads(num_threads)
         call = saved._saved
@@ -173,8 +172,9 @@ class Dense(Parameterised):
             {name: gradients[name] for name in self._arrays},
         )
 
-    def _run(self, x: ArrayLike, save: bool, num_threads: int | None) -> tuple[Array, Saved | None]:
-        (weights,) = self._weights or _check.parameters_open()
+    def _run(
+        self, now: Closed, x: ArrayLike, save: bool, num_threads: int | None
+    ) -> tuple[Array, Saved | None]:
         a = _check.as_float(x, self.dtype, "x")
         if a.ndim == 0 or a.shape[-1] != self.in_features:
             raise ValueError(f"x: expected shape (..., {self.in_features}), got {a.shape}")
@@ -185,7 +185,7 @@ class Dense(Parameterised):
         if num_threads is not None:
             num_threads = _check.num_threads(num_threads)
         y, _, saved = current().forward(
-            weights,
+            now.weights[0],
             Inputs(a.reshape(1, count, self.in_features)),
             save=save,
             num_threads=num_threads,
