@@ -134,8 +134,8 @@ PYTHON = (
     Mutant(
         "one pack for all instruction sets",
         "python/fusedrnn/_native.py",
-        "pack: Array | None = cache.get((isa, backward))",
-        "pack: Array | None = next((a for k, a in cache.items() if k[1] == backward), None)",
+        "pack: Array | None = w.cache.get((isa, backward))",
+        "pack: Array | None = next((a for k, a in w.cache.items() if k[1] == backward), None)",
         killer("invariance", "packs_are_per_instruction_set"),
     ),
     Mutant(
