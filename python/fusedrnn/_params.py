@@ -29,6 +29,11 @@ class Parameters(Mapping[str, Array]):
         self._owner = owner
         self._open = open_
 
+    @property
+    def owner(self) -> Parameterised:
+        """The layer whose parameters these are."""
+        return self._owner
+
     def __getitem__(self, name: str) -> Array:
         array = self._owner._arrays.get(name)
         if array is None:
