@@ -1,4 +1,4 @@
-"""Derive the constants of csrc/math.hpp and print them as the header has them, but for its layout.
+"""Derive the constants of csrc/inner/math.hpp and print them; only the layout differs there.
 
 Needs mpmath. Each polynomial is the weighted minimax fit (Remez exchange) of one function on one
 interval, its coefficients then rounded to the format. The error printed is that after rounding.

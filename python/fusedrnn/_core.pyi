@@ -1,4 +1,5 @@
-# The compiled module (csrc/bind.cpp). forward, backward and the packs are for _native.py alone.
+# The compiled module (csrc/bind/module.cpp). forward, backward and the packs are for _native.py
+# alone.
 from collections.abc import Sequence
 from typing import Any
 

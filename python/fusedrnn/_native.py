@@ -73,7 +73,7 @@ def _gradients(w: Weights, arrays: tuple[Any, ...]) -> DirectionGradients:
 
 
 def _core_inputs(inputs: Inputs, directions: int) -> tuple[object, ...]:
-    """The fields in the order of csrc/bind_call.hpp."""
+    """The fields in the order of csrc/bind/job.hpp."""
     i = inputs
     lengths, times, cut = i.lengths, None, None
     if i.mask is not None or i.reset is not None:

@@ -20,11 +20,11 @@
 #include <string>
 #include <vector>
 
-#include "dispatch.hpp"
-#include "drive.hpp"
-#include "layout.hpp"
+#include "outer/dispatch.hpp"
+#include "outer/drive.hpp"
+#include "outer/layout.hpp"
+#include "outer/team.hpp"
 #include "sha256.hpp"
-#include "team.hpp"
 
 namespace {
 

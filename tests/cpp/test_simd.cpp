@@ -1,5 +1,5 @@
-// csrc/simd.hpp against scalar code, lane by lane and bit by bit; and the values of csrc/math.hpp
-// that are exact. Built once per ISA by run.sh.
+// csrc/inner/simd.hpp against scalar code, lane by lane and bit by bit; and the values of
+// csrc/inner/math.hpp that are exact. Built once per ISA by run.sh.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -12,7 +12,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "math.hpp"
+#include "inner/math.hpp"
 
 namespace {
 

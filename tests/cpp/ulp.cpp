@@ -1,5 +1,5 @@
-// Sweeps exp, sigmoid and tanh of csrc/math.hpp against libm one precision up, in units in the last
-// place. Built once per ISA by run.sh.
+// Sweeps exp, sigmoid and tanh of csrc/inner/math.hpp against libm one precision up, in units in
+// the last place. Built once per ISA by run.sh.
 //   ulp sampled      3 10^5 inputs a function      ulp exhaustive   all floats, 10^7 doubles
 //   ulp hash         one hash of results per function, equal on every ISA with fma
 // Exits 1 where an error is beyond the bound of docs/accuracy.md: 2 ULP, 4 without fma.
@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "math.hpp"
+#include "inner/math.hpp"
 
 namespace {
 

@@ -1,8 +1,8 @@
-// csrc/team.cpp with std::thread in place of OpenMP, whose runtime the thread sanitizer cannot see
-// into: a kernel that misses a barrier, or a barrier that does not order memory, is a race it
-// reports.
+// csrc/outer/team.cpp with std::thread in place of OpenMP, whose runtime the thread sanitizer
+// cannot see into: a kernel that misses a barrier, or a barrier that does not order memory, is a
+// race it reports.
 #define run run_on_openmp
-#include "../../../csrc/team.cpp"
+#include "../../../csrc/outer/team.cpp"
 #undef run
 
 #include <thread>

@@ -1,9 +1,9 @@
-// The module `_core`: a table of contents. The work of a call is in bind_call.hpp, of a
-// stream's steps in bind_step.hpp.
+// The module `_core`: a table of contents. The work of a call is in call.hpp, of a
+// stream's steps in step.hpp.
 #include <pybind11/stl.h>
 
-#include "bind_call.hpp"
-#include "bind_step.hpp"
+#include "call.hpp"
+#include "step.hpp"
 
 namespace fusedrnn {
 namespace {

@@ -6,7 +6,7 @@
 #include <memory>
 #include <utility>
 
-#include "bind_call.hpp"
+#include "call.hpp"
 
 namespace fusedrnn {
 

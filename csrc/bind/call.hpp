@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "bind_job.hpp"
+#include "job.hpp"
 
 namespace fusedrnn {
 

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <tuple>
 
-#include "bind_arrays.hpp"
-#include "dispatch.hpp"
-#include "drive.hpp"
-#include "layout.hpp"
-#include "team.hpp"
+#include "arrays.hpp"
+#include "outer/dispatch.hpp"
+#include "outer/drive.hpp"
+#include "outer/layout.hpp"
+#include "outer/team.hpp"
 
 namespace fusedrnn {
 

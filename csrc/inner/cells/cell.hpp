@@ -13,8 +13,8 @@
 
 #include <concepts>
 
-#include "../kernels.hpp"
 #include "../simd.hpp"
+#include "kernels.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 

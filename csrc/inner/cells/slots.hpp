@@ -1,8 +1,8 @@
 // Arithmetic on a cell's integers: where slots, panels and blocks lie.
 #pragma once
 
-#include "../kernels.hpp"
 #include "../simd.hpp"
+#include "kernels.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
