@@ -173,8 +173,9 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     # What takes lengths and masks, and refuses numbers, does so in the words of the layers.
     "nn.losses": {"_check", "_check_options", "_spec"},
     "nn._checks": {"_check", "_check_options", "nn.losses"},
-    "nn._targets": {"_check", "nn._checks"},
-    "nn.optim": {"_check", "_interrupts", "nn._checks", "nn._targets"},
+    "nn._moments": {"_check", "nn._targets"},
+    "nn._targets": {"_check", "_params", "nn._checks"},
+    "nn.optim": {"_check", "_interrupts", "nn._checks", "nn._moments", "nn._targets"},
     "nn.train": {"_interrupts", "nn.*"},
     # users of the public names
     "weights.*": {"_check", "_spec", "weights.*"},

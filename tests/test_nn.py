@@ -101,7 +101,7 @@ def test_dense_parameters_are_its_own() -> None:
     np.testing.assert_allclose(layer(x), before + 1, rtol=1e-6)
     with pytest.raises(ValueError, match="read-only"):
         layer.params["bias"][0] = 1
-    assert repr(layer) == "Dense(3, 2, bias=True, dtype=float32)"
+    assert repr(layer) == "Dense(3, 2)"
 
 
 # --- losses ---------------------------------------------------------------------------------------

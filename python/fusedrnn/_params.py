@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,19 @@ from ._activations import Options
 from ._backend import Weights
 from ._spec import Array, CellSpec
 
-__all__ = ["Parameterised", "Parameters", "Part"]
+__all__ = ["Parameterised", "Parameters", "Part", "parameter_arrays"]
+
+# Every layer that is alive, by id.
+_ALIVE: weakref.WeakValueDictionary[int, Parameterised] = weakref.WeakValueDictionary()
+
+
+def parameter_arrays() -> dict[int, tuple[Parameterised, str]]:
+    """Whose parameter an array is, and its name there: of all layers' own arrays, by their ids.
+
+    ``layer.params`` gives views of these arrays, ``layer.writable()`` the arrays themselves.
+    """
+    layers = [layer for reference in _ALIVE.valuerefs() if (layer := reference()) is not None]
+    return {id(a): (layer, name) for layer in layers for name, a in layer._arrays.items()}
 
 
 class Parameters(Mapping[str, Array]):
@@ -106,6 +119,7 @@ class Parameterised(ABC):
         for array in arrays.values():
             array.flags.writeable = False
         self._arrays = arrays
+        _ALIVE[id(self)] = self
         # Layers, each a tuple of directions; () while open for writing.
         self._weights = tuple(
             tuple(self._weights_of(part) for part in layer) for layer in self._parts()

@@ -186,7 +186,7 @@ def mse(
     batched = a.ndim > 2
     if a.ndim == 2:  # (T, B) or (T, features): what is given beside it tells
         sequences = a.shape[0 if batch_first else 1]
-        batched = np.ndim(mask) == 2 or np.shape(lengths) == (sequences,)
+        batched = np.asarray(mask).ndim == 2 or np.asarray(lengths).shape == (sequences,)
     elif a.ndim == 0 and not (lengths is None and mask is None):
         raise ValueError("prediction: expected a first axis of steps with lengths or mask, got ()")
     counted = _counted(a.shape[: 1 + batched], batched, lengths, mask, batch_first)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from .._check import describe
 from .._interrupts import uninterrupted
 from . import _checks
-from ._targets import Kept, Place, Resolved, Target, resolve
+from ._moments import Moments, named, read
+from ._targets import Kept, Parameter, Resolved, Target, resolve
 
 __all__ = ["Adam", "clip_global_norm"]
 
@@ -24,24 +24,6 @@ Array = NDArray[Any]
 NORM_EPSILON = 1e-6
 # Sums of squares between these lost nothing to overflow or underflow of float64.
 SMALLEST_SUM, LARGEST_SUM = 1e-280, math.inf
-
-
-@dataclass(eq=False)
-class Moments:
-    """What Adam remembers of one parameter."""
-
-    steps: int
-    mean: Array  # of g
-    square: Array  # of g^2
-
-    @classmethod
-    def of(cls, p: Array) -> Moments:
-        """Those of a parameter that was never stepped."""
-        return cls(0, np.zeros_like(p, subok=False), np.zeros_like(p, subok=False))
-
-    def copy(self) -> Moments:
-        """The same, in memory of its own."""
-        return Moments(self.steps, self.mean.copy(), self.square.copy())
 
 
 class Adam:
@@ -171,21 +153,28 @@ class Adam:
         found = resolve(target)
         given = _checks.gradients(grads, "grads")
         moments = {name: self._moments(found, name, g) for name, g in given.items()}
-        if found.owner is None:
-            _checks.distinct((f"target[{name!r}]", found.arrays[name]) for name in given)
-        places = [(found.place(name), moments[name]) for name in given]
-        work = {p.dtype: np.empty(0, p.dtype) for p in (m.mean for m in moments.values())}
-        for m in moments.values():
-            if m.mean.size > work[m.mean.dtype].size:
-                work[m.mean.dtype] = np.empty(m.mean.size, m.mean.dtype)
+        sizes: dict[np.dtype[Any], int] = {}
+        for g in given.values():
+            sizes[g.dtype] = max(g.size, sizes.get(g.dtype, 0))
+        work = {dtype: np.empty(size, dtype) for dtype, size in sizes.items()}
         with uninterrupted(), found.open() as params, np.errstate(all="ignore"):
-            opened = {name: _opened(params, name, m) for name, m in moments.items()}
-            # Nothing has changed so far, and from here on nothing fails.
-            self._kept.put(places)
-            for name, g in given.items():
-                m = moments[name]
-                buffer = work[g.dtype][: g.size].reshape(g.shape)
-                self._update(opened[name], g, m, buffer)
+            self._write(params, found, given, moments, work)
+            del params  # a layer copies an array that somebody holds at the end of the block
+
+    def _write(
+        self,
+        params: Mapping[str, Array],
+        found: Resolved,
+        given: Mapping[str, Array],
+        moments: Mapping[str, Moments],
+        work: Mapping[np.dtype[Any], Array],
+    ) -> None:
+        opened = {name: _opened(params, name, m) for name, m in moments.items()}
+        # Nothing has changed so far, and from here on nothing fails.
+        for name, g in given.items():
+            m = moments[name]
+            self._kept.put(*found.parameters[name].place, m)
+            self._update(opened[name], g, m, work[g.dtype][: g.size].reshape(g.shape))
 
     def _update(self, p: Array, g: Array, moments: Moments, work: Array) -> None:
         b1, b2 = self.betas
@@ -209,11 +198,11 @@ class Adam:
 
     def _moments(self, found: Resolved, name: str, g: Array) -> Moments:
         """The moments of a parameter that has a gradient of its shape and dtype."""
-        p = found.arrays.get(name)
+        p = found.parameters.get(name)
         if p is None:
             raise ValueError(
                 f"grads[{name!r}]: the target has no parameter of this name; it has "
-                f"{', '.join(map(str, found.arrays))}"
+                f"{', '.join(found.parameters)}"
             )
         if g.shape != p.shape:
             each = g.shape[1:] == p.shape
@@ -225,13 +214,17 @@ class Adam:
             raise TypeError(
                 f"grads[{name!r}]: expected {p.dtype}, as its parameter is, got {g.dtype}"
             )
-        moments = self._kept.get(found.place(name))
+        return self._kept_of(name, p)
+
+    def _kept_of(self, name: str, p: Parameter) -> Moments:
+        """The moments of a parameter."""
+        moments = self._kept.of(p.owner).get(p.key)
         if moments is None:
-            return Moments.of(p)
+            return Moments.of(p.shape, p.dtype)
         if (moments.mean.shape, moments.mean.dtype) != (p.shape, p.dtype):
             raise ValueError(
-                f"target[{name!r}]: is {describe(p)}, and its moments are "
-                f"{describe(moments.mean)}; the parameter was replaced since the last step"
+                f"target[{name!r}]: is {p.dtype} {p.shape}, and its moments are "
+                f"{moments.mean.dtype} {moments.mean.shape}; it was replaced since the last step"
             )
         return moments
 
@@ -255,14 +248,9 @@ class Adam:
         TypeError
             `target` is something else.
         """
-        found = resolve(target)
         state: dict[str, Array] = {}
-        for name, p in found.arrays.items():
-            moments = self._kept.get(found.place(name))
-            moments = Moments.of(p) if moments is None else moments.copy()
-            state[f"steps.{name}"] = np.array(moments.steps, dtype=np.int64)
-            state[f"mean.{name}"] = moments.mean
-            state[f"square.{name}"] = moments.square
+        for name, p in resolve(target).parameters.items():
+            state |= named(name, self._kept_of(name, p).copy())
         return state
 
     def load_state_dict(self, target: Target, state: Mapping[str, Array]) -> None:
@@ -283,28 +271,9 @@ class Adam:
             Lists what is missing, unexpected, or not as `state_dict` wrote it; then nothing was
             changed.
         """
-        found = resolve(target)
-        if not isinstance(state, Mapping):
-            raise TypeError(
-                f"state: expected what state_dict(target) returned, got {describe(state)}"
-            )
-        expected = [f"{kind}.{name}" for name in found.arrays for kind in KINDS]
-        wrong = [f"missing {key!r}" for key in expected if key not in state]
-        wrong += [f"unexpected {key!r}" for key in state if key not in set(expected)]
-        loaded: list[tuple[Place, Moments]] = []
-        for name, p in found.arrays.items():
-            if all(f"{kind}.{name}" in state for kind in KINDS):
-                steps, mean, square = (state[f"{kind}.{name}"] for kind in KINDS)
-                wrong += [
-                    *_wrong_steps(f"steps.{name}", steps),
-                    *_wrong_moment(f"mean.{name}", mean, p),
-                    *_wrong_moment(f"square.{name}", square, p, negative=False),
-                ]
-                if not wrong:
-                    loaded.append((found.place(name), Moments(int(steps), mean, square).copy()))
-        if wrong:
-            raise ValueError("load_state_dict changed nothing: " + "; ".join(wrong))
-        self._kept.put(loaded)
+        parameters = resolve(target).parameters
+        for name, moments in read(state, parameters).items():
+            self._kept.put(*parameters[name].place, moments)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Adam:
         """The same hyperparameters and moments, for the same targets and for their copies."""
@@ -312,15 +281,14 @@ class Adam:
         memo[id(self)] = twin
         for owner in self._kept.owners():
             values = self._kept.of(owner)
-            named = all(isinstance(key, str) for key in values)
-            if not named:
+            if not all(isinstance(key, str) for key in values):
                 raise TypeError(
                     "Adam: cannot be copied, because it keeps moments of arrays that belong to no "
                     "layer; copy them with state_dict(target) and load_state_dict(target, state)"
                 )
-            other = copy.deepcopy(owner, memo)
-            for place in (owner, other):
-                twin._kept.put(((place, key), m.copy()) for key, m in values.items())
+            for other in (owner, copy.deepcopy(owner, memo)):
+                for key, moments in values.items():
+                    twin._kept.put(other, key, moments.copy())
         return twin
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
@@ -331,13 +299,11 @@ class Adam:
         )
 
 
-# The parts of a parameter's state, by the beginnings of their names.
-KINDS = ("steps", "mean", "square")
-
-
 def _opened(params: Mapping[str, Array], name: str, moments: Moments) -> Array:
     """A parameter that can be written."""
-    p = params[name]
+    p = params.get(name)
+    if p is None:
+        raise ValueError(f"target[{name!r}]: params has it, and what writable() gives has not")
     if p.shape != moments.mean.shape or p.dtype != moments.mean.dtype:
         raise ValueError(
             f"target[{name!r}]: writable() gives {describe(p)}, params {describe(moments.mean)}"
@@ -347,22 +313,6 @@ def _opened(params: Mapping[str, Array], name: str, moments: Moments) -> Array:
             f"target[{name!r}]: is read-only; pass the layer itself, step(layer, gradients)"
         )
     return p
-
-
-def _wrong_steps(key: str, value: object) -> list[str]:
-    a = np.asarray(value)
-    if a.dtype.kind in "iu" and a.shape == () and a >= 0:
-        return []
-    came = f"{a}" if a.shape == () else describe(a)
-    return [f"{key}: expected a whole number of at least 0, got {came}"]
-
-
-def _wrong_moment(key: str, value: object, like: Array, *, negative: bool = True) -> list[str]:
-    if not isinstance(value, np.ndarray) or (value.shape, value.dtype) != (like.shape, like.dtype):
-        return [f"{key}: expected {like.dtype} {like.shape}, got {describe(value)}"]
-    if not negative and (value < 0).any():
-        return [f"{key}: expected no negative numbers"]
-    return []
 
 
 def clip_global_norm(*gradients: Mapping[str, Array], max_norm: float = 1.0) -> float:
