@@ -17,7 +17,16 @@ from .. import _check
 from .._check_options import number
 from .losses import Loss
 
-__all__ = ["betas", "distinct", "gradients", "learning_rate", "memory_of", "positive", "share"]
+__all__ = [
+    "betas",
+    "distinct",
+    "epsilon",
+    "gradients",
+    "learning_rate",
+    "memory_of",
+    "positive",
+    "share",
+]
 
 Array = NDArray[Any]
 
@@ -27,12 +36,22 @@ Array = NDArray[Any]
 
 def learning_rate(value: object, name: str = "lr") -> float:
     """A finite number that is at least 0."""
+    if hasattr(value, "params") or (isinstance(value, Iterable) and not isinstance(value, str)):
+        raise TypeError(
+            f"{name}: expected a finite number of at least 0, got {_check.describe(value)}; the "
+            "parameters are given to step(target, grads)"
+        )
     return number(value, name, "a finite number of at least 0", lambda v: 0 <= v < math.inf)
 
 
 def positive(value: object, name: str) -> float:
     """A number above 0; infinity is one."""
     return number(value, name, "a number above 0", lambda v: v > 0)
+
+
+def epsilon(value: object) -> float:
+    """A finite number above 0."""
+    return number(value, "eps", "a finite number above 0", lambda v: 0 < v < math.inf)
 
 
 def share(value: object, name: str) -> float:
@@ -63,19 +82,20 @@ def _is_array(value: object) -> TypeGuard[Array]:
     )
 
 
-def gradients(value: object, name: str) -> Mapping[str, Array]:
-    """A mapping of names to arrays of floating point."""
+def gradients(value: object, name: str) -> dict[str, Array]:
+    """A mapping of names to arrays of floating point, as a dict of the same arrays."""
     if not isinstance(value, Mapping):
         raise TypeError(
             f"{name}: expected a mapping of names to arrays, got {_came(value)}{_advice(value)}"
         )
-    for key, array in value.items():
+    arrays = dict(value)
+    for key, array in arrays.items():
         if not _is_array(array):
             raise TypeError(
                 f"{name}[{key!r}]: expected an array of floating point, got {_came(array)}"
                 f"{_advice_inside(array)}"
             )
-    return value
+    return arrays
 
 
 def _came(value: object) -> str:

@@ -113,7 +113,7 @@ class Adam:
 
     @eps.setter
     def eps(self, value: float) -> None:
-        self._eps = _checks.positive(value, "eps")
+        self._eps = _checks.epsilon(value)
 
     def __repr__(self) -> str:
         return f"Adam(lr={self.lr}, betas={self.betas}, eps={self.eps})"
@@ -125,10 +125,11 @@ class Adam:
         ----------
         target : layer or model; or mapping of str to ndarray
             What is updated. A layer or model (whatever has ``params`` and ``writable()``) is
-            opened here; what its ``writable()`` yields stands for it. The state belongs to the
-            layer or model. The arrays of any other mapping are updated in place, and the state
-            belongs to the array, whatever its name: views of the same numbers share it, and it
-            ends with the array that owns the memory.
+            opened here; inside ``with layer.writable() as params`` give `params`. The moments of
+            a layer's parameter are the layer's, by whatever way it is reached: itself, a model
+            that has it, what ``writable()`` yields, or a dict made of these. Arrays of no layer
+            are updated in place, and their moments belong to the memory, whatever its name: every
+            view of the same numbers has the same, and they end with the array that owns them.
         grads : mapping of str to ndarray
             Gradients by the names of `target`, of the same shapes and dtypes; not changed.
             Parameters without a gradient stay as they are, and so do their moments.
@@ -293,8 +294,8 @@ class Adam:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
-            "Adam: cannot be pickled by itself, because its moments belong to the layers that it "
-            "steps; fusedrnn.save(path, model, optimizer=adam) writes both, and "
+            "Adam: cannot be pickled or copied by itself, because its moments belong to the layers "
+            "that it steps; fusedrnn.save(path, model, optimizer=adam) writes both, and "
             "copy.deepcopy((model, adam)) copies both"
         )
 
@@ -360,10 +361,10 @@ def clip_global_norm(*gradients: Mapping[str, Array], max_norm: float = 1.0) -> 
         raise TypeError("clip_global_norm: expected at least one mapping of names to arrays")
     arrays: list[tuple[str, Array]] = []
     for k, mapping in enumerate(gradients):
-        if isinstance(mapping, (int, float)):
+        if isinstance(mapping, (int, float, np.number)):
             raise TypeError(
-                f"gradients[{k}]: expected a mapping of names to arrays, got {mapping!r}; "
-                f"write max_norm={mapping!r}"
+                f"gradients[{k}]: expected a mapping of names to arrays, got {mapping}; "
+                f"write max_norm={mapping}"
             )
         named = _checks.gradients(mapping, f"gradients[{k}]")
         arrays += [(f"gradients[{k}][{name!r}]", g) for name, g in named.items()]
