@@ -351,8 +351,8 @@ MODELS = (
     Mutant(
         "Adam: layers of one class share their moments",
         "python/fusedrnn/nn/_targets.py",
-        "if owner is not None: return owner, name",
-        "if owner is not None: return type(owner), name",
+        "layer = arrays.owner",
+        "layer = type(arrays.owner)",
         killer("optim", "two_layers_of_equal_names_never_share_moments"),
     ),
     Mutant(

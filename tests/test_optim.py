@@ -65,6 +65,13 @@ class Model:
             yield {**self._names(opened), "own": self.own}
 
 
+class Wrapper:
+    """What its layer has, and nothing more."""
+
+    def __init__(self, layer: Any) -> None:
+        self.params, self.writable = layer.params, layer.writable
+
+
 # --- the formula ----------------------------------------------------------------------------------
 
 
@@ -201,7 +208,12 @@ def test_every_way_to_a_layer_leads_to_one_state() -> None:
         with Model(b=head, a=layer).writable() as params:
             adam.step(params, Model()._names({"a": g, "b": h}))
 
-    for t, way in enumerate([itself, opened, merged, model, opened_model, merged, itself]):
+    def wrapped(g: dict[str, Array], h: dict[str, Array]) -> None:
+        adam.step(Wrapper(layer), g)
+        adam.step(Wrapper(head), h)
+
+    ways = [itself, opened, merged, model, opened_model, wrapped, merged, itself]
+    for t, way in enumerate(ways):
         g, h = gradients_of(layer, seed=2 * t), gradients_of(head, seed=2 * t + 1)
         way(g, h)
         plain.step(expected, g)

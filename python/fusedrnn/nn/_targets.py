@@ -85,13 +85,14 @@ def resolve(target: object) -> Resolved:
             "target: expected a layer or model (with params and writable()), what writable() "
             f"yields, or a mapping of names to arrays, got {describe(target)}"
         )
+    if isinstance(arrays, Parameters):  # of one layer, which knows its own
+        layer = arrays.owner
+        found = {name: Parameter(a.shape, a.dtype, layer, name) for name, a in arrays.items()}
+        return Resolved(found, cast("Target", target))
     for name, array in arrays.items():
         _is_parameter(name, array)
-    if isinstance(arrays, Parameters):  # of one layer, which knows its own
-        of_layers: Mapping[int, tuple[Parameterised, str]] = {}
-    else:
-        of_layers = parameter_arrays()
-        _checks.distinct((f"target[{name!r}]", array) for name, array in arrays.items())
+    _checks.distinct((f"target[{name!r}]", array) for name, array in arrays.items())
+    of_layers = parameter_arrays()
     found = {
         name: Parameter(array.shape, array.dtype, *_place(array, name, owner, of_layers))
         for name, array in arrays.items()
