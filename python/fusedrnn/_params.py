@@ -14,6 +14,7 @@ the other.
 from __future__ import annotations
 
 import sys
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from contextlib import contextmanager
@@ -28,7 +29,19 @@ from ._activations import Options
 from ._backend import Weights
 from ._spec import Array, CellSpec
 
-__all__ = ["Parameterised", "Parameters", "Part", "StateDict"]
+__all__ = ["Parameterised", "Parameters", "Part", "StateDict", "parameter_arrays"]
+
+# Every layer that is alive, by id.
+_ALIVE: weakref.WeakValueDictionary[int, Parameterised] = weakref.WeakValueDictionary()
+
+
+def parameter_arrays() -> dict[int, tuple[Parameterised, str]]:
+    """Whose parameter an array is, and its name there: of all layers' own arrays, by their ids.
+
+    ``layer.params`` gives views of these arrays, ``layer.writable()`` the arrays themselves.
+    """
+    layers = [layer for reference in _ALIVE.valuerefs() if (layer := reference()) is not None]
+    return {id(a): (layer, name) for layer in layers for name, a in layer._arrays.items()}
 
 
 def _references(arrays: dict[str, Array], name: str) -> int:
@@ -206,6 +219,7 @@ class Parameterised(ABC):
         # This dict and the weights that calls read are the only ones to hold the arrays; each has
         # its own memory, because the references to another array's would not be counted.
         self._arrays = {n: a if a.flags.owndata else a.copy() for n, a in arrays.items()}
+        _ALIVE[id(self)] = self
         self._version = version  # how many changes there were
         self._now = self._closed()
 
