@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from fusedrnn import _core
 from floor import Inputs, Weights
+from fusedrnn import _core
 from fusedrnn._spec import Array
 
 # Gates in the order of the chains of dx and of dh, as (name, row block of the weights). In the GRU

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from fusedrnn._activations import Activation, Options
 from floor import Inputs, Weights
+from fusedrnn._activations import Activation, Options
 from fusedrnn._spec import Array
 
 

@@ -8,7 +8,7 @@ import pytest
 from cases import CELL_NAMES, RECURRENT, Case, call, converted, out_gradients
 from conftest import Chosen
 from fusedrnn._activations import sigmoid
-from fusedrnn._reference import CELLS
+from fusedrnn._backends.reference.walks import CELLS
 from fusedrnn._spec import CELLS as SPECS
 
 

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 import fusedrnn as fr
-from fusedrnn import weights as fw
 from floor import Inputs, Weights, current
+from fusedrnn import weights as fw
 from fusedrnn._spec import CELLS, Array
 
 INPUTS, H, P = 3, 5, 2

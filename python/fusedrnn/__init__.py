@@ -2,6 +2,7 @@
 
 from ._backends.choice import ReferenceBackendWarning
 from ._version import __version__
+from .layers import GRU, LSTM, RNN
 from .ops import (
     dense_backward,
     dense_forward,
@@ -17,11 +18,13 @@ from .runtime import (
     isa,
     last_path,
     num_threads,
+    path_counts,
     set_num_threads,
     supported_isas,
     use_backend,
     use_isa,
 )
+from .stream import Stream
 
 __all__ = [
     "GRU",
@@ -40,6 +43,7 @@ __all__ = [
     "lstm_backward",
     "lstm_forward",
     "num_threads",
+    "path_counts",
     "rnn_backward",
     "rnn_forward",
     "set_num_threads",

@@ -6,7 +6,7 @@ Sequence arguments come back as the backends take them: time-major, contiguous, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,8 +102,32 @@ def activation(value: object, name: str) -> Activation:
 
 
 def frozen(value: Any) -> Any:
-    """An option as the layer shows it: the caller's lists as tuples, which nobody changes."""
-    return tuple(map(frozen, value)) if isinstance(value, (list, tuple)) else value
+    """An option as the layer shows it: lists as tuples, which nobody changes; Python's numbers."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(frozen, value))
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, np.integer):
+        return int(value)
+    return float(value) if isinstance(value, np.floating) else value
+
+
+def config(value: object, kind: str, known: Collection[str]) -> dict[str, Any]:
+    """The keywords in what ``layer.config()`` returned, for a layer of this kind."""
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"config: expected what {kind}.config() returned, got {_check.describe(value)}"
+        )
+    if value.get("kind") != kind:
+        raise ValueError(
+            f"config: expected that of a layer of kind {kind!r}, got {value.get('kind')!r}"
+        )
+    options = {name: value[name] for name in value if name != "kind"}
+    wrong = [f"unknown option {name!r}" for name in options if name not in known]
+    wrong += [f"missing {name!r}" for name in ("input_size", "hidden_size") if name not in options]
+    if wrong:
+        raise ValueError(f"config: expected the options of {kind}; {', '.join(wrong)}")
+    return options
 
 
 def activations(value: object, usual: tuple[str, ...]) -> tuple[Activation, ...]:
@@ -158,6 +182,12 @@ class Rows(NamedTuple):
         """A view (T, B, ...) of such an array."""
         if not self.batched:
             return a[:, None]
+        return a.swapaxes(0, 1) if self.batch_first else a
+
+    def shown(self, a: Array) -> Array:
+        """An array (T, B, ...) as the caller has it; a view."""
+        if not self.batched:
+            return a[:, 0]
         return a.swapaxes(0, 1) if self.batch_first else a
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ._backends.choice import by_name, reference
+from ._backends.reference.call import Weights
 from ._backends.reference.walks import CELLS
 from ._outside import Padding
 from ._spec import Array
 from ._stack import Kept
+from .core._packed import Packed
 
 
 def _joined(a: Array, valid: Array | None) -> Array:
@@ -27,7 +29,7 @@ def gates(kept: Kept, padding: Padding) -> dict[str, Array]:
     """Every activated gate by its name, (T, B, D*H), in the order of the weights' rows."""
     packed = kept.packed
     spec, cell = packed.spec, CELLS[packed.cell]
-    weights = [form.weights() for form in packed.forms(reference())]
+    weights = _read_by_gates(packed)
     slots = by_name(kept.backend).slots(packed, kept.inputs, kept.saved)[0]
     with np.errstate(over="ignore", invalid="ignore"):  # what padding holds
         n, steps, batch, slot_count, hidden = slots.shape
@@ -39,6 +41,14 @@ def gates(kept: Kept, padding: Padding) -> dict[str, Array]:
     return {
         name: _joined(activated[:, at[block]], valid) for block, name in enumerate(spec.gate_names)
     }
+
+
+def _read_by_gates(packed: Packed) -> list[Weights]:
+    """What the gates' equations read beside the slots: parameters if they are normalised."""
+    if packed.spec.norm:
+        return [form.weights() for form in packed.forms(reference())]
+    none = np.empty((0, 0), packed.dtype)
+    return [Weights(packed.spec, none, options=packed.options)] * packed.directions
 
 
 def split(a: Array, directions: int) -> Array:

@@ -6,7 +6,7 @@ Parameters, calls, backpropagation, streams; each class adds its cell and option
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -16,16 +16,21 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _check, _check_options, _inside, _outside, _stack
 from ._activations import Options
-from ._backend import Inputs
+from ._backends.choice import caller_level
+from ._backends.types import ANY_NUMBER, Inputs, Threads
 from ._check_options import Outside, Rows
 from ._noise import Rates
+from ._outside import Padding
 from ._params import Parameterised, Part
 from ._spec import CELLS, Array
 from ._stack import Incoming, Kept, Noise
 from ._state import StateForm, States
+from .core._plan import plan
 from .stream import Stream
 
 State = TypeVar("State")
+REAL = Padding()  # every step is
+Kind = TypeVar("Kind", bound="Layer[Any]")  # typing.Self came with Python 3.11
 
 # torch's names, in torch's order; peepholes and normalisation are ours.
 NAMES = {
@@ -55,6 +60,7 @@ class SavedCall:
     _layer: Layer[Any]
     _version: int
     _rows: Rows
+    _padding: Padding
     _outside: Outside
     _of_tokens: bool
 
@@ -69,7 +75,7 @@ class SavedCall:
 
         0 at steps that were not executed. ``layer.backward(dcells=...)`` takes their gradients.
         """
-        found = (_inside.cells(kept.saved) for kept in self._kept)
+        found = (_inside.cells(kept, self._padding) for kept in self._kept)
         return [None if a is None else self._laid_out(a) for a in found]
 
     @cached_property
@@ -79,14 +85,13 @@ class SavedCall:
         0 at steps that were not executed. ``layer.backward(dgates=...)`` takes their gradients.
         """
         if self._layer._spec.norm:  # made again from the products, with the gains
-            _check.unchanged(self._version == self._layer._version)
-        found = (_inside.gates(kept.saved) for kept in self._kept)
+            _check.unchanged(self._version == self._layer._read().version)
+        found = (_inside.gates(kept, self._padding) for kept in self._kept)
         return [{name: self._laid_out(a) for name, a in gates.items()} for gates in found]
 
     def _laid_out(self, a: Array) -> Array:
-        if not self._rows.batched:
-            return a[:, 0]
-        return np.ascontiguousarray(self._kept[0].saved.inputs.time_major(a))
+        shown = self._rows.shown(a)
+        return np.ascontiguousarray(shown) if self._rows.batched else shown
 
 
 class Layer(Parameterised, Generic[State]):
@@ -95,7 +100,8 @@ class Layer(Parameterised, Generic[State]):
     cell: str
     options: Options | None  # of a cell whose activations are chosen
     peepholes: bool = False
-    _shown: ClassVar[dict[str, Any]]  # a class's own options and their defaults, for repr
+    _kind: ClassVar[str]  # in what `config` returns
+    _own: ClassVar[dict[str, Any]]  # the options that not every class has, and their defaults
 
     def _create(
         self,
@@ -141,7 +147,7 @@ class Layer(Parameterised, Generic[State]):
             warnings.warn(
                 "dropout acts between layers, and there is one: it does nothing",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=caller_level(),
             )
         arrays = self._draw([1 / np.sqrt(hidden) for _, hidden in self._sizes()], seed)
         if self.forget_bias is not None:
@@ -194,8 +200,8 @@ class Layer(Parameterised, Generic[State]):
             )
         return parts
 
-    def _adopt(self, arrays: dict[str, Array]) -> None:
-        super()._adopt(arrays)
+    def _adopt(self, arrays: dict[str, Array], version: int = 0) -> None:
+        super()._adopt(arrays, version)
         self._spec = CELLS[self.cell]
         sizes = self._sizes()
         self._max_rows = _check.max_rows(self._spec, max(h for _, h in sizes), self.dtype)
@@ -206,7 +212,7 @@ class Layer(Parameterised, Generic[State]):
             not isinstance(self.hidden_size, int),
             self.dtype,
         )
-        self._names = [[part.names for part in parts] for parts in self._parts()]
+        self._names = [[part.names for part in parts] for parts in self._layout]
         rates = self.dropout, self.input_dropout, self.recurrent_dropout
         self._rates = Rates(*rates, self.zoneout, self.drop_connect)
         self._noisy = any([*rates, *self.zoneout, self.drop_connect])
@@ -218,25 +224,83 @@ class Layer(Parameterised, Generic[State]):
         """D * P of the last layer: the width of y."""
         return self._directions * self._form.widths[-1][0]
 
-    def __repr__(self) -> str:
-        sizes = f"{self.input_size}, {self.hidden_size}"
-        usual = {
+    # --- options ------------------------------------------------------------------------------
+
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        """Every option of the constructor but the sizes and the seed, with its default."""
+        return {
             "num_layers": 1,
             "bias": True,
             "batch_first": False,
             "bidirectional": False,
-            "proj_size": 0,
-            **self._shown,
+            **cls._own,
             "dropout": 0.0,
             "input_dropout": 0.0,
             "recurrent_dropout": 0.0,
             "drop_connect": 0.0,
+            "zoneout": 0.0,
+            "dtype": "float32",
         }
-        given = {name: getattr(self, name) for name in usual}
-        shown = [f"{name}={given[name]!r}" for name in usual if given[name] != usual[name]]
+
+    def _options(self) -> dict[str, Any]:
+        """What the constructor takes to make this layer again, in the order of the text."""
+        given = {name: getattr(self, name) for name in self._defaults()}
         zoneout = self.zoneout if len(set(self.zoneout)) > 1 else self.zoneout[0]
-        shown += [f"zoneout={zoneout}"] if zoneout else []
-        return f"{type(self).__name__}({', '.join([sizes, *shown])}, dtype={self.dtype})"
+        return given | {"zoneout": zoneout, "dtype": self.dtype.name}
+
+    def __repr__(self) -> str:
+        usual = self._defaults()
+        given = self._options().items()
+        shown = [f"{name}={value!r}" for name, value in given if value != usual[name]]
+        sizes = f"{self.input_size}, {self.hidden_size}"
+        return f"{type(self).__name__}({', '.join([sizes, *shown])})"
+
+    def config(self) -> dict[str, Any]:
+        """Every option of this layer, as JSON can hold it; the parameters are not in it.
+
+        Returns
+        -------
+        dict of str to object
+            "kind", the name of the class, and the keywords of its constructor but `seed`: the
+            dtype by name, tuples as lists.
+
+        Examples
+        --------
+        >>> fr.GRU(3, 5, reset_after=False).config()["reset_after"]  # doctest: +SKIP
+        False
+        """
+        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
+        options = sizes | self._options()
+        return {"kind": self._kind} | {name: _listed(value) for name, value in options.items()}
+
+    @classmethod
+    def from_config(cls: type[Kind], config: Mapping[str, Any], state: Mapping[str, Any]) -> Kind:  # noqa: PYI019
+        """Make the layer that `config` and `state_dict` describe: equal in every bit it computes.
+
+        Parameters
+        ----------
+        config : Mapping
+            From ``layer.config()``. An option that is not in it has its default.
+        state : Mapping
+            From ``layer.state_dict()``.
+
+        Returns
+        -------
+        A layer of this class.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `config` is of another kind of layer, lacks a size or has an unknown option; an option
+            or `state` is not as the constructor or `load_state_dict` take them.
+        """
+        known = ("input_size", "hidden_size", *cls._defaults())
+        options = _check_options.config(config, cls._kind, known)
+        make: Callable[..., Kind] = cls
+        layer = make(**options, seed=0)  # drawn, and then replaced
+        layer.load_state_dict(state)
+        return layer
 
     # --- calls --------------------------------------------------------------------------------
 
@@ -300,14 +364,19 @@ class Layer(Parameterised, Generic[State]):
         RuntimeError
             Called inside ``with layer.writable()``.
         """
-        weights = self._weights or _check.parameters_open()
-        inputs, rows = self._inputs(x, tokens, lengths, mask, reset)
+        inputs, rows, padding = self._inputs(x, tokens, lengths, mask, reset)
         how = _check_options.outside(masked_output, padding_value, self.dtype)
         first, cut = self._states(state, initial, reset, rows)
         y, states, _ = _stack.forward(
-            weights, inputs, first, cut, save=False, num_threads=_threads(num_threads)
+            self._read().packs,
+            inputs,
+            first,
+            cut,
+            save=False,
+            threads=_threads(num_threads),
+            y=self._new_y(rows),
         )
-        return self._shown_y(y, inputs, rows, how), self._form.outside(states, rows.batched)
+        return self._shown_y(y, padding, rows, how), self._form.outside(states, rows.batched)
 
     def forward(
         self,
@@ -344,24 +413,25 @@ class Layer(Parameterised, Generic[State]):
             For `backward`. ``saved.nbytes`` is its size beyond x and y; ``saved.cells`` and
             ``saved.gates`` are every cell state and gate of every layer.
         """
-        version = self._version  # before the weights: a change during the call must show
-        weights = self._weights or _check.parameters_open()
-        inputs, rows = self._inputs(x, tokens, lengths, mask, reset, copy=True)
+        inputs, rows, padding = self._inputs(x, tokens, lengths, mask, reset, copy=True)
         how = _check_options.outside(masked_output, padding_value, self.dtype)
         first, cut = self._states(state, initial, reset, rows, copy=True)
         generator = _check_options.rng(rng, self._noisy)
+        now = self._read()
         y, states, kept = _stack.forward(
-            weights,
+            now.packs,
             inputs,
             first,
             cut,
             save=True,
-            num_threads=_threads(num_threads),
+            threads=_threads(num_threads),
             noise=None if generator is None else Noise(self._rates, generator),
+            y=self._new_y(rows),
         )
-        shown = self._shown_y(y, inputs, rows, how)
+        shown = self._shown_y(y, padding, rows, how)
         shown.flags.writeable = False
-        saved = SavedCall(tuple(kept), self, version, rows, how, inputs.tokens is not None)
+        of_tokens = inputs.tokens is not None
+        saved = SavedCall(tuple(kept), self, now.version, rows, padding, how, of_tokens)
         # A view of a read-only array cannot be made writable.
         return shown.view(), self._form.outside(states, rows.batched), saved
 
@@ -413,25 +483,26 @@ class Layer(Parameterised, Generic[State]):
         """
         _check.saved_type(saved, SavedCall, "forward()")
         _check.same_layer(saved._layer is self)
-        if not self._weights:
-            _check.parameters_open()
-        _check.unchanged(saved._version == self._version)
-        rows, inputs = saved._rows, saved._kept[0].saved.inputs
+        _check.unchanged(saved._version == self._read().version)
+        rows = saved._rows
         each = _check.flag(per_sample, "per_sample")
         if dy is not None:
             a = _check.as_float(dy, self.dtype, "dy")
             a = _check.shaped(a, "dy", (*rows.outside, self._output_size))
-            dy = self._filled_back(a if rows.batched else a[:, None], inputs, saved._outside)
+            dy = self._filled_back(rows.inside(a), saved._padding, saved._outside)
         incoming = self._incoming(saved, dstate, dcells, dgates)
+        target = None
+        if rows.batch_first and not saved._of_tokens:
+            target = np.empty((*rows.outside, self.input_size), self.dtype).swapaxes(0, 1)
         dx, dfirst, directions = _stack.backward(
-            saved._kept, dy, incoming, per_sample=each, num_threads=_threads(num_threads)
+            saved._kept, dy, incoming, per_sample=each, threads=_threads(num_threads), dx=target
         )
         if saved._of_tokens:  # which input dropout made rows of
             dx = None
-        elif dx is not None and not rows.batched:
-            dx = dx[:, 0]
+        elif dx is not None:
+            dx = rows.shown(dx)
         dparams = {
-            name: getattr(of, "d" + field)
+            name: of[field]
             for layer, names in zip(directions, self._names, strict=True)
             for of, part in zip(layer, names, strict=True)
             for field, name in part.items()
@@ -469,7 +540,7 @@ class Layer(Parameterised, Generic[State]):
         reset: ArrayLike | None = None,
         *,
         copy: bool = False,
-    ) -> tuple[Inputs, Rows]:
+    ) -> tuple[Inputs, Rows, Padding]:
         """A call's sequences, time-major, without its states."""
         dense, ids = None, None
         if tokens is None and x is not None:
@@ -484,16 +555,18 @@ class Layer(Parameterised, Generic[State]):
             )
             steps, batch = ids.shape
         rows = Rows(steps, batch, batched, batched and self.batch_first)
-        plain = Inputs(dense, ids, zoneout=self._zoneout, batch_first=rows.batch_first)
+        plain = Inputs(dense, ids, zoneout=self._zoneout)
         if lengths is mask is reset is None:
-            return plain, rows
+            return plain, rows, REAL
         _check_options.one_kind_of_padding(lengths, mask)
-        inputs = plain._replace(
-            lengths=_check_options.lengths(lengths, rows, copy=copy),
-            mask=_check_options.flags(mask, "mask", rows, copy=copy),
-            reset=_check_options.flags(reset, "reset", rows, copy=copy),
+        padding = Padding(
+            _check_options.lengths(lengths, rows, copy=copy),
+            _check_options.flags(mask, "mask", rows, copy=copy),
         )
-        return inputs, rows
+        cut = _check_options.flags(reset, "reset", rows, copy=False)
+        walk = plan(steps, batch, self._directions, *padding, cut)
+        inputs = plain._replace(lengths=walk.lengths, times=walk.times, cut=walk.cut)
+        return inputs, rows, padding
 
     def _states(
         self,
@@ -516,19 +589,25 @@ class Layer(Parameterised, Generic[State]):
         _check_options.needs_reset(value, reset)
         return self._form.inside(value, "initial", batch, copy=copy)
 
-    def _shown_y(self, y: Array, inputs: Inputs, rows: Rows, how: Outside) -> Array:
-        """y as the caller has it."""
-        if inputs.mask is not None or how.value != 0:
-            other = _outside.filled(inputs.time_major(y), inputs, self._directions, how)
-            if other is not None:
-                y = np.ascontiguousarray(inputs.time_major(other))
-        return y if rows.batched else y[:, 0]
+    def _new_y(self, rows: Rows) -> Array | None:
+        """Where a batch-major y goes, seen time-major; None: a new array is as it should be."""
+        if not rows.batch_first:
+            return None
+        return np.empty((*rows.outside, self._output_size), self.dtype).swapaxes(0, 1)
 
-    def _filled_back(self, dy: Array, inputs: Inputs, how: Outside) -> Array:
-        if inputs.mask is None or not how.repeat:
+    def _shown_y(self, y: Array, padding: Padding, rows: Rows, how: Outside) -> Array:
+        """y as the caller has it."""
+        other: Array | None = None
+        if padding.mask is not None or how.value != 0:
+            other = _outside.filled(y, padding, self._directions, how)
+        if other is None:
+            return rows.shown(y)
+        return np.ascontiguousarray(rows.shown(other))
+
+    def _filled_back(self, dy: Array, padding: Padding, how: Outside) -> Array:
+        if padding.mask is None or not how.repeat:
             return dy
-        total = _outside.filled_back(inputs.time_major(dy), inputs, self._directions, how)
-        return np.ascontiguousarray(inputs.time_major(total))
+        return _outside.filled_back(dy, padding, self._directions, how)
 
     def _incoming(
         self, saved: SavedCall, dstate: Any, dcells: object, dgates: object
@@ -568,5 +647,10 @@ class Layer(Parameterised, Generic[State]):
         return rows.inside(_check.shaped(a, name, (*rows.outside, width)))
 
 
-def _threads(value: int | None) -> int | None:
-    return None if value is None else _check.num_threads(value)
+def _listed(value: Any) -> Any:
+    """An option as JSON has it."""
+    return [_listed(one) for one in value] if isinstance(value, tuple) else value
+
+
+def _threads(value: int | None) -> Threads:
+    return ANY_NUMBER if value is None else Threads(_check.num_threads(value))

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._backend import Inputs, Steps, chosen_isa, chosen_threads, current
+from ._backends.choice import current
+from ._backends.settings import chosen_isa, chosen_threads
+from ._backends.types import Inputs, Steps, Threads
 from ._spec import Array
 from ._state import States
 
@@ -14,19 +16,19 @@ if TYPE_CHECKING:
     from ._layer import Layer
 
 
-def _made_for(layer: Layer[Any], num_threads: int | None) -> tuple[object, ...]:
+def made_for(layer: Layer[Any], num_threads: int | None) -> tuple[object, ...]:
     """What must not have changed for steps to go on."""
     threads = chosen_threads.get() if num_threads is None else (num_threads, type(num_threads))
-    return current(), chosen_isa.get(), threads, layer._weights, layer._version
+    return current(), chosen_isa.get(), threads, layer._now
 
 
 class QuickSteps:
     """A layer's kernels, ready, with the state reached; for plain arrays of the layer's dtype."""
 
     def __init__(
-        self, layer: Layer[Any], batch: int, steps: list[Steps], num_threads: int | None
+        self, layer: Layer[Any], batch: int, steps: list[Steps], key: tuple[object, ...]
     ) -> None:
-        self._key = _made_for(layer, num_threads)
+        self.key = key
         self._steps = steps
         self._dtype = layer.dtype
         self._in, self._out = (batch, layer.input_size), (batch, layer._output_size)
@@ -45,23 +47,27 @@ class QuickSteps:
 
     @classmethod
     def of(
-        cls, layer: Layer[Any], batch: int, states: list[States], num_threads: int | None
+        cls,
+        layer: Layer[Any],
+        batch: int,
+        states: list[States],
+        threads: Threads,
+        key: tuple[object, ...],
     ) -> QuickSteps | None:
-        """Ready to go on from `states`; None where the backend has no quick way."""
-        run, found = current(), []
-        sizes = layer._sizes()
-        for (weights,), (inputs, _), state in zip(layer._weights, sizes, states, strict=False):
+        """Ready to go on from `states`; None where the backend has no quick way.
+
+        `key` was made before, so that a change of the weights in between shows.
+        """
+        now, run = layer._read(), current()
+        found = []
+        for packed, (inputs, _), state in zip(now.packs, layer._sizes(), states, strict=True):
             x = np.zeros((1, batch, inputs), layer.dtype)
-            steps = run.stepper(weights, Inputs(x, zoneout=layer._zoneout), num_threads)
+            steps = run.stepper(packed, Inputs(x, zoneout=layer._zoneout), threads)
             if steps is None:
                 return None
             steps.load(state)
             found.append(steps)
-        return cls(layer, batch, found, num_threads) if found else None
-
-    def fits(self, layer: Layer[Any], num_threads: int | None) -> bool:
-        """Whether everything is as it was."""
-        return self._key == _made_for(layer, num_threads)
+        return cls(layer, batch, found, key)
 
     def states(self) -> list[States]:
         """The state reached, by layers."""

@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from numpy.typing import ArrayLike
 
 from . import _check, _check_options, _stack
-from ._backend import Inputs
+from ._backends.types import ANY_NUMBER, Inputs, Threads
 from ._spec import Array
 from ._state import States
-from ._steps import QuickSteps
+from ._steps import QuickSteps, made_for
+from .core._plan import plan
 
 if TYPE_CHECKING:
     from ._layer import Layer
 
 State = TypeVar("State")
+
+
+def _threads(num_threads: int | None) -> Threads:
+    return ANY_NUMBER if num_threads is None else Threads(_check.num_threads(num_threads))
 
 
 class Stream(Generic[State]):
@@ -52,14 +57,16 @@ class Stream(Generic[State]):
     def _quickly(self, x: object, out: object, num_threads: int | None) -> Array | None:
         """One step of a plain array on kernels made ready for it; None: take the long way."""
         layer, quick = self.layer, self._quick
-        if quick is None or not quick.fits(layer, num_threads):
+        key = made_for(layer, num_threads)
+        if quick is None or quick.key != key:
             if not QuickSteps.suit(x, layer.dtype):
                 return None
             quick = QuickSteps.of(
                 layer,
                 self.batch_size,
                 self._reached(),
-                None if num_threads is None else _check.num_threads(num_threads),
+                _threads(num_threads),
+                key,
             )
             if quick is None:
                 return None
@@ -70,18 +77,23 @@ class Stream(Generic[State]):
         return self.layer._form.zeros(self.batch_size)
 
     def _advance(
-        self, inputs: Inputs, initial: list[States] | None, num_threads: int | None
+        self,
+        inputs: Inputs,
+        initial: list[States] | None,
+        num_threads: int | None,
+        y: Array | None = None,
     ) -> Array:
         layer = self.layer
-        y, self._states, _ = _stack.forward(
-            layer._weights or _check.parameters_open(),
+        out, self._states, _ = _stack.forward(
+            layer._read().packs,
             inputs,
             self._reached(),
             initial,
             save=False,
-            num_threads=None if num_threads is None else _check.num_threads(num_threads),
+            threads=_threads(num_threads),
+            y=y,
         )
-        return y
+        return out
 
     def step(
         self,
@@ -142,16 +154,16 @@ class Stream(Generic[State]):
             batched = a.ndim == 1
             inputs = Inputs(None, a.reshape(1, batch), zoneout=layer._zoneout)
         if mask is not None or reset is not None:
-            inputs = inputs._replace(
-                mask=_check_options.step_flags(mask, "mask", batch),
-                reset=_check_options.step_flags(reset, "reset", batch),
-            )
+            real = _check_options.step_flags(mask, "mask", batch)
+            cut = _check_options.step_flags(reset, "reset", batch)
+            walk = plan(1, batch, 1, None, real, cut)
+            inputs = inputs._replace(lengths=walk.lengths, times=walk.times, cut=walk.cut)
         width = layer._output_size
         shape = (batch, width) if batched else (width,)
         if out is not None:
             _check.out(out, shape, layer.dtype, a)
-        cut = layer._initial(initial, reset, batch if batched else None)
-        h = self._advance(inputs, cut, num_threads).reshape(shape)
+        first = layer._initial(initial, reset, batch if batched else None)
+        h = self._advance(inputs, first, num_threads).reshape(shape)
         if out is None:
             return h
         out[...] = h
@@ -192,12 +204,12 @@ class Stream(Generic[State]):
             As `step`.
         """
         _check.one_of(x, tokens)
-        inputs, rows = self.layer._inputs(x, tokens, lengths, mask, reset)
-        sequence = inputs.tokens if inputs.x is None else inputs.x
-        _check.stream_batch(cast("Array", sequence), self.batch_size)
-        cut = self.layer._initial(initial, reset, rows.batch if rows.batched else None)
-        y = self._advance(inputs, cut, num_threads)
-        return y if rows.batched else y[:, 0]
+        layer = self.layer
+        inputs, rows, _ = layer._inputs(x, tokens, lengths, mask, reset)
+        _check.stream_batch(inputs.sequence, self.batch_size)
+        cut = layer._initial(initial, reset, rows.batch if rows.batched else None)
+        y = self._advance(inputs, cut, num_threads, layer._new_y(rows))
+        return rows.shown(y)
 
     @property
     def state(self) -> State:

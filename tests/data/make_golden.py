@@ -16,7 +16,7 @@ import numpy as np
 
 import fusedrnn as fr
 from fusedrnn import _golden
-from fusedrnn._backend import current
+from fusedrnn._backends.choice import current
 from fusedrnn._spec import Array
 from fusedrnn.selftest import EXEMPT
 

@@ -87,12 +87,12 @@ def _by_default() -> Backend:
         "apt-get install g++) and install fusedrnn again; or set FUSEDRNN_BACKEND=reference to "
         "choose the reference and silence this warning",
         ReferenceBackendWarning,
-        stacklevel=_caller_level(),
+        stacklevel=caller_level(),
     )
     return reference()
 
 
-def _caller_level() -> int:
+def caller_level() -> int:
     """The stacklevel, seen from the function that warns, of the first frame outside the package."""
     level, frame = 1, sys._getframe(1)
     package = __name__.partition(".")[0]

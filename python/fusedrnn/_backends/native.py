@@ -15,6 +15,7 @@ from .types import (
     Gradients,
     Inputs,
     Outcome,
+    Sources,
     Threads,
     Wanted,
     delivered,
@@ -63,13 +64,10 @@ class NativeBackend:
         """The instruction set: panels of different ones differ."""
         return packed.isa or chosen_isa.get() or DEFAULT_ISA
 
-    def form(self, packed: Packed, direction: int) -> _core.PackedWeights:
+    def form(self, packed: Packed, direction: int, sources: Sources) -> _core.PackedWeights:
         """Packed panels of one direction; they are made when a call first needs them."""
         return _core.PackedWeights(
-            self.form_key(packed),
-            packed.cell,
-            packed.sources[direction],
-            core_options(packed.options),
+            self.form_key(packed), packed.cell, sources, core_options(packed.options)
         )
 
     def saved_shape(self, packed: Packed, steps: int, batch: int) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import GRU, LSTM, RNN, runtime
-from .._backend import native
+from .._backends.choice import native
 from .info import INSTALL
 from .options import natural
 from .progress import Progress

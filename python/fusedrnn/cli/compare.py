@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .._backend import native, not_built
+from .._backends.choice import native, not_built
 from ..runtime import use_backend
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from .. import runtime
-from .._backend import current, not_built
+from .._backends.choice import current, not_built
 
 __all__ = ["add_parser", "describe"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import runtime
-from .._backend import current
+from .._backends.choice import current
 from ..nn import generate
 from ..nn.baselines import compressed_bits, context_bits
 

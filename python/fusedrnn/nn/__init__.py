@@ -1,7 +1,7 @@
 """Models from NumPy and fusedrnn's kernels alone: losses, optimiser, dense layer, text model."""
 
+from ..layers import Dense
 from .corpus import Alphabet, Corpus, builtin_text, load_corpus
-from .dense import Dense
 from .lm import CharLM
 from .losses import Loss, mse, softmax_cross_entropy
 from .optim import Adam, clip_global_norm

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..layers import LSTM
+from ..layers import LSTM, Dense
 from .corpus import Alphabet
-from .dense import Dense
 from .losses import softmax_cross_entropy
 from .persist import prefixed, without_prefix
 
