@@ -134,8 +134,8 @@ PYTHON = (
     Mutant(
         "one pack for all instruction sets",
         "python/fusedrnn/_native.py",
-        "pack: Array | None = cache.get((isa, backward))",
-        "pack: Array | None = next((a for k, a in cache.items() if k[1] == backward), None)",
+        "pack: Array | None = w.cache.get((isa, backward))",
+        "pack: Array | None = next((a for k, a in w.cache.items() if k[1] == backward), None)",
         killer("invariance", "packs_are_per_instruction_set"),
     ),
     Mutant(
@@ -336,6 +336,80 @@ LAYERS = (
         "if activations == plain and bound == np.inf and not coupled:",
         "if activations == plain and not coupled:",
         killer("options_of_cells", "options", "reference"),
+    ),
+)
+
+# Losses, optimiser and what they stand on.
+MODELS = (
+    Mutant(
+        "Adam: moments of arrays by name alone",
+        "python/fusedrnn/nn/_targets.py",
+        "return memory, (address, array.shape, array.strides, array.dtype.str)",
+        "return Kept, name",
+        killer("optim", "equal_names_of_two_mappings_never_meet"),
+    ),
+    Mutant(
+        "Adam: layers of one class share their moments",
+        "python/fusedrnn/nn/_targets.py",
+        "layer = arrays.owner",
+        "layer = type(arrays.owner)",
+        killer("optim", "two_layers_of_equal_names_never_share_moments"),
+    ),
+    Mutant(
+        "Adam: arrays of a layer in a dict are strangers",
+        "python/fusedrnn/nn/_targets.py",
+        "of_layers = parameter_arrays()",
+        "of_layers = {}",
+        killer("optim", "every_way_to_a_layer_leads_to_one_state"),
+    ),
+    Mutant(
+        "Adam: an id that came back is the old owner",
+        "python/fusedrnn/nn/_targets.py",
+        "if reference is not None and reference() is owner else",
+        "if reference is not None else",
+        killer("optim", "a_reused_id_is_no_layer_of_old"),
+    ),
+    Mutant(
+        "Adam: moments are written before the parameters are looked at",
+        "python/fusedrnn/nn/optim.py",
+        "return self._kept_of(name, p) def",
+        "self._kept.put(*p.place, m := self._kept_of(name, p)); m.steps += 1; return m\n\n    def",
+        killer("optim", "what_fails_before_the_write_changes_nothing"),
+    ),
+    Mutant(
+        "clipping: the last mapping alone",
+        "python/fusedrnn/nn/optim.py",
+        "for k, mapping in enumerate(gradients):",
+        "for k, mapping in enumerate(gradients[-1:]):",
+        killer("optim", "two_layers_of_equal_names_are_clipped_together"),
+    ),
+    Mutant(
+        "loss: a step of padding counts",
+        "python/fusedrnn/nn/losses.py",
+        "counted = np.arange(steps)[:, None] < real",
+        "counted = np.arange(steps)[:, None] <= real",
+        killer("losses", "cross_entropy_counts_no_padding"),
+    ),
+    Mutant(
+        "loss: padding counts in the mean",
+        "python/fusedrnn/nn/losses.py",
+        "value, gradient = _cross_entropy(a[counted], wanted[counted])",
+        "value, gradient = _cross_entropy(a[counted], wanted[counted]); value *= counted.mean()",
+        killer("losses", "cross_entropy_counts_no_padding"),
+    ),
+    Mutant(
+        "loss: ignored targets make padding count",
+        "python/fusedrnn/nn/losses.py",
+        "counted = unlike if counted is None else counted & unlike",
+        "counted = unlike",
+        killer("losses", "no_bit_depends_on_what_is_in_the_padding"),
+    ),
+    Mutant(
+        "Ctrl-C comes in the middle of a change",
+        "python/fusedrnn/_interrupts.py",
+        "held[number] = frame",
+        "handlers[number](number, frame)",
+        killer("interrupts", "a_signal_waits_for_the_end"),
     ),
 )
 
@@ -738,7 +812,7 @@ INNER = (
 )
 
 # In this order each kind is compiled once on top of honest objects of the others.
-MUTANTS = (*PYTHON, *LAYERS, *OUTER, *INNER)
+MUTANTS = (*PYTHON, *LAYERS, *MODELS, *OUTER, *INNER)
 
 
 class Workshop:

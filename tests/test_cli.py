@@ -297,7 +297,7 @@ def test_wrong_arguments(
 def test_divergence_is_told(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("fusedrnn.nn.train.clip_global_norm", lambda *_: float("nan"))
+    monkeypatch.setattr("fusedrnn.nn.train.clip_global_norm", lambda *_, **__: float("nan"))
     assert train(text, tmp_path / "m.npz", "--steps", 2) == 1
     assert "gradient norm nan: the run diverged" in capsys.readouterr().err
 

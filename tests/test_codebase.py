@@ -136,6 +136,7 @@ PUBLIC = {"__init__"}
 PYTHON_ARROWS: dict[str, set[str]] = {
     "_version": set(),
     "_storage": set(),
+    "_interrupts": set(),
     "_spec": set(),
     "_foreign": {"_spec"},
     "_npz": {"_spec"},
@@ -171,7 +172,14 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "files": {"_check", "_npz", "_spec", "_storage", "_version"},
     "__init__": {"_backend", "_version", "files", "layers", "ops", "runtime", "stream"},
     # Dense is a layer like those of layers.py, without a recurrence.
-    "nn.dense": {"_backend", "_check", "_params", "_spec"},
+    "nn.dense": {"_backend", "_check", "_params", "_spec", "nn.losses"},
+    # What takes lengths and masks, and refuses numbers, does so in the words of the layers.
+    "nn.losses": {"_check", "_check_options", "_spec"},
+    "nn._checks": {"_check", "_check_options", "nn.losses"},
+    "nn._moments": {"_check", "nn._targets"},
+    "nn._targets": {"_check", "_params", "nn._checks"},
+    "nn.optim": {"_check", "_interrupts", "nn._checks", "nn._moments", "nn._targets"},
+    "nn.train": {"_interrupts", "nn.*"},
     # users of the public names
     "weights.*": {"_check", "_foreign", "_npz", "_params", "_spec", "_storage", "weights.*"},
     "weights": {"weights.*"},

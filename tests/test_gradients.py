@@ -54,7 +54,7 @@ def check(backend: Chosen, cell: str, case: Case, given: tuple[bool, bool] = (Tr
 
     def loss() -> float:
         for w in weights:
-            w.invalidate()
+            w.cache.clear()
         y, states, _ = backend.run.forward(weights, inputs, save=False, num_threads=1)
         total = float((y * dy).sum()) if given[0] else 0.0
         if given[1]:

@@ -508,7 +508,7 @@ def test_strided_x(native: Chosen, cell: str, shape: tuple[int, ...]) -> None:
 
 @needs_native
 def test_packs_are_per_instruction_set() -> None:
-    """Weights keep one packed copy for each, and `invalidate` drops them all."""
+    """Weights keep one packed copy for each, and made anew when those are gone."""
     weights, inputs = call("lstm", Case(3, 2, 4, 20), "float32")
     run = by_name("native")
 
@@ -524,5 +524,5 @@ def test_packs_are_per_instruction_set() -> None:
     for _ in range(2):
         assert all(map(same_bits, outputs(fresh=False), right))
     weights[0].w_ih[:] *= 2
-    weights[0].invalidate()
+    weights[0].cache.clear()
     assert not any(map(same_bits, outputs(fresh=False), right))

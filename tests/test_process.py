@@ -38,7 +38,7 @@ def test_many_python_threads(native: Chosen) -> None:
         prepared[cell] = (weights, inputs, out_gradients(weights, inputs))
     right = {cell: outcome(run, *args[:2], *args[2]) for cell, args in prepared.items()}
     for weights, _, _ in prepared.values():  # the pool's first calls race to pack them again
-        weights[0].invalidate()
+        weights[0].cache.clear()
     with ThreadPoolExecutor(8) as pool:
         for k, found in enumerate(pool.map(job, range(48))):
             assert_same_bits(found, right[RECURRENT[k % len(RECURRENT)]])

@@ -223,4 +223,4 @@ def test_core_verifies_steps(native: Chosen) -> None:
     for wrong in (None, x.tolist()):
         with pytest.raises(TypeError):
             raw(wrong, y)
-    assert by_name("reference").stepper(layer._weights[0][0], None, None) is None  # type: ignore[arg-type]
+    assert by_name("reference").stepper(layer._read().weights[0][0], None, None) is None  # type: ignore[arg-type]

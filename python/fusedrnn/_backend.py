@@ -12,7 +12,7 @@ import threading
 import warnings
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path as FilePath
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -39,6 +39,12 @@ class Path(NamedTuple):
     threads: int
 
 
+@lru_cache(256)
+def _shape_alone(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array of that shape without memory to speak of, which reads as NaN."""
+    return np.broadcast_to(dtype.type(np.nan), shape)
+
+
 @dataclass(eq=False)
 class Weights:
     """The weights of one layer and direction, C-contiguous arrays of one dtype.
@@ -63,9 +69,10 @@ class Weights:
     norm_c: Array | None = None
     norm_c_bias: Array | None = None
     options: Options | None = None
-    # What a backend derived from the arrays. Fetch the dict once, before reading the arrays: an
-    # entry made from old values then lands in a dict that nobody looks at any more.
+    # What a backend derived from the arrays. The arrays of a layer do not change while they are
+    # here: a change closes these weights, and is followed by new ones.
     cache: dict[object, Any] = field(default_factory=dict, repr=False)
+    closed: bool = field(default=False, repr=False)
 
     @property
     def hidden_size(self) -> int:
@@ -87,9 +94,29 @@ class Weights:
         """float32 or float64."""
         return self.w_ih.dtype
 
-    def invalidate(self) -> None:
-        """Forget everything derived: the arrays have changed."""
-        self.cache = {}
+    def held(self) -> Weights:
+        """The same arrays for a call that reads them, and must not see them change.
+
+        Whoever opens a layer's parameters for writing while they are held leaves them alone and
+        writes copies.
+
+        Raises
+        ------
+        RuntimeError
+            They were opened since the call began.
+        """
+        copy = Weights.__new__(Weights)
+        copy.__dict__.update(self.__dict__)
+        if self.closed:  # asked when the arrays are held
+            _check.parameters_changed()
+        return copy
+
+    def close(self) -> None:
+        """Let go of the arrays, which somebody is going to change; their shapes stay."""
+        self.closed = True
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                setattr(self, name, _shape_alone(value.shape, value.dtype))
 
 
 class Inputs(NamedTuple):

@@ -396,9 +396,9 @@ def rows(value: object, batch_size: int) -> Array:
 # --- parameters and saved calls ---------------------------------------------------------------
 
 
-def parameter(value: object, name: str, like: Array) -> Array:
+def parameter(value: object, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     """A new value of a parameter."""
-    return shaped(as_float(value, like.dtype, name), name, like.shape)
+    return shaped(as_float(value, dtype, name), name, shape)
 
 
 def parameter_name(name: object, names: Iterable[str]) -> NoReturn:
@@ -416,17 +416,20 @@ def same_cell(given: object, cell: str) -> None:
 
 
 def loaded(
-    mapping: Mapping[str, Any], prefix: str, parameters: Mapping[str, Array]
+    mapping: Mapping[str, Any],
+    prefix: str,
+    parameters: Mapping[str, tuple[int, ...]],
+    dtype: np.dtype[Any],
 ) -> dict[str, Array]:
     """A state_dict as new values of all parameters; one ValueError lists all that is wrong."""
     given = {key[len(prefix) :]: mapping[key] for key in mapping if key.startswith(prefix)}
     wrong = [f"missing {prefix + name!r}" for name in parameters if name not in given]
     wrong += [f"unexpected {prefix + name!r}" for name in given if name not in parameters]
     values: dict[str, Array] = {}
-    for name, old in parameters.items():
+    for name, shape in parameters.items():
         if name in given:
             try:
-                values[name] = parameter(given[name], prefix + name, old)
+                values[name] = parameter(given[name], prefix + name, dtype, shape)
             except (TypeError, ValueError, RuntimeError) as error:  # torch raises RuntimeError
                 text = str(error)
                 wrong.append(text if text.startswith(prefix + name) else f"{prefix + name}: {text}")
@@ -441,9 +444,24 @@ def fixed(name: str) -> NoReturn:
 
 
 def parameters_open() -> NoReturn:
-    """A call inside `with layer.writable()`."""
+    """A call or a look at parameters inside `with layer.writable()`, here or in another thread."""
     raise RuntimeError(
-        "the layer's parameters are open for writing; leave `with layer.writable()` first"
+        "the layer's parameters are open for writing, here or in another thread; leave "
+        "`with layer.writable()` first"
+    )
+
+
+def parameters_changed() -> NoReturn:
+    """Another thread opened the parameters between a call's start and its look at them."""
+    raise RuntimeError(
+        "parameters changed while this call read them: it computed nothing; repeat it"
+    )
+
+
+def block_ended(name: str) -> NoReturn:
+    """What `writable` gave is no way to write after its block."""
+    raise ValueError(
+        f"{name}: read-only: the `with layer.writable()` block that gave this mapping has ended"
     )
 
 

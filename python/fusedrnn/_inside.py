@@ -24,7 +24,7 @@ def cells(saved: Saved) -> Array | None:
 
 def gates(saved: Saved) -> dict[str, Array]:
     """Every activated gate by its name, (T, B, D*H), in the order of the weights' rows."""
-    weights = saved.weights
+    weights = [w.held() for w in saved.weights]
     spec, cell = weights[0].spec, CELLS[weights[0].spec.name]
     slots = by_name(saved.backend).slots(saved)[0]
     with np.errstate(over="ignore", invalid="ignore"):  # what padding holds

@@ -80,7 +80,7 @@ class SavedCall:
         0 at steps that were not executed. ``layer.backward(dgates=...)`` takes their gradients.
         """
         if self._layer._spec.norm:  # made again from the products, with the gains
-            _check.unchanged(self._version == self._layer._version)
+            _check.unchanged(self._version == self._layer._read().version)
         found = (_inside.gates(kept.saved) for kept in self._kept)
         return [{name: self._laid_out(a) for name, a in gates.items()} for gates in found]
 
@@ -196,8 +196,8 @@ class Layer(Parameterised, Generic[State]):
             )
         return parts
 
-    def _adopt(self, arrays: dict[str, Array]) -> None:
-        super()._adopt(arrays)
+    def _adopt(self, arrays: dict[str, Array], version: int = 0) -> None:
+        super()._adopt(arrays, version)
         self._spec = CELLS[self.cell]
         sizes = self._sizes()
         self._max_rows = _check.max_rows(self._spec, max(h for _, h in sizes), self.dtype)
@@ -208,7 +208,7 @@ class Layer(Parameterised, Generic[State]):
             not isinstance(self.hidden_size, int),
             self.dtype,
         )
-        self._names = [[part.names for part in parts] for parts in self._parts()]
+        self._names = [[part.names for part in parts] for parts in self._layout]
         rates = self.dropout, self.input_dropout, self.recurrent_dropout
         self._rates = Rates(*rates, self.zoneout, self.drop_connect)
         self._noisy = any([*rates, *self.zoneout, self.drop_connect])
@@ -360,12 +360,11 @@ class Layer(Parameterised, Generic[State]):
         RuntimeError
             Called inside ``with layer.writable()``.
         """
-        weights = self._weights or _check.parameters_open()
         inputs, rows = self._inputs(x, tokens, lengths, mask, reset)
         how = _check_options.outside(masked_output, padding_value, self.dtype)
         first, cut = self._states(state, initial, reset, rows)
         y, states, _ = _stack.forward(
-            weights, inputs, first, cut, save=False, num_threads=_threads(num_threads)
+            self._read().weights, inputs, first, cut, save=False, num_threads=_threads(num_threads)
         )
         return self._shown_y(y, inputs, rows, how), self._form.outside(states, rows.batched)
 
@@ -404,14 +403,13 @@ class Layer(Parameterised, Generic[State]):
             For `backward`. ``saved.nbytes`` is its size beyond x and y; ``saved.cells`` and
             ``saved.gates`` are every cell state and gate of every layer.
         """
-        version = self._version  # before the weights: a change during the call must show
-        weights = self._weights or _check.parameters_open()
         inputs, rows = self._inputs(x, tokens, lengths, mask, reset, copy=True)
         how = _check_options.outside(masked_output, padding_value, self.dtype)
         first, cut = self._states(state, initial, reset, rows, copy=True)
         generator = _check_options.rng(rng, self._noisy)
+        now = self._read()
         y, states, kept = _stack.forward(
-            weights,
+            now.weights,
             inputs,
             first,
             cut,
@@ -421,7 +419,7 @@ class Layer(Parameterised, Generic[State]):
         )
         shown = self._shown_y(y, inputs, rows, how)
         shown.flags.writeable = False
-        saved = SavedCall(tuple(kept), self, version, rows, how, inputs.tokens is not None)
+        saved = SavedCall(tuple(kept), self, now.version, rows, how, inputs.tokens is not None)
         # A view of a read-only array cannot be made writable.
         return shown.view(), self._form.outside(states, rows.batched), saved
 
@@ -473,9 +471,7 @@ class Layer(Parameterised, Generic[State]):
         """
         _check.saved_type(saved, SavedCall, "forward()")
         _check.same_layer(saved._layer is self)
-        if not self._weights:
-            _check.parameters_open()
-        _check.unchanged(saved._version == self._version)
+        _check.unchanged(saved._version == self._read().version)
         rows, inputs = saved._rows, saved._kept[0].saved.inputs
         each = _check.flag(per_sample, "per_sample")
         if dy is not None:

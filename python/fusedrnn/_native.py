@@ -32,15 +32,15 @@ def isa() -> str:
 
 def _pack(w: Weights, isa: str, backward: bool = False) -> Array:
     """The weights as the kernels of an instruction set read them, made once."""
-    cache = w.cache  # before the arrays are read
-    pack: Array | None = cache.get((isa, backward))
+    pack: Array | None = w.cache.get((isa, backward))
     if pack is None:
+        h = w.held()
         # A normalised cell's gates are made again on the way back.
-        b_ih, b_hh = (None, None) if backward and not w.spec.norm else (w.b_ih, w.b_hh)
+        b_ih, b_hh = (None, None) if backward and not h.spec.norm else (h.b_ih, h.b_hh)
         pack = _core.pack(
-            isa, w.spec.name, w.w_ih, w.w_hh, b_ih, b_hh, _vectors(w), w.w_hr, backward
+            isa, h.spec.name, h.w_ih, h.w_hh, b_ih, b_hh, _vectors(h), h.w_hr, backward
         )
-        cache[isa, backward] = pack
+        w.cache[isa, backward] = pack
     return pack
 
 

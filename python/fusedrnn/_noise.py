@@ -75,9 +75,10 @@ def connected(weights: tuple[Weights, ...], drawn: Drawn) -> tuple[Weights, ...]
     """The weights with DropConnect's R."""
     if drawn.connect is None:
         return weights
+    held = [w.held() for w in weights]
     return tuple(
         replace(w, w_hh=w.w_hh * mask, cache={})
-        for w, mask in zip(weights, drawn.connect, strict=True)
+        for w, mask in zip(held, drawn.connect, strict=True)
     )
 
 

@@ -1,10 +1,24 @@
-"""Named parameters of layers: read-only outside `writable`, shared by layers and Dense."""
+"""Named parameters, shared by layers and Dense; long because it says who may see what, and when.
+
+A layer owns its arrays. Outside `writable` nobody can write them: `params` gives read-only views.
+Inside, one caller writes them in place, and everybody else is refused. What makes this hold, though
+NumPy lets anybody keep a view, is that references to the arrays are counted, when a block begins
+and when it ends: an array that somebody outside holds is left to him, and the layer goes on with a
+copy. A view, a memoryview and another framework's tensor all hold the array that they look at.
+
+Whoever reads takes hold of the arrays first and asks afterwards whether they are still those that
+he began with; whoever opens them says so first and counts afterwards. One of the two always sees
+the other.
+"""
 
 from __future__ import annotations
 
+import sys
+import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +29,42 @@ from ._activations import Options
 from ._backend import Weights
 from ._spec import Array, CellSpec
 
-__all__ = ["Parameterised", "Parameters", "Part", "StateDict"]
+__all__ = ["Parameterised", "Parameters", "Part", "StateDict", "parameter_arrays"]
+
+# Every layer that is alive, by id.
+_ALIVE: weakref.WeakValueDictionary[int, Parameterised] = weakref.WeakValueDictionary()
+
+
+def parameter_arrays() -> dict[int, tuple[Parameterised, str]]:
+    """Whose parameter an array is, and its name there: of all layers' own arrays, by their ids.
+
+    ``layer.params`` gives views of these arrays, ``layer.writable()`` the arrays themselves.
+    """
+    layers = [layer for reference in _ALIVE.valuerefs() if (layer := reference()) is not None]
+    return {id(a): (layer, name) for layer in layers for name, a in layer._arrays.items()}
+
+
+def _references(arrays: dict[str, Array], name: str) -> int:
+    """How many references there are to an array of a dict, the dict's and this call's included."""
+    return sys.getrefcount(arrays[name])
+
+
+# Where references cannot be counted, every block begins and ends with a copy.
+COUNTED = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
+# Of an array that its dict alone holds.
+ALONE = _references({"": np.empty(0)}, "") if COUNTED else 0
+
+
+def _let_write(arrays: dict[str, Array], writable: bool) -> None:
+    for array in arrays.values():
+        array.flags.writeable = writable
+
+
+def _leave_to_others(arrays: dict[str, Array]) -> None:
+    """Put copies in the place of the arrays that somebody outside of this dict holds."""
+    for name in arrays:
+        if not COUNTED or _references(arrays, name) > ALONE:
+            arrays[name] = arrays[name].copy()
 
 
 class StateDict(dict[str, Array]):
@@ -50,47 +99,76 @@ class StateDict(dict[str, Array]):
 
 
 class Parameters(Mapping[str, Array]):
-    """The parameters by torch's names, in torch's order: read-only arrays.
+    """The parameters by torch's names, in torch's order.
 
-    Assigning to a name copies the value in, converted to the owner's dtype. Those that
-    ``owner.writable()`` gives can also be changed in place.
+    Of ``layer.params``: read-only arrays, which keep the values of the moment they were taken at.
+    Those of ``items()`` and ``values()`` are all of one moment. Assigning to a name copies the
+    value in, converted to the layer's dtype.
+
+    Of ``layer.writable()``: arrays that can be changed in place until the end of the block. After
+    it, this mapping reads as ``layer.params`` does, and assigning to a name is refused.
     """
 
-    def __init__(self, owner: Parameterised, open_: bool) -> None:
+    def __init__(self, owner: Parameterised, arrays: dict[str, Array] | None = None) -> None:
         self._owner = owner
-        self._open = open_
+        self._arrays = arrays  # those that can be written, until the end of the block
+        self._ended = False
 
     @property
     def owner(self) -> Parameterised:
         """The layer whose parameters these are."""
         return self._owner
 
+    def _end(self) -> None:
+        """Let go of the writable arrays."""
+        arrays, self._arrays, self._ended = self._arrays, None, True
+        if arrays is not None:
+            arrays.clear()  # somebody may have kept its items()
+
+    def _all(self) -> dict[str, Array]:
+        arrays = self._arrays
+        return self._owner._views()[0] if arrays is None else arrays
+
     def __getitem__(self, name: str) -> Array:
-        array = self._owner._arrays.get(name)
-        if array is None:
+        if name not in self:
             _check.parameter_name(name, self)
-        # A view of a read-only array cannot be made writable.
-        return array if self._open else array.view()
+        arrays = self._arrays
+        return self._owner._view(name) if arrays is None else arrays[name]
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
+        if self._ended:
+            _check.block_ended(name)
         array = self[name]
         if value is array:  # the end of `p[name] -= step`
             return
-        value = _check.parameter(value, name, array)
-        if self._open:
+        value = _check.parameter(value, name, array.dtype, array.shape)
+        if self._arrays is not None:
             array[...] = value
-        else:
-            with self._owner.writable() as opened:
-                opened[name][...] = value
+            return
+        del array  # or the layer would leave it to us, and go on with a copy
+        with self._owner.writable() as opened:
+            opened[name][...] = value
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._owner._arrays)
+        return iter(self._owner._shapes)
 
     def __len__(self) -> int:
-        return len(self._owner._arrays)
+        return len(self._owner._shapes)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._owner._shapes
+
+    def items(self) -> ItemsView[str, Array]:
+        """Names and arrays, all of one moment."""
+        return self._all().items()
+
+    def values(self) -> ValuesView[Array]:
+        """The arrays, all of one moment."""
+        return self._all().values()
 
     def __repr__(self) -> str:
-        return "{" + ", ".join(f"{name!r}: {a.dtype}{a.shape}" for name, a in self.items()) + "}"
+        dtype, shapes = self._owner.dtype, self._owner._shapes
+        return "{" + ", ".join(f"{name!r}: {dtype}{shapes[name]}" for name in shapes) + "}"
 
 
 class Part(NamedTuple):
@@ -103,6 +181,14 @@ class Part(NamedTuple):
     constants: Mapping[str, float] | None = None  # what fields start at that are not drawn
 
 
+@dataclass(frozen=True, eq=False)
+class Closed:
+    """The parameters between two changes, ready for calls; after a change, another one."""
+
+    weights: tuple[tuple[Weights, ...], ...]  # layers, each a tuple of directions
+    version: int
+
+
 class Parameterised(ABC):
     """What owns the arrays of some layers and directions.
 
@@ -112,6 +198,8 @@ class Parameterised(ABC):
     """
 
     dtype: np.dtype[Any]
+    _now: Closed | None  # None: open for writing
+    _writer: object  # who opened them; not there while they are closed
 
     @abstractmethod
     def _parts(self) -> list[list[Part]]:
@@ -132,16 +220,25 @@ class Parameterised(ABC):
                         arrays[name] = rng.uniform(-bound, bound, shape).astype(self.dtype)
         return arrays
 
-    def _adopt(self, arrays: dict[str, Array]) -> None:
+    def _adopt(self, arrays: dict[str, Array], version: int = 0) -> None:
         """Take parameters of the right names, shapes and dtype as one's own."""
-        for array in arrays.values():
-            array.flags.writeable = False
-        self._arrays = arrays
-        # Layers, each a tuple of directions; () while open for writing.
-        self._weights = tuple(
-            tuple(self._weights_of(part) for part in layer) for layer in self._parts()
+        self._layout = self._parts()
+        parts = [part for layer in self._layout for part in layer]
+        self._shapes = {name: p.shapes[field] for p in parts for field, name in p.names.items()}
+        # This dict and the weights that calls read are the only ones to hold the arrays; each has
+        # its own memory, because the references to another array's would not be counted.
+        self._arrays = {n: a if a.flags.owndata else a.copy() for n, a in arrays.items()}
+        _ALIVE[id(self)] = self
+        self._version = version  # how many changes there were
+        self._now = self._closed()
+
+    def _closed(self) -> Closed:
+        """The arrays as they are now, read-only."""
+        _let_write(self._arrays, False)
+        return Closed(
+            tuple(tuple(self._weights_of(part) for part in layer) for layer in self._layout),
+            self._version,
         )
-        self._version = 0
 
     def _weights_of(self, part: Part) -> Weights:
         fields: dict[str, Any] = {field: self._arrays[name] for field, name in part.names.items()}
@@ -149,25 +246,52 @@ class Parameterised(ABC):
             fields["p"] = np.zeros(part.shapes["p"], self.dtype)
         return Weights(part.spec, **fields, options=part.options)
 
+    def _read(self) -> Closed:
+        """What a call starts from."""
+        return self._now or _check.parameters_open()
+
+    def _view(self, name: str) -> Array:
+        """One parameter."""
+        while True:
+            now = self._read()
+            # A view of a read-only array cannot be made writable.
+            view: Array = self._arrays[name].view()
+            if self._now is now:  # and whoever opens the parameters from here on counts the view
+                return view
+
+    def _views(self) -> tuple[dict[str, Array], int]:
+        """All parameters of one moment, and how many changes there were before."""
+        while True:
+            now = self._read()
+            views = {name: array.view() for name, array in self._arrays.items()}
+            if self._now is now:
+                return views, now.version
+
     def __getstate__(self) -> dict[str, Any]:
-        kept = {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
-        return {**kept, "params": self.state_dict(), "version": self._version}
+        own = dict(self.__dict__)  # at once: another thread may be opening the parameters
+        kept = {key: value for key, value in own.items() if not key.startswith("_")}
+        views, version = self._views()
+        copies = {name: view.copy() for name, view in views.items()}
+        return {**kept, "params": copies, "version": version}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         arrays, version = state.pop("params"), state.pop("version")
         self.__dict__.update(state)
-        self._adopt(arrays)
-        self._version = version  # what was saved before a copy stays as old as it was
+        self._adopt(arrays, version)  # what was saved before a copy stays as old as it was
 
     def __setattr__(self, name: str, value: object) -> None:
         own = self.__dict__
-        if name in own and "_arrays" in own and not name.startswith("_"):
+        if name in own and "_now" in own and not name.startswith("_"):
             _check.fixed(name)
         super().__setattr__(name, value)
 
     @property
     def params(self) -> Parameters:
         """The parameters by torch's names: read-only arrays; assigning to a name copies in.
+
+        An array keeps the values of the moment it was taken at, whatever happens to the layer
+        afterwards. While the parameters are open for writing, here or in another thread, reading
+        them is a RuntimeError: nobody sees half of a change.
 
         Rows are gate-major. Layers, n gates, layer k, P = H without projection:
         ``weight_ih_l{k}`` (n*H, I; D*P past the first layer), ``weight_hh_l{k}`` (n*H, P),
@@ -177,7 +301,7 @@ class Parameterised(ABC):
         layer normalisation; a reverse direction's with ``_reverse`` behind. Dense: ``weight``
         (O, I), ``bias`` (O,).
         """
-        return Parameters(self, False)
+        return Parameters(self)
 
     @contextmanager
     def writable(self) -> Iterator[Parameters]:
@@ -186,40 +310,72 @@ class Parameterised(ABC):
         Yields
         ------
         Mapping of str to ndarray
-            Writable arrays, read-only again at the end. Inside, the layer cannot be called; views
-            taken of the arrays must not be written after the end.
+            Arrays that can be written until the end of the block. Whoever keeps one of them, or a
+            view of it, has an array that is no longer the layer's afterwards: writing it changes
+            nothing here.
 
         Raises
         ------
         RuntimeError
-            They are open already.
+            They are open already. Inside the block, and in other threads while it lasts, the same
+            error answers whoever calls the layer or reads ``layer.params``.
+
+        Notes
+        -----
+        Nothing is copied where nobody outside holds an array of the layer, neither when the block
+        begins nor when it ends; an array that somebody holds costs one copy.
 
         Examples
         --------
         >>> with layer.writable() as p:  # doctest: +SKIP
         ...     p["weight_ih_l0"] -= 0.1 * gradient
         """
-        weights = self._weights or _check.parameters_open()
+        mine, opened = object(), Parameters(self)
+        # Ctrl-C may come between any two lines, and the layer must be whole after it.
         try:
-            self._weights = ()
-            for array in self._arrays.values():
-                array.flags.writeable = True
-            yield Parameters(self, True)
-        finally:
-            # Ctrl-C may come between any two lines, and the layer must be whole after it.
             try:
-                for layer in weights:
-                    for part in layer:
-                        part.invalidate()
-                for array in self._arrays.values():
-                    array.flags.writeable = False
+                # Of several threads one gets in: this is atomic.
+                if self.__dict__.setdefault("_writer", mine) is not mine:
+                    _check.parameters_open()
+                opened._arrays = self._open()
+                yield opened
             finally:
-                self._version += 1
-                self._weights = weights
+                self._close(mine, opened)
+        finally:
+            self._close(mine, opened)
+
+    def _open(self) -> dict[str, Array]:
+        """Arrays that nobody else reads."""
+        now = self._read()
+        self._now = None  # first: who reads from here on is refused, the others are counted
+        for layer in now.weights:
+            for part in layer:
+                part.close()
+        _leave_to_others(self._arrays)
+        _let_write(self._arrays, True)
+        return dict(self._arrays)
+
+    def _close(self, writer: object, opened: Parameters) -> None:
+        """Make the arrays the layer's alone; nothing where that was done."""
+        if self.__dict__.get("_writer") is not writer:
+            return
+        opened._end()
+        _let_write(self._arrays, False)  # an array that was kept of the block says so
+        try:
+            _leave_to_others(self._arrays)
+        except MemoryError:  # the next block leaves them
+            self._settle()
+            raise
+        self._settle()
+
+    def _settle(self) -> None:
+        self._version += 1
+        self._now = self._closed()
+        del self._writer
 
     def _cell(self) -> str:
         """What makes other numbers of equal parameters: the cell and its chosen activations."""
-        part = self._parts()[0][0]
+        part = self._layout[0][0]
         return part.spec.name if part.options is None else f"{part.spec.name}{part.options}"
 
     def state_dict(self) -> StateDict:
@@ -231,7 +387,7 @@ class Parameterised(ABC):
             A dict of names to arrays, by torch's names, in torch's order. Its attribute `cell`
             says what they are the parameters of.
         """
-        return StateDict({name: a.copy() for name, a in self._arrays.items()}, self._cell())
+        return StateDict({name: a.copy() for name, a in self._views()[0].items()}, self._cell())
 
     def load_state_dict(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
         """Set all parameters; torch's state_dict of the same module fits as it is.
@@ -252,7 +408,7 @@ class Parameterised(ABC):
             Called inside ``with layer.writable()``.
         """
         _check.same_cell(getattr(state_dict, "cell", None), self._cell())
-        values = _check.loaded(state_dict, prefix, self._arrays)
+        values = _check.loaded(state_dict, prefix, self._shapes, self.dtype)
         with self.writable() as p:
             for name, value in values.items():
                 p[name][...] = value

@@ -36,7 +36,7 @@ class ReferenceBackend:
         self, weights: tuple[Weights, ...], inputs: Inputs, *, save: bool, num_threads: int | None
     ) -> Forward:
         """Run the sequences."""
-        directions = calls(weights, inputs)
+        directions = calls(tuple(w.held() for w in weights), inputs)
         first, out = directions[0], weights[0].output_size
         spec, dtype = weights[0].spec, weights[0].dtype
         record(self.name, "numpy", f"{spec.name} {dtype}", 1)
@@ -99,7 +99,7 @@ class ReferenceBackend:
         want_dx: bool = True,
     ) -> Gradients:
         """Walk back through the saved call."""
-        weights, inputs = saved.weights, saved.inputs
+        weights, inputs = tuple(w.held() for w in saved.weights), saved.inputs
         parts = calls(weights, inputs)
         spec, dtype, out = weights[0].spec, weights[0].dtype, weights[0].output_size
         record(self.name, "numpy", f"{spec.name} {dtype}", 1)

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 def _made_for(layer: Layer[Any], num_threads: int | None) -> tuple[object, ...]:
     """What must not have changed for steps to go on."""
     threads = chosen_threads.get() if num_threads is None else (num_threads, type(num_threads))
-    return current(), chosen_isa.get(), threads, layer._weights, layer._version
+    return current(), chosen_isa.get(), threads, layer._now
 
 
 class QuickSteps:
     """A layer's kernels, ready, with the state reached; for plain arrays of the layer's dtype."""
 
     def __init__(
-        self, layer: Layer[Any], batch: int, steps: list[Steps], num_threads: int | None
+        self, layer: Layer[Any], batch: int, steps: list[Steps], key: tuple[object, ...]
     ) -> None:
-        self._key = _made_for(layer, num_threads)
+        self._key = key
         self._steps = steps
         self._dtype = layer.dtype
         self._in, self._out = (batch, layer.input_size), (batch, layer._output_size)
@@ -48,16 +48,17 @@ class QuickSteps:
         cls, layer: Layer[Any], batch: int, states: list[States], num_threads: int | None
     ) -> QuickSteps | None:
         """Ready to go on from `states`; None where the backend has no quick way."""
-        run, found = current(), []
-        sizes = layer._sizes()
-        for (weights,), (inputs, _), state in zip(layer._weights, sizes, states, strict=False):
+        # Before the weights are read: a change in between must show.
+        key, now, run = _made_for(layer, num_threads), layer._read(), current()
+        found = []
+        for (weights,), (inputs, _), state in zip(now.weights, layer._sizes(), states, strict=True):
             x = np.zeros((1, batch, inputs), layer.dtype)
             steps = run.stepper(weights, Inputs(x, zoneout=layer._zoneout), num_threads)
             if steps is None:
                 return None
             steps.load(state)
             found.append(steps)
-        return cls(layer, batch, found, num_threads) if found else None
+        return cls(layer, batch, found, key)
 
     def fits(self, layer: Layer[Any], num_threads: int | None) -> bool:
         """Whether everything is as it was."""

@@ -74,7 +74,7 @@ class Stream(Generic[State]):
     ) -> Array:
         layer = self.layer
         y, self._states, _ = _stack.forward(
-            layer._weights or _check.parameters_open(),
+            layer._read().weights,
             inputs,
             self._reached(),
             initial,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,12 +12,17 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import _check
 from .._backend import Inputs, Saved, by_name, current
-from .._params import Parameterised, Part
+from .._params import Closed, Parameterised, Part
 from .._spec import CELLS
+from .losses import Loss
 
 __all__ = ["Dense"]
 
 Array = NDArray[Any]
+
+# What `config` calls the class, and what it cannot do without.
+KIND = "nn.Dense"
+SIZES = ("in_features", "out_features")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +87,64 @@ class Dense(Parameterised):
         return [[Part(spec, spec.shapes(self.in_features, self.out_features), names)]]
 
     def __repr__(self) -> str:
-        sizes = f"{self.in_features}, {self.out_features}"
-        return f"Dense({sizes}, bias={self.bias}, dtype={self.dtype})"
+        usual = {"bias": True, "dtype": "float32"}
+        given = {"bias": self.bias, "dtype": self.dtype.name}
+        shown = [f"{name}={given[name]!r}" for name in usual if given[name] != usual[name]]
+        return f"Dense({', '.join([str(self.in_features), str(self.out_features), *shown])})"
+
+    def config(self) -> dict[str, Any]:
+        """Every option of this layer, as JSON can hold it; the parameters are not in it.
+
+        Returns
+        -------
+        dict of str to object
+            "kind", which is "nn.Dense", and the keywords of the constructor but `seed`, the dtype
+            by name.
+        """
+        return {
+            "kind": KIND,
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": self.bias,
+            "dtype": self.dtype.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], state: Mapping[str, Any]) -> Dense:
+        """Make the layer that `config` and `state_dict` describe.
+
+        Parameters
+        ----------
+        config : mapping
+            From ``layer.config()``. `bias` and `dtype` have their defaults if they are not in it.
+        state : mapping of str to array
+            From ``layer.state_dict()``.
+
+        Returns
+        -------
+        Dense
+
+        Raises
+        ------
+        TypeError, ValueError
+            `config` is of another kind of layer, lacks a size or has an unknown option; an option
+            or `state` is not as the constructor or `load_state_dict` take them.
+        """
+        if not isinstance(config, Mapping):
+            raise TypeError(
+                f"config: expected what Dense.config() returned, got {_check.describe(config)}"
+            )
+        options = dict(config)
+        kind = options.pop("kind", None)
+        if kind != KIND:
+            raise ValueError(f"config: expected that of a layer of kind {KIND!r}, got {kind!r}")
+        wrong = [f"missing {name!r}" for name in SIZES if name not in options]
+        wrong += [f"unknown {name!r}" for name in options if name not in (*SIZES, "bias", "dtype")]
+        if wrong:
+            raise ValueError(f"config: expected the options of Dense; {'; '.join(wrong)}")
+        layer = cls(**options, seed=0)  # drawn, and then replaced
+        layer.load_state_dict(state)
+        return layer
 
     def __call__(self, x: ArrayLike, *, num_threads: int | None = None) -> Array:
         """Apply the layer, for inference: nothing is saved.
@@ -107,7 +169,7 @@ class Dense(Parameterised):
         RuntimeError
             Called inside ``with layer.writable()``.
         """
-        return self._run(x, False, num_threads)[0]
+        return self._run(self._read(), x, False, num_threads)[0]
 
     def forward(self, x: ArrayLike, *, num_threads: int | None = None) -> tuple[Array, SavedDense]:
         """Apply the layer and save what `backward` needs.
@@ -122,8 +184,9 @@ class Dense(Parameterised):
         saved : SavedDense
             For `backward`.
         """
-        y, saved = self._run(x, True, num_threads)
-        return y, SavedDense(cast("Saved", saved), self, self._version, y.shape)
+        now = self._read()
+        y, saved = self._run(now, x, True, num_threads)
+        return y, SavedDense(cast("Saved", saved), self, now.version, y.shape)
 
     def backward(
         self, saved: SavedDense, dy: ArrayLike, *, num_threads: int | None = None
@@ -135,7 +198,7 @@ class Dense(Parameterised):
         saved : SavedDense
             From this layer's `forward`; may be used again.
         dy : array_like, shape (..., O)
-            Gradient of y.
+            Gradient of y; of a loss that is ``loss.gradient``.
         num_threads : int, optional
             Threads of this call; no result depends on it.
 
@@ -157,11 +220,11 @@ class Dense(Parameterised):
         """
         _check.saved_type(saved, SavedDense, "forward()")
         _check.same_layer(saved._layer is self)
-        if not self._weights:
-            _check.parameters_open()
-        _check.unchanged(saved._version == self._version)
+        _check.unchanged(saved._version == self._read().version)
         if num_threads is not None:
             num_threads = _check.num_threads(num_threads)
+        if isinstance(dy, Loss):
+            raise TypeError("dy: got a Loss; pass loss.gradient")
         call = saved._saved
         d = _check.shaped(_check.as_float(dy, self.dtype, "dy"), "dy", saved._shape)
         dx, (of,), _ = by_name(call.backend).backward(
@@ -173,8 +236,14 @@ class Dense(Parameterised):
             {name: gradients[name] for name in self._arrays},
         )
 
-    def _run(self, x: ArrayLike, save: bool, num_threads: int | None) -> tuple[Array, Saved | None]:
-        (weights,) = self._weights or _check.parameters_open()
+    def _run(
+        self, now: Closed, x: ArrayLike, save: bool, num_threads: int | None
+    ) -> tuple[Array, Saved | None]:
+        if _whole_numbers(x):
+            raise TypeError(
+                f"x: expected floating point, got {np.asarray(x).dtype}; Dense multiplies its "
+                "input, so pass x.astype(np.float32)"
+            )
         a = _check.as_float(x, self.dtype, "x")
         if a.ndim == 0 or a.shape[-1] != self.in_features:
             raise ValueError(f"x: expected shape (..., {self.in_features}), got {a.shape}")
@@ -185,9 +254,19 @@ class Dense(Parameterised):
         if num_threads is not None:
             num_threads = _check.num_threads(num_threads)
         y, _, saved = current().forward(
-            weights,
+            now.weights[0],
             Inputs(a.reshape(1, count, self.in_features)),
             save=save,
             num_threads=num_threads,
         )
         return y.reshape(*outer, self.out_features), saved
+
+
+def _whole_numbers(x: object) -> bool:
+    """Whether x is of integers or bools, which the layers' own text would call tokens."""
+    if isinstance(x, np.ndarray):
+        return x.dtype.kind in "iub"
+    try:
+        return np.asarray(x).dtype.kind in "iub"
+    except (TypeError, ValueError, RuntimeError):
+        return False  # as_float says what it is

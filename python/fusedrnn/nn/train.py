@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._interrupts import uninterrupted
 from .lm import CharLM, State
 from .optim import Adam, clip_global_norm
 from .persist import prefixed, without_prefix
@@ -125,7 +122,7 @@ class Trainer:
         chunk = slice(self._position, self._position + self.chunk)
         tokens, targets = self._inputs[chunk], self._targets[chunk]
         loss, grads, state = self.model.gradients(tokens, targets, self._state)
-        norm = clip_global_norm(grads, self.max_norm)
+        norm = clip_global_norm(grads, max_norm=self.max_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise FloatingPointError(
                 f"update {self.updates + 1}: loss {loss}, gradient norm {norm}: the run diverged; "
@@ -133,8 +130,7 @@ class Trainer:
             )
         with uninterrupted():
             self.optimizer.lr = self._rate(done)
-            with self.model.writable() as params:
-                self.optimizer.step(params, grads)
+            self.optimizer.step(self.model, grads)
             self._state = state
             self._position += self.chunk
             if self._position >= len(self._inputs):
@@ -197,12 +193,12 @@ class Trainer:
         arrays = {"place": np.array(json.dumps(place)), "losses": np.array(self.losses, float)}
         if self._state is not None:
             arrays.update(h=self._state[0].copy(), c=self._state[1].copy())
-        return {**arrays, **prefixed("adam.", self.optimizer.state_dict())}
+        return {**arrays, **prefixed("adam.", self.optimizer.state_dict(self.model))}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Go on from a `state_dict`; the model's parameters are loaded on their own."""
         place = json.loads(str(state["place"][()]))
-        self.optimizer.load_state_dict(without_prefix("adam.", state))
+        self.optimizer.load_state_dict(self.model, without_prefix("adam.", state))
         self._rng.bit_generator.state = place["rng"]
         self._start(place["offset"])
         self._position = place["position"]
@@ -225,23 +221,3 @@ class Trainer:
         rise = min(1.0, (self.updates + 1) / WARMUP_UPDATES)
         fall = 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
         return self.lr * rise * (self.final_lr + (1.0 - self.final_lr) * fall)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the end of the block, where it comes as if it came then.
-
-    Outside the main thread, and where Python does not handle it, there is nothing to hold.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield
-        return
-    held: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if held:
-            before(*held[-1])
