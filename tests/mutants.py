@@ -372,8 +372,11 @@ MODELS = (
     Mutant(
         "Adam: moments are written before the parameters are looked at",
         "python/fusedrnn/nn/optim.py",
-        "return self._kept_of(name, p) def",
-        "self._kept.put(*p.place, m := self._kept_of(name, p)); m.steps += 1; return m\n\n    def",
+        "opened = {name: _opened(params, name, parameters[name]) for name in given}",
+        "moments = {name: self._moments(name, parameters[name]) for name in given}\n        for"
+        " name in given: self._kept.put(*parameters[name].place, moments[name])\n        for m in"
+        " moments.values(): m.steps += 1\n        opened = {name: _opened(params, name,"
+        " parameters[name]) for name in given}",
         killer("optim", "what_fails_before_the_write_changes_nothing"),
     ),
     Mutant(

@@ -7,9 +7,10 @@ import gc
 import math
 import pickle
 import signal
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -556,6 +557,32 @@ def test_gradients_of_any_size_are_taken_in_silence() -> None:
         assert p["nan"][1] == pytest.approx(0.9)
 
 
+def test_steps_of_several_threads_are_all_counted() -> None:
+    """One gets in, the others get the error that says so; the first steps lose no moments."""
+    for _ in range(10):
+        layer, adam = Dense(3, 2, seed=0), Adam(0.1)
+        g, start = gradients_of(layer), threading.Barrier(4)
+
+        def work(layer: Any = layer, adam: Adam = adam, g: Any = g, start: Any = start) -> None:
+            start.wait()
+            done = 0
+            while done < 5:
+                with suppress(RuntimeError):
+                    adam.step(layer, g)
+                    done += 1
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        expected, plain = Dense(3, 2, seed=0), Adam(0.1)
+        for _ in range(20):
+            plain.step(expected, g)
+        assert_equal(adam.state_dict(layer), plain.state_dict(expected))
+        assert_equal(layer.state_dict(), expected.state_dict())
+
+
 # --- hyperparameters ------------------------------------------------------------------------------
 
 HYPERPARAMETERS: list[tuple[str, object, type[Exception], str]] = [
@@ -932,3 +959,12 @@ def test_parts_of_one_vector_are_clipped_once_each() -> None:
     flat = np.full(16, 2.0)
     assert clip_global_norm({"a": flat[:4]}, {"a": flat[4:].reshape(3, 4)}, max_norm=1.0) == 8.0
     np.testing.assert_allclose(flat, 0.25, rtol=1e-6)
+
+
+def test_columns_of_one_matrix_share_no_memory() -> None:
+    matrix = np.full((4, 4), 2.0)
+    columns = [{"w": matrix[:, k]} for k in range(3)] + [{"w": matrix[::-1, 3]}]
+    assert clip_global_norm(*columns, max_norm=1.0) == 8.0
+    np.testing.assert_allclose(matrix, 0.25, rtol=1e-6)
+    with pytest.raises(ValueError, match="share memory"):
+        clip_global_norm(*columns, {"w": matrix[2, ::-2]}, max_norm=1.0)

@@ -14,7 +14,7 @@ from .._check import describe
 from .._interrupts import uninterrupted
 from . import _checks
 from ._moments import Moments, named, read
-from ._targets import Kept, Parameter, Resolved, Target, resolve
+from ._targets import Kept, Parameter, Target, resolve
 
 __all__ = ["Adam", "clip_global_norm"]
 
@@ -153,29 +153,31 @@ class Adam:
         """
         found = resolve(target)
         given = _checks.gradients(grads, "grads")
-        moments = {name: self._moments(found, name, g) for name, g in given.items()}
         sizes: dict[np.dtype[Any], int] = {}
-        for g in given.values():
+        for name, g in given.items():
+            _fits(name, g, found.parameters)
+            self._moments(name, found.parameters[name])
             sizes[g.dtype] = max(g.size, sizes.get(g.dtype, 0))
         work = {dtype: np.empty(size, dtype) for dtype, size in sizes.items()}
         with uninterrupted(), found.open() as params, np.errstate(all="ignore"):
-            self._write(params, found, given, moments, work)
+            self._write(params, found.parameters, given, work)
             del params  # a layer copies an array that somebody holds at the end of the block
 
     def _write(
         self,
         params: Mapping[str, Array],
-        found: Resolved,
+        parameters: Mapping[str, Parameter],
         given: Mapping[str, Array],
-        moments: Mapping[str, Moments],
         work: Mapping[np.dtype[Any], Array],
     ) -> None:
-        opened = {name: _opened(params, name, m) for name, m in moments.items()}
+        opened = {name: _opened(params, name, parameters[name]) for name in given}
+        # Only now is this thread alone with a layer, so the moments are those of the last step.
+        moments = {name: self._moments(name, parameters[name]) for name in given}
         # Nothing has changed so far, and from here on nothing fails.
         for name, g in given.items():
-            m = moments[name]
-            self._kept.put(*found.parameters[name].place, m)
-            self._update(opened[name], g, m, work[g.dtype][: g.size].reshape(g.shape))
+            self._kept.put(*parameters[name].place, moments[name])
+            buffer = work[g.dtype][: g.size].reshape(g.shape)
+            self._update(opened[name], g, moments[name], buffer)
 
     def _update(self, p: Array, g: Array, moments: Moments, work: Array) -> None:
         b1, b2 = self.betas
@@ -197,27 +199,7 @@ class Adam:
         work *= rate
         p -= work
 
-    def _moments(self, found: Resolved, name: str, g: Array) -> Moments:
-        """The moments of a parameter that has a gradient of its shape and dtype."""
-        p = found.parameters.get(name)
-        if p is None:
-            raise ValueError(
-                f"grads[{name!r}]: the target has no parameter of this name; it has "
-                f"{', '.join(found.parameters)}"
-            )
-        if g.shape != p.shape:
-            each = g.shape[1:] == p.shape
-            raise ValueError(
-                f"grads[{name!r}]: expected shape {p.shape}, got {g.shape}"
-                f"{'; sum or average per-sample gradients over their first axis' if each else ''}"
-            )
-        if g.dtype != p.dtype:
-            raise TypeError(
-                f"grads[{name!r}]: expected {p.dtype}, as its parameter is, got {g.dtype}"
-            )
-        return self._kept_of(name, p)
-
-    def _kept_of(self, name: str, p: Parameter) -> Moments:
+    def _moments(self, name: str, p: Parameter) -> Moments:
         """The moments of a parameter."""
         moments = self._kept.of(p.owner).get(p.key)
         if moments is None:
@@ -251,7 +233,7 @@ class Adam:
         """
         state: dict[str, Array] = {}
         for name, p in resolve(target).parameters.items():
-            state |= named(name, self._kept_of(name, p).copy())
+            state |= named(name, self._moments(name, p).copy())
         return state
 
     def load_state_dict(self, target: Target, state: Mapping[str, Array]) -> None:
@@ -300,14 +282,32 @@ class Adam:
         )
 
 
-def _opened(params: Mapping[str, Array], name: str, moments: Moments) -> Array:
+def _fits(name: str, g: Array, parameters: Mapping[str, Parameter]) -> None:
+    """A gradient is like its parameter."""
+    p = parameters.get(name)
+    if p is None:
+        raise ValueError(
+            f"grads[{name!r}]: the target has no parameter of this name; it has "
+            f"{', '.join(parameters)}"
+        )
+    if g.shape != p.shape:
+        each = g.shape[1:] == p.shape
+        raise ValueError(
+            f"grads[{name!r}]: expected shape {p.shape}, got {g.shape}"
+            f"{'; sum or average per-sample gradients over their first axis' if each else ''}"
+        )
+    if g.dtype != p.dtype:
+        raise TypeError(f"grads[{name!r}]: expected {p.dtype}, as its parameter is, got {g.dtype}")
+
+
+def _opened(params: Mapping[str, Array], name: str, like: Parameter) -> Array:
     """A parameter that can be written."""
     p = params.get(name)
     if p is None:
         raise ValueError(f"target[{name!r}]: params has it, and what writable() gives has not")
-    if p.shape != moments.mean.shape or p.dtype != moments.mean.dtype:
+    if (p.shape, p.dtype) != (like.shape, like.dtype):
         raise ValueError(
-            f"target[{name!r}]: writable() gives {describe(p)}, params {describe(moments.mean)}"
+            f"target[{name!r}]: writable() gives {describe(p)}, params {like.dtype} {like.shape}"
         )
     if not p.flags.writeable:
         raise ValueError(
