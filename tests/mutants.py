@@ -372,11 +372,10 @@ MODELS = (
     Mutant(
         "Adam: moments are written before the parameters are looked at",
         "python/fusedrnn/nn/optim.py",
-        "opened = {name: _opened(params, name, parameters[name]) for name in given}",
-        "moments = {name: self._moments(name, parameters[name]) for name in given}\n        for"
-        " name in given: self._kept.put(*parameters[name].place, moments[name])\n        for m in"
-        " moments.values(): m.steps += 1\n        opened = {name: _opened(params, name,"
-        " parameters[name]) for name in given}",
+        "opened, parameters = found.opened(params, given), found.parameters",
+        "parameters = found.parameters\n        for name in given:\n            m ="
+        " self._moments(name, parameters[name])\n            m.steps += 1\n           "
+        " self._kept.put(*parameters[name].place, m)\n        opened = found.opened(params, given)",
         killer("optim", "what_fails_before_the_write_changes_nothing"),
     ),
     Mutant(

@@ -18,7 +18,7 @@ import pytest
 
 import fusedrnn as fr
 from fusedrnn import nn
-from fusedrnn.nn import Adam, Dense, clip_global_norm
+from fusedrnn.nn import Adam, Dense, _checks, clip_global_norm
 
 Array = np.ndarray[Any, np.dtype[Any]]
 FLOATS = ("float32", "float64")
@@ -240,6 +240,23 @@ def test_what_is_of_no_layer_is_the_models() -> None:
     np.testing.assert_allclose(model.own, 0.7, rtol=1e-6)
     assert adam.state_dict(model)["steps.own"] == 3
     assert adam.state_dict(Model(head=model.layers["head"]))["steps.own"] == 0
+
+
+def test_a_model_must_show_the_arrays_that_it_opens() -> None:
+    """With copies in `params`, moments would be the layer's in one call, the model's in another."""
+
+    class Copies(Model):
+        @property
+        def params(self) -> dict[str, Array]:
+            return {name: p.copy() for name, p in super().params.items()}
+
+    model, adam = Copies(head=Dense(2, 1, seed=0)), Adam(0.1)
+    before = model.params
+    with pytest.raises(
+        ValueError, match=r"'head\.weight'\]: params has another array than the layer's"
+    ):
+        adam.step(model, gradients_of(model))
+    assert_equal(model.params, before)
 
 
 def test_a_part_of_a_layers_parameter_is_refused() -> None:
@@ -527,7 +544,7 @@ def test_what_fails_before_the_write_changes_nothing() -> None:
         (
             lambda p: {**p, "own": np.ones(3)},
             ValueError,
-            r"target\['own'\]: writable\(\) gives ndarray",
+            r"\['own'\]: params has float64 \(2,\), and writable\(\) gives ndarray",
         ),
         (lambda p: {**p, "own": p["own"].astype("f4")}, ValueError, r"writable\(\) gives"),
     ]
@@ -634,6 +651,17 @@ def test_hyperparameters_become_plain_numbers() -> None:
     np.testing.assert_array_equal(p, 1)
     told = eval(repr(adam), {"Adam": Adam})
     assert repr(told) == repr(adam)
+
+
+def test_checks_for_the_trainer() -> None:
+    assert _checks.learning_rate(0, "lr") == 0
+    assert _checks.positive(math.inf, "max_norm") == math.inf
+    assert [_checks.share(v, "final_lr") for v in (0, 0.25, 1)] == [0, 0.25, 1]
+    for value in (-0.1, 1.5, math.nan):
+        with pytest.raises(ValueError, match=r"final_lr: expected a number in \[0, 1\], got"):
+            _checks.share(value, "final_lr")
+    with pytest.raises(TypeError, match=r"final_lr: .* got str"):
+        _checks.share("1", "final_lr")
 
 
 def test_adam_takes_no_parameters() -> None:

@@ -10,11 +10,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import describe
 from .._interrupts import uninterrupted
 from . import _checks
 from ._moments import Moments, named, read
-from ._targets import Kept, Parameter, Target, resolve
+from ._targets import Kept, Parameter, Resolved, Target, resolve
 
 __all__ = ["Adam", "clip_global_norm"]
 
@@ -160,17 +159,17 @@ class Adam:
             sizes[g.dtype] = max(g.size, sizes.get(g.dtype, 0))
         work = {dtype: np.empty(size, dtype) for dtype, size in sizes.items()}
         with uninterrupted(), found.open() as params, np.errstate(all="ignore"):
-            self._write(params, found.parameters, given, work)
+            self._write(found, params, given, work)
             del params  # a layer copies an array that somebody holds at the end of the block
 
     def _write(
         self,
+        found: Resolved,
         params: Mapping[str, Array],
-        parameters: Mapping[str, Parameter],
         given: Mapping[str, Array],
         work: Mapping[np.dtype[Any], Array],
     ) -> None:
-        opened = {name: _opened(params, name, parameters[name]) for name in given}
+        opened, parameters = found.opened(params, given), found.parameters
         # Only now is this thread alone with a layer, so the moments are those of the last step.
         moments = {name: self._moments(name, parameters[name]) for name in given}
         # Nothing has changed so far, and from here on nothing fails.
@@ -298,22 +297,6 @@ def _fits(name: str, g: Array, parameters: Mapping[str, Parameter]) -> None:
         )
     if g.dtype != p.dtype:
         raise TypeError(f"grads[{name!r}]: expected {p.dtype}, as its parameter is, got {g.dtype}")
-
-
-def _opened(params: Mapping[str, Array], name: str, like: Parameter) -> Array:
-    """A parameter that can be written."""
-    p = params.get(name)
-    if p is None:
-        raise ValueError(f"target[{name!r}]: params has it, and what writable() gives has not")
-    if (p.shape, p.dtype) != (like.shape, like.dtype):
-        raise ValueError(
-            f"target[{name!r}]: writable() gives {describe(p)}, params {like.dtype} {like.shape}"
-        )
-    if not p.flags.writeable:
-        raise ValueError(
-            f"target[{name!r}]: is read-only; pass the layer itself, step(layer, gradients)"
-        )
-    return p
 
 
 def clip_global_norm(*gradients: Mapping[str, Array], max_norm: float = 1.0) -> float:
