@@ -294,10 +294,8 @@ def load(path: str | os.PathLike[str], *, optimizer: Any = None) -> Any:
     made = {key: _made(name, key, header.configs[key], params[key]) for key in header.configs}
     if wanted is not None:
         if header.optimizer != wanted:
-            held = "none" if header.optimizer is None else f"that of {header.optimizer}"
-            raise ValueError(
-                f"{name}: optimizer: expected the state of {wanted}, the file has {held}"
-            )
+            held = f"that of {header.optimizer}" if header.optimizer else "no optimiser's"
+            raise ValueError(f"{name}: optimizer: expected the state of {wanted}, found {held}")
         for key, part in made.items():
             try:
                 optimizer.load_state_dict(part, moments[key])
