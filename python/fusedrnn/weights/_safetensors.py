@@ -12,7 +12,7 @@ import math
 import os
 import struct
 from collections.abc import Mapping
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -39,6 +39,16 @@ NAMES = {np.dtype(text): name for name, text in DTYPES.items() if name != BFLOAT
 METADATA = "__metadata__"
 # The format's own limit.
 LARGEST_HEADER = 100_000_000
+MOST_AXES = 32  # of NumPy 1
+
+
+class Place(NamedTuple):
+    """What the header says of an array."""
+
+    code: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
@@ -53,30 +63,26 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]
         size = os.fstat(file.fileno()).st_size
         fields, start = _header(path, file, size)
         metadata = fields.pop(METADATA, {})
-        if not isinstance(metadata, dict) or not all(
-            isinstance(text, str) for text in metadata.values()
-        ):
+        texts = metadata.values() if isinstance(metadata, dict) else [None]
+        if not all(isinstance(text, str) for text in texts):
             _damaged(path, f"metadata {metadata!r}")
-        begin, places = 0, {}
-        for name, (dtype, shape, first, last) in sorted(
-            ((name, _entry(path, name, fields[name])) for name in fields),
-            key=lambda entry: entry[1][2:],
-        ):
-            if first != begin or last - first != math.prod(shape) * dtype.itemsize:
-                _damaged(path, f"{name!r} is {shape} and lies from {first} to {last}")
-            begin = last
-            places[name] = first
-        if begin != size - start:
-            _damaged(path, f"{begin} bytes of numbers in {size - start}")
-        arrays = {}
-        for name in fields:
-            dtype, shape, *_ = _entry(path, name, fields[name])
-            file.seek(start + places[name])
-            array = np.fromfile(file, dtype, math.prod(shape)).reshape(shape)
-            if fields[name]["dtype"] == BFLOAT16:
-                array = (array.astype(np.uint32) << 16).view(np.float32)
-            arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return arrays, metadata
+        places = {name: _place(path, name, entry) for name, entry in fields.items()}
+        at = 0
+        for place in sorted(places.values(), key=lambda place: place[2:]):
+            if place.begin != at:
+                _damaged(path, f"numbers from {place.begin} on are not where the others end, {at}")
+            at = place.end
+        if at != size - start:
+            _damaged(path, f"{at} bytes of numbers in {size - start}")
+        return {name: _array(file, start, place) for name, place in places.items()}, metadata
+
+
+def _array(file: BinaryIO, start: int, place: Place) -> Array:
+    file.seek(start + place.begin)
+    array = np.fromfile(file, DTYPES[place.code], math.prod(place.shape)).reshape(place.shape)
+    if place.code == BFLOAT16:
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _header(path: str | os.PathLike[str], file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
@@ -102,22 +108,25 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _entry(
-    path: str | os.PathLike[str], name: str, entry: Any
-) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
-    """Dtype, shape, begin and end of an array."""
+def _place(path: str | os.PathLike[str], name: str, entry: Any) -> Place:
+    """An entry of the header, all of it checked."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         _damaged(path, f"{name!r} is {entry!r}")
-    shape, offsets = entry["shape"], entry["data_offsets"]
-    numbers = [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) else [-1]
-    if len(offsets) != 2 or not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
-        _damaged(path, f"{name!r} is {entry!r}")
-    if entry["dtype"] not in DTYPES:
+    code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(code, str) or code not in DTYPES:
         raise ValueError(
-            f"{os.fspath(path)}: {name!r} is of type {entry['dtype']!r}; read here are "
-            f"{', '.join(DTYPES)}"
+            f"{os.fspath(path)}: {name!r} is of type {code!r}; read here are {', '.join(DTYPES)}"
         )
-    return np.dtype(DTYPES[entry["dtype"]]), tuple(shape), *offsets
+    numbers = [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) else [-1]
+    if not all(type(n) is int and 0 <= n < 2**60 for n in numbers):
+        _damaged(path, f"{name!r} is {entry!r}")
+    # Without its zeros too, the shape must be one that NumPy can make.
+    if len(shape) > MOST_AXES or math.prod(n or 1 for n in shape) >= 2**60 or len(offsets) != 2:
+        _damaged(path, f"{name!r} is {entry!r}")
+    place = Place(code, tuple(shape), *offsets)
+    if place.end - place.begin != math.prod(shape) * np.dtype(DTYPES[code]).itemsize:
+        _damaged(path, f"{name!r} is {entry!r}")
+    return place
 
 
 def _damaged(path: str | os.PathLike[str], reason: str) -> NoReturn:
