@@ -139,7 +139,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "_interrupts": set(),
     "_spec": set(),
     "_foreign": {"_spec"},
-    "_check": {"_spec"},
+    "_check": {"_foreign", "_spec"},
     "_check_options": {"_activations", "_check", "_spec"},
     # The fork. The two backends are imported when first wanted, and look back for the types.
     "_activations": {"_spec"},
