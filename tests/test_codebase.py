@@ -139,6 +139,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "_interrupts": set(),
     "_spec": set(),
     "_foreign": {"_spec"},
+    "_npz": {"_spec"},
     "_check": {"_foreign", "_spec"},
     "_check_options": {"_activations", "_check", "_spec"},
     # The fork. The two backends are imported when first wanted, and look back for the types.
@@ -168,7 +169,8 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "_steps": {"_backend", "_spec", "_state"},
     "stream": {"_backend", "_check", "_check_options", "_spec", "_stack", "_state", "_steps"},
     "runtime": {"_backend", "_check", "_core", "_version"},
-    "__init__": {"_backend", "_version", "layers", "ops", "runtime", "stream"},
+    "files": {"_check", "_npz", "_spec", "_storage", "_version"},
+    "__init__": {"_backend", "_version", "files", "layers", "ops", "runtime", "stream"},
     # Dense is a layer like those of layers.py, without a recurrence.
     "nn.dense": {"_backend", "_check", "_params", "_spec", "nn.losses"},
     # What takes lengths and masks, and refuses numbers, does so in the words of the layers.
@@ -179,7 +181,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "nn.optim": {"_check", "_interrupts", "nn._checks", "nn._moments", "nn._targets"},
     "nn.train": {"_interrupts", "nn.*"},
     # users of the public names
-    "weights.*": {"_check", "_spec", "weights.*"},
+    "weights.*": {"_check", "_foreign", "_npz", "_params", "_spec", "_storage", "weights.*"},
     "weights": {"weights.*"},
     "nn.*": {"__init__", "layers", "nn", "nn.*", "ops", "runtime"},
     "nn": {"nn.*"},

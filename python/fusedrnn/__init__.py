@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ._backend import ReferenceBackendWarning
 from ._version import __version__
+from .files import load, load_notes, save
 from .layers import GRU, LSTM, RNN
 from .ops import (
     dense_backward,
@@ -54,11 +55,14 @@ __all__ = [
     "gru_forward",
     "isa",
     "last_path",
+    "load",
+    "load_notes",
     "lstm_backward",
     "lstm_forward",
     "num_threads",
     "rnn_backward",
     "rnn_forward",
+    "save",
     "set_num_threads",
     "supported_isas",
     "use_backend",

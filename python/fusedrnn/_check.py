@@ -586,16 +586,28 @@ def weights_mapping(what: str, value: object) -> Mapping[str, Any]:
 
 def weights_array(what: str, name: str, value: object) -> Array:
     """An array of floating point in its own dtype, of whatever system NumPy can read."""
-    try:
-        a = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:  # torch raises RuntimeError
-        raise TypeError(f"{what}: {name}: NumPy cannot read it: {error}") from None
-    if a.dtype.kind != "f" or isinstance(value, np.ma.MaskedArray):
+    a = _weights_read(what, name, value)
+    if a.dtype.kind != "f":
         weights_type(what, f"{name} as an array of floating point", a if a.ndim else value)
-    return a.astype(a.dtype.newbyteorder("="), copy=False)
+    return a
 
 
-def weights_package(extra: str, package: str, error: ImportError) -> NoReturn:
+def weights_numbers(what: str, name: str, value: object) -> Array:
+    """An array of numbers: weights, and what an optimiser counts."""
+    a = _weights_read(what, name, value)
+    if a.dtype.kind not in "fiub":
+        weights_type(what, f"{name} as an array of numbers", a if a.ndim else value)
+    return a
+
+
+def _weights_read(what: str, name: str, value: object) -> Array:
+    try:
+        return as_array(value)
+    except TypeError as error:
+        raise TypeError(f"{what}: {name}: {error}") from None
+
+
+def weights_package(extra: str, package: str, error: ImportError, advice: str = "") -> NoReturn:
     """A file format whose package is an extra."""
     text = f"this file format needs the package {package}: pip install 'fusedrnn[{extra}]'"
-    raise ImportError(text) from error
+    raise ImportError(text + advice) from error

@@ -85,6 +85,15 @@ class StateDict(dict[str, Array]):
         super().__init__(values)
         self.cell = cell
 
+    def __or__(self, other: Any) -> Any:
+        """Both together; they know their cell, which is no layer's if the two differ."""
+        joined = super().__or__(other)
+        if joined is NotImplemented:
+            return joined
+        cells = dict.fromkeys((self.cell, getattr(other, "cell", None)))
+        known = [cell for cell in cells if cell is not None]
+        return StateDict(joined, " and ".join(known) if known else None)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self), self.cell)
 
