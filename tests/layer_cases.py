@@ -101,12 +101,12 @@ def one_layer(layer: Any, k: int, ends: tuple[str, ...] | None = None) -> Any:
     options = {
         name: getattr(layer, name)
         for name in ("bias", "batch_first", "dtype", "clip", "nonlinearity", "peepholes")
-        if name in ("bias", "batch_first", "dtype") or name in type(layer)._shown
+        if name in ("bias", "batch_first", "dtype") or name in type(layer)._own
     }
     options |= {
         name: getattr(layer, name)
         for name in ("activations", "coupled", "reset_after", "layer_norm")
-        if name in type(layer)._shown
+        if name in type(layer)._own
     }
     if isinstance(layer, fr.LSTM):
         options["proj_size"] = layer.proj_size

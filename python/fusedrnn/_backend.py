@@ -358,6 +358,7 @@ def reference() -> Backend:
 
 def by_name(name: str, asked_by: str = "backend") -> Backend:
     """The backend called `name`; ValueError with the choices otherwise."""
+    _check.text(name, asked_by)
     if name == "reference":
         return reference()
     if name != "native":

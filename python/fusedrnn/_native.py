@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _core
+from . import _check, _core
 from ._activations import core_options
 from ._backend import (
     DirectionGradients,
@@ -22,6 +23,9 @@ from ._backend import (
 from ._spec import Array
 from ._walk import plan
 
+_check.environment_isa(
+    os.environ.get("FUSEDRNN_ISA", ""), tuple(name for name, runs, _ in _core.isas() if runs)
+)
 DEFAULT_ISA = _core.default_isa()
 
 

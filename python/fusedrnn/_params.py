@@ -156,7 +156,7 @@ class Parameters(Mapping[str, Array]):
         return len(self._owner._shapes)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._owner._shapes
+        return isinstance(name, str) and name in self._owner._shapes
 
     def items(self) -> ItemsView[str, Array]:
         """Names and arrays, all of one moment."""
@@ -268,7 +268,7 @@ class Parameterised(ABC):
                 return views, now.version
 
     def __getstate__(self) -> dict[str, Any]:
-        own = dict(self.__dict__)  # at once: another thread may be opening the parameters
+        own = dict(vars(self))  # at once: another thread may be opening the parameters
         kept = {key: value for key, value in own.items() if not key.startswith("_")}
         views, version = self._views()
         copies = {name: view.copy() for name, view in views.items()}
@@ -276,11 +276,11 @@ class Parameterised(ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         arrays, version = state.pop("params"), state.pop("version")
-        self.__dict__.update(state)
+        vars(self).update(state)
         self._adopt(arrays, version)  # what was saved before a copy stays as old as it was
 
     def __setattr__(self, name: str, value: object) -> None:
-        own = self.__dict__
+        own = vars(self)
         if name in own and "_now" in own and not name.startswith("_"):
             _check.fixed(name)
         super().__setattr__(name, value)
@@ -335,7 +335,7 @@ class Parameterised(ABC):
         try:
             try:
                 # Of several threads one gets in: this is atomic.
-                if self.__dict__.setdefault("_writer", mine) is not mine:
+                if vars(self).setdefault("_writer", mine) is not mine:
                     _check.parameters_open()
                 opened._arrays = self._open()
                 yield opened
@@ -357,7 +357,7 @@ class Parameterised(ABC):
 
     def _close(self, writer: object, opened: Parameters) -> None:
         """Make the arrays the layer's alone; nothing where that was done."""
-        if self.__dict__.get("_writer") is not writer:
+        if vars(self).get("_writer") is not writer:
             return
         opened._end()
         _let_write(self._arrays, False)  # an array that was kept of the block says so
@@ -390,17 +390,20 @@ class Parameterised(ABC):
         return StateDict({name: a.copy() for name, a in self._views()[0].items()}, self._cell())
 
     def load_state_dict(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
-        """Set all parameters; torch's state_dict of the same module fits as it is.
+        """Set all parameters; torch's state_dict of the same module, or cell, fits as it is.
 
         Parameters
         ----------
         state_dict : Mapping
-            Names to what NumPy reads as floating point, torch tensors too.
+            Names to what NumPy reads as floating point, and to torch's tensors, which are
+            detached; numbers of 16 bits are widened. ``dict(module.named_parameters())`` is one.
         prefix : str
             Only names that begin with it are looked at, without it: "encoder.lstm.".
 
         Raises
         ------
+        TypeError
+            Not a mapping of names.
         ValueError
             Lists what is missing, unexpected or of the wrong shape or type, or says that these are
             the parameters of another cell; nothing was changed.

@@ -76,7 +76,7 @@ def use_isa(name: str) -> Scope[str | None]:
     ValueError
         This machine or this installation lacks it.
     """
-    _check.choice(name, "isa", supported_isas(), _why_not(name))
+    _check.choice(name, "isa", supported_isas(), _why_not(_check.text(name, "isa")))
     return _backend.chosen_isa.set(name)
 
 
@@ -110,7 +110,8 @@ def set_num_threads(n: int | None) -> Scope[int]:
     """Choose the number of threads of a call; no result depends on it.
 
     In force at once for this context (thread or task); ``with set_num_threads(n):`` restores the
-    previous choice at its end.
+    previous choice at its end. Threads of a pool have contexts of their own: call it in each of
+    them, or set FUSEDRNN_NUM_THREADS for all.
 
     Parameters
     ----------
