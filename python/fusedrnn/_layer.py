@@ -19,7 +19,7 @@ from ._activations import Options
 from ._backend import Inputs, caller_level
 from ._check_options import Outside, Rows
 from ._noise import Rates
-from ._params import Parameterised, Part
+from ._params import Parameterised, Part, Restored
 from ._spec import CELLS, Array
 from ._stack import Incoming, Kept, Noise
 from ._state import StateForm, States
@@ -148,7 +148,7 @@ class Layer(Parameterised, Generic[State, Given]):
                 stacklevel=caller_level(),
             )
         arrays = self._draw([1 / np.sqrt(hidden) for _, hidden in self._sizes()], seed)
-        if self.forget_bias is not None:
+        if self.forget_bias is not None and not isinstance(seed, Restored):
             self._start_forget_gates(arrays, self.forget_bias)
         self._adopt(arrays)
 
@@ -295,8 +295,8 @@ class Layer(Parameterised, Generic[State, Given]):
         """
         known = ("input_size", "hidden_size", *cls._defaults())
         options = _check_options.config(config, cls._kind, known)
-        layer: Kind = cast("Any", cls)(**options, seed=0)  # drawn, and then replaced
-        layer.load_state_dict(state)
+        layer: Kind = cast("Any", cls)(**options, seed=Restored(state))
+        _check.same_cell(getattr(state, "cell", None), layer._cell())
         return layer
 
     # --- calls --------------------------------------------------------------------------------

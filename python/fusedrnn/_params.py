@@ -29,7 +29,7 @@ from ._activations import Options
 from ._backend import Weights
 from ._spec import Array, CellSpec
 
-__all__ = ["Parameterised", "Parameters", "Part", "StateDict", "parameter_arrays"]
+__all__ = ["Parameterised", "Parameters", "Part", "Restored", "StateDict", "parameter_arrays"]
 
 # Every layer that is alive, by id.
 _ALIVE: weakref.WeakValueDictionary[int, Parameterised] = weakref.WeakValueDictionary()
@@ -171,6 +171,16 @@ class Parameters(Mapping[str, Array]):
         return "{" + ", ".join(f"{name!r}: {dtype}{shapes[name]}" for name in shapes) + "}"
 
 
+class Restored(NamedTuple):
+    """Parameters in place of a seed: a layer is made of them, and nothing is drawn.
+
+    They are checked before memory is asked for, so that sizes that somebody else wrote, in a file,
+    cannot ask for more than comes with them.
+    """
+
+    state: Mapping[str, Any]
+
+
 class Part(NamedTuple):
     """One layer and direction: what its arrays are called outside, and their shapes."""
 
@@ -179,6 +189,12 @@ class Part(NamedTuple):
     names: dict[str, str]  # of those that are parameters; the others stay zeros
     options: Options | None = None
     constants: Mapping[str, float] | None = None  # what fields start at that are not drawn
+
+
+def _shapes(layout: Sequence[Sequence[Part]]) -> dict[str, tuple[int, ...]]:
+    """The parameters' names and shapes, in their order."""
+    parts = [part for layer in layout for part in layer]
+    return {name: part.shapes[field] for part in parts for field, name in part.names.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +222,11 @@ class Parameterised(ABC):
         """Layers, each a list of directions."""
 
     def _draw(self, bounds: Sequence[float], seed: object) -> dict[str, Array]:
-        """New parameters, uniform on +-bound of their layer, in their order."""
+        """New parameters, uniform on +-bound of their layer, in their order; or `Restored` ones."""
+        if isinstance(seed, Restored):
+            shapes = _shapes(self._parts())
+            values = _check.loaded(seed.state, "", shapes, self.dtype)
+            return {name: np.array(values[name]) for name in shapes}
         rng = _check.generator(seed)
         arrays = {}
         for layer, bound in zip(self._parts(), bounds, strict=True):
@@ -223,8 +243,7 @@ class Parameterised(ABC):
     def _adopt(self, arrays: dict[str, Array], version: int = 0) -> None:
         """Take parameters of the right names, shapes and dtype as one's own."""
         self._layout = self._parts()
-        parts = [part for layer in self._layout for part in layer]
-        self._shapes = {name: p.shapes[field] for p in parts for field, name in p.names.items()}
+        self._shapes = _shapes(self._layout)
         # This dict and the weights that calls read are the only ones to hold the arrays; each has
         # its own memory, because the references to another array's would not be counted.
         self._arrays = {n: a if a.flags.owndata else a.copy() for n, a in arrays.items()}

@@ -36,6 +36,8 @@ FORMAT = "fusedrnn"
 FORMAT_VERSION = 1
 MAPPING = "mapping"  # the kind of a file that holds several layers
 PARAMETERS, OPTIMIZER = "params", "optimizer"
+# No layer has more units or layers than parameters, but for the smallest.
+ALWAYS_POSSIBLE = 2**16
 # "LSTM" is a class of `layers`; "nn.Dense" is one of the room `nn`.
 KIND = re.compile(r"(?:(nn|charlm)\.)?([A-Za-z]\w*)")
 
@@ -406,6 +408,10 @@ def _made(path: str, name: str, config: dict[str, Any], state: dict[str, Array])
     kind = _class_of(config.get("kind"))
     if kind is None or not callable(getattr(kind, "from_config", None)):
         raise ValueError(f"{place}: nothing is known of the kind {config.get('kind')!r}")
+    numbers = sum(array.size for array in state.values())
+    for size in _integers(config):
+        if size > max(numbers, ALWAYS_POSSIBLE):
+            raise ValueError(f"{place}: a size of {size} with {numbers} numbers in the file")
     try:
         made = kind.from_config(config, state)
     except (TypeError, ValueError, KeyError, OverflowError, MemoryError, RecursionError) as error:
@@ -414,6 +420,17 @@ def _made(path: str, name: str, config: dict[str, Any], state: dict[str, Array])
         if array.dtype != state[key].dtype:
             raise ValueError(f"{place}: {key}: expected {array.dtype}, found {state[key].dtype}")
     return made
+
+
+def _integers(config: Any) -> Iterator[int]:
+    """All whole numbers in a config."""
+    if isinstance(config, dict):
+        config = list(config.values())
+    if isinstance(config, list):
+        for one in config:
+            yield from _integers(one)
+    elif type(config) is int:
+        yield config
 
 
 def _few(names: list[str]) -> str:
