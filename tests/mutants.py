@@ -898,7 +898,171 @@ INNER = (
 )
 
 # In this order each kind is compiled once on top of honest objects of the others.
-MUTANTS = (*PYTHON, *LAYERS, *MODELS, *OUTER, *INNER)
+FILES_AND_WEIGHTS = (
+    Mutant(
+        "a file is written where the old one is",
+        "python/fusedrnn/_storage.py",
+        "temporary, file = _beside(target)",
+        'temporary, file = target, open(target, "wb")',
+        killer("files", "a_killed_save_leaves_the_old_file_or_the_new", "npz"),
+    ),
+    Mutant(
+        "what a killed process left is never removed",
+        "python/fusedrnn/_storage.py",
+        "_remove_leftovers(target)\n        temporary",
+        "temporary",
+        killer("files", "a_killed_save_leaves_the_old_file_or_the_new", "npz"),
+    ),
+    Mutant(
+        "what another process writes is taken for a leftover",
+        "python/fusedrnn/_storage.py",
+        "if _lock(handle):",
+        "if _lock(handle) is not None:",
+        killer("files", "leftovers_of_the_dead_alone_are_removed"),
+    ),
+    Mutant(
+        "devices are replaced by files",
+        "python/fusedrnn/_storage.py",
+        "return not stat.S_ISREG(mode)",
+        "return stat.S_ISCHR(mode) and False",
+        killer("files", "devices_and_pipes_are_written_to"),
+    ),
+    Mutant(
+        "a full disk is reported for a name that nobody knows",
+        "python/fusedrnn/_storage.py",
+        "os.strerror(error.errno), os.fspath(path)) from error",
+        "os.strerror(error.errno), error.filename) from error",
+        killer("files", "a_save_that_may_not_write_so_much_leaves_the_old_file", "npz"),
+    ),
+    Mutant(
+        "files have a date in them",
+        "python/fusedrnn/_npz.py",
+        'info = zipfile.ZipInfo(f"{name}.npy")',
+        'import time; info = zipfile.ZipInfo(f"{name}.npy", time.localtime(time.time())[:6])',
+        killer("files", "equal_content_gives_equal_bytes"),
+    ),
+    Mutant(
+        "numbers in files have the machine's byte order",
+        "python/fusedrnn/_npz.py",
+        'array.dtype.newbyteorder("<")',
+        'array.dtype.newbyteorder(">")',
+        killer("files", "a_file_is_a_plain_npz"),
+    ),
+    Mutant(
+        "names that NumPy takes for one are written",
+        "python/fusedrnn/_npz.py",
+        'both = {f"{name}.npy" for name in names} & set(names)',
+        "both: set[str] = set()",
+        killer("weight_files", "no_name_is_lost"),
+    ),
+    Mutant(
+        "a layer of a class of one's own is saved as another",
+        "python/fusedrnn/files.py",
+        "if made is not type(part):",
+        "if made is None:",
+        killer("files", "what_cannot_be_saved_is_refused"),
+    ),
+    Mutant(
+        "any name of a module is a kind",
+        "python/fusedrnn/files.py",
+        "if match[2] in module.__all__ else None",
+        "if hasattr(module, match[2]) else None",
+        killer("files", "kinds_are_of_a_fixed_list"),
+    ),
+    Mutant(
+        "parameters of another type are converted on the way in",
+        "python/fusedrnn/files.py",
+        "if array.dtype != state[key].dtype:",
+        "if array.shape != state[key].shape:",
+        killer("files", "every_field_of_a_file_is_checked"),
+    ),
+    Mutant(
+        "a part's name is a folder",
+        "python/fusedrnn/files.py",
+        'quote(part, safe=" ", errors="surrogatepass")',
+        'quote(part, safe=" /", errors="surrogatepass")',
+        killer("files", "any_name_of_a_layer_is_kept"),
+    ),
+    Mutant(
+        "the state of any optimiser is loaded into any",
+        "python/fusedrnn/files.py",
+        "if header.optimizer != wanted:",
+        "if header.optimizer is None:",
+        killer("files", "an_optimiser_that_does_not_fit_is_refused"),
+    ),
+    Mutant(
+        "a loaded layer's forget gates start anew",
+        "python/fusedrnn/_layer.py",
+        "if self.forget_bias is not None and not isinstance(seed, Restored):",
+        "if self.forget_bias is not None:",
+        killer("files", "a_layer_comes_back_in_every_bit", "forget_bias"),
+    ),
+    Mutant(
+        "a file forgets the cell",
+        "python/fusedrnn/weights/_files.py",
+        "return known if isinstance(known, str) else None",
+        "return None",
+        killer("weight_files", "a_file_knows_the_cell"),
+    ),
+    Mutant(
+        "one of two equal names is dropped",
+        "python/fusedrnn/weights/_flax.py",
+        "for twice in flat.keys() & part.keys():",
+        "for twice in ():",
+        killer("weight_files", "equal_names_are_refused_before_anything_is_written"),
+    ),
+    Mutant(
+        "weights are converted whatever their cell",
+        "python/fusedrnn/weights/_stack.py",
+        'if isinstance(known, str) and known.partition("(")[0] != cell:',
+        'if isinstance(known, str) and known.partition("(")[0] != known:',
+        killer("weights", "conversions_know_the_cell"),
+    ),
+    Mutant(
+        "bfloat16 is read as a whole number",
+        "python/fusedrnn/weights/_safetensors.py",
+        "array = (array.astype(np.uint32) << 16).view(np.float32)",
+        "array = array.astype(np.float32)",
+        killer("weight_files", "safetensors_of_others"),
+    ),
+    Mutant(
+        "two tensors of a safetensors may overlap",
+        "python/fusedrnn/weights/_safetensors.py",
+        "if place.begin != at:",
+        "if place.begin > at:",
+        killer("weight_files", "safetensors_that_somebody_made"),
+    ),
+    Mutant(
+        "Keras's backward layer comes first",
+        "python/fusedrnn/weights/_keras.py",
+        'SIDES = ("forward_layer", "backward_layer")',
+        'SIDES = ("backward_layer", "forward_layer")',
+        killer("weight_files", "files_of_keras"),
+    ),
+    Mutant(
+        "Keras's variable 10 comes before 2",
+        "python/fusedrnn/weights/_keras.py",
+        'return [int(t) if k % 2 else t for k, t in enumerate(re.split(r"(\\d+)", name))]',
+        "return [name]",
+        killer("weight_files", "files_of_older_versions_of_keras_3"),
+    ),
+    Mutant(
+        "an HDF5 file may lead to another",
+        "python/fusedrnn/weights/_keras.py",
+        "if not isinstance(group.get(name, getlink=True), self._h5py.HardLink):",
+        "if name not in group:",
+        killer("weight_files", "what_an_hdf5_file_must_not_do"),
+    ),
+    Mutant(
+        "float16 stays as narrow as it came",
+        "python/fusedrnn/_foreign.py",
+        'narrow = a.dtype.kind == "f" and a.dtype.itemsize < 4',
+        "narrow = False",
+        killer("foreign", "narrow_floats_are_widened"),
+    ),
+)
+
+MUTANTS = (*PYTHON, *LAYERS, *MODELS, *OUTER, *FILES_AND_WEIGHTS, *INNER)
 
 
 class Workshop:

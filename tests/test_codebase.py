@@ -277,6 +277,35 @@ def test_numpy_is_the_only_dependency() -> None:
                 assert name.split(".")[0] in known, f"{relative(path, PACKAGE)} imports {name}"
 
 
+# Who writes files by himself: all others go through `_storage.replacing`.
+WRITERS = {"_storage", "nn.persist"}
+WRITING = {"write_bytes", "write_text", "savefig", "savez", "savez_compressed", "tofile"}
+
+
+def writes(call: ast.Call) -> bool:
+    """Whether a call writes a file that it names itself."""
+    if isinstance(call.func, ast.Attribute):
+        whole = ast.unparse(call.func)
+        return call.func.attr in WRITING or whole in {"np.save", "os.replace", "os.rename"}
+    modes = [
+        a.value
+        for a in [*call.args, *(k.value for k in call.keywords)]
+        if isinstance(a, ast.Constant) and isinstance(a.value, str)
+    ]
+    return ast.unparse(call.func) == "open" and any(
+        re.fullmatch("[wxa]b?|r\\+b?", m) for m in modes
+    )
+
+
+def test_one_writer() -> None:
+    """Every file is written whole or not at all, because one function writes them all."""
+    for path in PYTHON_FILES:
+        if module_name(path) not in WRITERS:
+            calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+            wrong = [f"line {call.lineno}: {ast.unparse(call)}" for call in calls if writes(call)]
+            assert not wrong, f"{relative(path, PACKAGE)} writes by itself: {wrong}"
+
+
 # --- words with one home -----------------------------------------------------------------------
 
 # A pattern, and the files of csrc/ that may hold it.
