@@ -119,6 +119,11 @@ class Parameters(Mapping[str, Array]):
         """The layer whose parameters these are."""
         return self._owner
 
+    @property
+    def cell(self) -> str:
+        """What cell these are the parameters of, as a `StateDict` says it."""
+        return self._owner._cell()
+
     def _end(self) -> None:
         """Let go of the writable arrays."""
         arrays, self._arrays, self._ended = self._arrays, None, True
