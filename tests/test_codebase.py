@@ -139,7 +139,8 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "_interrupts": set(),
     "_spec": set(),
     "_foreign": {"_spec"},
-    "_check": {"_spec"},
+    "_npz": {"_spec"},
+    "_check": {"_foreign", "_spec"},
     "_check_options": {"_activations", "_check", "_spec"},
     # The fork. The two backends are imported when first wanted, and look back for the types.
     "_activations": {"_spec"},
@@ -168,7 +169,8 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "_steps": {"_backend", "_spec", "_state"},
     "stream": {"_backend", "_check", "_check_options", "_spec", "_stack", "_state", "_steps"},
     "runtime": {"_backend", "_check", "_core", "_version"},
-    "__init__": {"_backend", "_version", "layers", "ops", "runtime", "stream"},
+    "files": {"_check", "_npz", "_spec", "_storage", "_version"},
+    "__init__": {"_backend", "_version", "files", "layers", "ops", "runtime", "stream"},
     # Dense is a layer like those of layers.py, without a recurrence.
     "nn.dense": {"_backend", "_check", "_params", "_spec", "nn.losses"},
     # What takes lengths and masks, and refuses numbers, does so in the words of the layers.
@@ -179,7 +181,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "nn.optim": {"_check", "_interrupts", "nn._checks", "nn._moments", "nn._targets"},
     "nn.train": {"_interrupts", "nn.*"},
     # users of the public names
-    "weights.*": {"_check", "_spec", "weights.*"},
+    "weights.*": {"_check", "_foreign", "_npz", "_params", "_spec", "_storage", "weights.*"},
     "weights": {"weights.*"},
     "nn.*": {"__init__", "layers", "nn", "nn.*", "ops", "runtime"},
     "nn": {"nn.*"},
@@ -273,6 +275,35 @@ def test_numpy_is_the_only_dependency() -> None:
                 names = [node.module or ""]
             for name in names:
                 assert name.split(".")[0] in known, f"{relative(path, PACKAGE)} imports {name}"
+
+
+# Who writes files by himself: all others go through `_storage.replacing`.
+WRITERS = {"_storage", "nn.persist"}
+WRITING = {"write_bytes", "write_text", "savefig", "savez", "savez_compressed", "tofile"}
+
+
+def writes(call: ast.Call) -> bool:
+    """Whether a call writes a file that it names itself."""
+    if isinstance(call.func, ast.Attribute):
+        whole = ast.unparse(call.func)
+        return call.func.attr in WRITING or whole in {"np.save", "os.replace", "os.rename"}
+    modes = [
+        a.value
+        for a in [*call.args, *(k.value for k in call.keywords)]
+        if isinstance(a, ast.Constant) and isinstance(a.value, str)
+    ]
+    return ast.unparse(call.func) == "open" and any(
+        re.fullmatch("[wxa]b?|r\\+b?", m) for m in modes
+    )
+
+
+def test_one_writer() -> None:
+    """Every file is written whole or not at all, because one function writes them all."""
+    for path in PYTHON_FILES:
+        if module_name(path) not in WRITERS:
+            calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+            wrong = [f"line {call.lineno}: {ast.unparse(call)}" for call in calls if writes(call)]
+            assert not wrong, f"{relative(path, PACKAGE)} writes by itself: {wrong}"
 
 
 # --- words with one home -----------------------------------------------------------------------

@@ -179,7 +179,7 @@ TWINS = [  # equal names and shapes, other numbers
 def test_weights_of_another_cell_are_refused(
     backend: Chosen, one: Any, other: Any, cell: str, own: str
 ) -> None:
-    """GRU(reset_after=False) loaded into GRU(), and gave other numbers."""
+    """[W12] GRU(reset_after=False) loaded into GRU(), and gave other numbers."""
     state = one.state_dict()
     assert (state.cell, other.state_dict().cell) == (cell, own)
     y, before = one(X)[0], other(X)[0]

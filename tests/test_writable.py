@@ -124,7 +124,7 @@ KEPT: dict[str, Callable[[Any], Callable[[], None]]] = {
 def test_what_is_kept_of_a_block_is_no_longer_the_layers(
     backend: Chosen, keep: Callable[[Any], Callable[[], None]]
 ) -> None:
-    """Output and params agree, whatever somebody writes after the block."""
+    """[W10] Output and params agree, whatever somebody writes after the block."""
     layer = made()
     before = shown(layer)
     with layer.writable() as p:
@@ -187,7 +187,7 @@ def test_the_kept_mapping_is_closed(backend: Chosen) -> None:
 
 
 def test_arrays_of_params_keep_their_moment(backend: Chosen) -> None:
-    """Taken before a block, they have the values from before it, for good."""
+    """[W10] Taken before a block, they have the values from before it, for good."""
     layer = made()
     array, part = layer.params[NAME], layer.params["bias_ih_l0"][3:5]
     everything, before = dict(layer.params), layer.state_dict()
@@ -419,7 +419,7 @@ def one_k(y: Any, h: Any) -> None:
 def test_readers_see_before_or_after_never_half(
     either: Chosen, counted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A torture run: each block gives every element of every parameter one value.
+    """[W11] A torture run: each block gives every element of every parameter one value.
 
     Whoever reads meanwhile (single parameters, all of them, copies of the layer, calls, training
     calls, streams) finds one value everywhere, or a RuntimeError that says why not.
@@ -560,7 +560,7 @@ READERS: dict[str, Callable[[Any], None]] = {
 def test_a_block_at_any_line_of_a_reader(
     either: Chosen, read: Callable[[Any], None], how: str
 ) -> None:
-    """Another thread opens the parameters there and writes half, or has written all of them."""
+    """[W11] Another thread opens the parameters there and writes half, or writes all."""
     line, seen = 0, set()
     while True:
         line += 1

@@ -14,12 +14,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from ._foreign import as_array, prefix_advice, prefixes, stack_names
 from ._spec import Array, CellSpec
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 # No array of one call may pass this, so that byte offsets fit 64 bits with room for padding.
 MAX_BYTES = 2**59
 MAX_THREADS = 1024
+MAX_LAYERS = 65536
 NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
 
 
@@ -45,16 +47,29 @@ def contiguous(a: Array, dtype: np.dtype[Any], *, copy: bool = False) -> Array:
     return np.array(a, dtype, order="C", copy=True, subok=False)
 
 
+def read(value: object, name: str) -> Array:
+    """Whatever NumPy reads."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch raises RuntimeError
+        raise TypeError(f"{name}: NumPy cannot read it: {error}") from None
+
+
+def no_loss(value: object, name: str) -> None:
+    """A gradient is not the loss that has it; `nn` is not imported for this."""
+    if hasattr(value, "gradient") and hasattr(value, "value"):
+        raise TypeError(f"{name}: got a {type(value).__name__}; pass loss.gradient")
+
+
 def floating(value: object, name: str) -> Array:
     """Whatever NumPy reads as floating point, as it lies in memory."""
     if type(value) is np.ndarray and value.dtype.kind == "f":
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array of floating point, got a masked array")
-    try:
-        a = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:  # torch raises RuntimeError
-        raise TypeError(f"{name}: NumPy cannot read it: {error}") from None
+    if name.startswith("d"):  # dy, dh_n, dcells[0]
+        no_loss(value, name)
+    a = read(value, name)
     if a.dtype.kind in "iub" and name == "x":
         raise TypeError(
             f"x: expected floating point, got {a.dtype}. Pass integer ids as layer(tokens=ids), "
@@ -84,6 +99,8 @@ def plain_x(function: str, x: object, axes: str) -> Array:
 
 def _plain_array(function: str, name: str, value: object) -> None:
     if type(value) is not np.ndarray and not isinstance(value, np.memmap):
+        if name.startswith("d"):
+            no_loss(value, f"{function}: {name}")
         raise TypeError(
             f"{function}: {name}: expected a NumPy array of float32 or float64, "
             f"got {describe(value)}"
@@ -185,7 +202,7 @@ def token_sequence(
 
 
 def _integers(value: object) -> Array:
-    ids = np.asarray(value)
+    ids = read(value, "tokens")
     if ids.dtype.kind not in "iu" or isinstance(value, np.ma.MaskedArray):
         came = "a masked array" if isinstance(value, np.ma.MaskedArray) else describe(ids)
         raise TypeError(f"tokens: expected an array of integers, got {came}")
@@ -232,6 +249,8 @@ def one_of(x: object, tokens: object) -> None:
 
 def parts(value: object, what: str, names: tuple[str, ...]) -> tuple[Any, ...]:
     """A state's parts: the value itself, or a tuple of one for each name."""
+    if what.startswith("d"):
+        no_loss(value, what)
     if len(names) == 1:
         return (value,)
     if isinstance(value, (tuple, list)) and len(value) == len(names):
@@ -248,7 +267,7 @@ def layer_list(value: object, name: str, layers: int) -> tuple[Any, ...]:
     raise TypeError(f"{name}: expected a list of {layers} arrays, one for each layer, got {came}")
 
 
-def out(value: object, like: tuple[int, ...], dtype: np.dtype[Any], x: Array) -> Array:
+def out(value: object, like: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An output array, written as it is: exact shape and dtype, writable, contiguous."""
     if type(value) is not np.ndarray or value.dtype != dtype:
         raise TypeError(f"out: expected a NumPy array of {dtype}, got {describe(value)}")
@@ -269,8 +288,6 @@ def out(value: object, like: tuple[int, ...], dtype: np.dtype[Any], x: Array) ->
             f"out: expected a writable, C-contiguous, aligned array, got one that is "
             f"{' and '.join(wrong)}"
         )
-    if np.may_share_memory(value, x):
-        raise ValueError("out: expected memory of its own, got memory that x uses too")
     return value
 
 
@@ -349,10 +366,16 @@ def nonlinearity(value: object) -> str:
     return choice(value, "nonlinearity", NONLINEARITIES)
 
 
-def choice(value: object, name: str, choices: tuple[str, ...], why: str = "") -> str:
-    """One of some names."""
+def text(value: object, name: str) -> str:
+    """A name."""
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected a name, got {describe(value)}")
+    return value
+
+
+def choice(value: object, name: str, choices: tuple[str, ...], why: str = "") -> str:
+    """One of some names."""
+    value = text(value, name)
     if value not in choices:
         expected = f"one of {', '.join(map(repr, choices))}" if choices else "nothing to choose"
         raise ValueError(f"{name}: expected {expected}, got {value!r}{why}")
@@ -367,6 +390,15 @@ def num_threads(value: object) -> int:
     return number
 
 
+def environment_isa(text: str, choices: tuple[str, ...]) -> None:
+    """FUSEDRNN_ISA, if it says something."""
+    if text and text not in choices:
+        raise ValueError(
+            f"FUSEDRNN_ISA: expected one that this machine runs: "
+            f"{', '.join(map(repr, choices))}, got {text!r}"
+        )
+
+
 def environment_threads(text: str) -> int:
     """FUSEDRNN_NUM_THREADS as a number; 0 where it is empty."""
     if text and not (text.isdecimal() and 1 <= int(text) <= MAX_THREADS):
@@ -378,7 +410,7 @@ def environment_threads(text: str) -> int:
 
 def rows(value: object, batch_size: int) -> Array:
     """Rows of a stream to reset, as a bool array (batch_size,)."""
-    a = np.asarray(value)
+    a = read(value, "rows")
     if a.dtype.kind == "b":
         if a.shape != (batch_size,):
             raise ValueError(f"rows: expected {batch_size} flags, got shape {a.shape}")
@@ -396,13 +428,18 @@ def rows(value: object, batch_size: int) -> Array:
 
 
 def parameter(value: object, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-    """A new value of a parameter."""
-    return shaped(as_float(value, dtype, name), name, shape)
+    """A new value of a parameter, from an array of whatever library."""
+    try:
+        a = as_array(value)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
+    return shaped(as_float(a if a.ndim else value, dtype, name), name, shape)
 
 
 def parameter_name(name: object, names: Iterable[str]) -> NoReturn:
     """No such parameter."""
-    raise KeyError(f"no parameter {name!r}; this layer has {', '.join(names)}")
+    came = repr(name) if isinstance(name, str) else f"of type {type(name).__name__}"
+    raise KeyError(f"no parameter {came}; this layer has {', '.join(names)}")
 
 
 def same_cell(given: object, cell: str) -> None:
@@ -421,7 +458,11 @@ def loaded(
     dtype: np.dtype[Any],
 ) -> dict[str, Array]:
     """A state_dict as new values of all parameters; one ValueError lists all that is wrong."""
+    _names_and_arrays(mapping, prefix)
     given = {key[len(prefix) :]: mapping[key] for key in mapping if key.startswith(prefix)}
+    if not any(name in parameters for name in given):
+        # Those of torch's LSTMCell are a stack of one layer without its number.
+        given = {name: given[key] for key, name in stack_names(given).items()}
     wrong = [f"missing {prefix + name!r}" for name in parameters if name not in given]
     wrong += [f"unexpected {prefix + name!r}" for name in given if name not in parameters]
     values: dict[str, Array] = {}
@@ -433,13 +474,41 @@ def loaded(
                 text = str(error)
                 wrong.append(text if text.startswith(prefix + name) else f"{prefix + name}: {text}")
     if wrong:
-        raise ValueError("load_state_dict changed nothing: " + "; ".join(wrong))
+        full = [
+            p for p in prefixes(mapping, parameters) if all(p + n in mapping for n in parameters)
+        ]
+        advice = prefix_advice([p + n for p in full for n in parameters], parameters)
+        if advice and not any(name in given for name in parameters):
+            behind = "another prefix" if prefix else "a prefix"
+            wrong = [f"expected {', '.join(parameters)}, got these names behind {behind}"]
+        raise ValueError("load_state_dict changed nothing: " + "; ".join(wrong) + advice)
     return values
+
+
+def _names_and_arrays(mapping: object, prefix: object) -> None:
+    if not isinstance(mapping, Mapping):
+        lists = isinstance(mapping, (list, tuple)) and all(hasattr(a, "shape") for a in mapping)
+        hint = "; a list of arrays, as Keras has it, is for fusedrnn.weights.from_keras"
+        raise TypeError(
+            f"state_dict: expected a mapping of names to arrays, got {describe(mapping)}"
+            f"{hint if lists else ''}"
+        )
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix: expected a text, got {describe(prefix)}")
+    for key in mapping:
+        if not isinstance(key, str):
+            raise TypeError(f"state_dict: expected names of type str, got {key!r}")
+
+
+NOISE = ("dropout", "input_dropout", "recurrent_dropout", "zoneout", "drop_connect")
 
 
 def fixed(name: str) -> NoReturn:
     """An option of a layer, whose kernels and parameters were chosen by it."""
-    raise AttributeError(f"{name}: a layer's options are fixed when it is made; make another layer")
+    without = "forward(noise=False) trains without noise; else " if name in NOISE else ""
+    raise AttributeError(
+        f"{name}: a layer's options are fixed when it is made; {without}make another layer"
+    )
 
 
 def parameters_open() -> NoReturn:
@@ -517,16 +586,28 @@ def weights_mapping(what: str, value: object) -> Mapping[str, Any]:
 
 def weights_array(what: str, name: str, value: object) -> Array:
     """An array of floating point in its own dtype, of whatever system NumPy can read."""
-    try:
-        a = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:  # torch raises RuntimeError
-        raise TypeError(f"{what}: {name}: NumPy cannot read it: {error}") from None
-    if a.dtype.kind != "f" or isinstance(value, np.ma.MaskedArray):
+    a = _weights_read(what, name, value)
+    if a.dtype.kind != "f":
         weights_type(what, f"{name} as an array of floating point", a if a.ndim else value)
-    return a.astype(a.dtype.newbyteorder("="), copy=False)
+    return a
 
 
-def weights_package(extra: str, package: str, error: ImportError) -> NoReturn:
+def weights_numbers(what: str, name: str, value: object) -> Array:
+    """An array of numbers: weights, and what an optimiser counts."""
+    a = _weights_read(what, name, value)
+    if a.dtype.kind not in "fiub":
+        weights_type(what, f"{name} as an array of numbers", a if a.ndim else value)
+    return a
+
+
+def _weights_read(what: str, name: str, value: object) -> Array:
+    try:
+        return as_array(value)
+    except TypeError as error:
+        raise TypeError(f"{what}: {name}: {error}") from None
+
+
+def weights_package(extra: str, package: str, error: ImportError, advice: str = "") -> NoReturn:
     """A file format whose package is an extra."""
     text = f"this file format needs the package {package}: pip install 'fusedrnn[{extra}]'"
-    raise ImportError(text) from error
+    raise ImportError(text + advice) from error

@@ -21,6 +21,8 @@ from ._spec import Array
 def hidden_sizes(hidden_size: object, num_layers: object) -> tuple[int | tuple[int, ...], int]:
     """The size of every layer, one number or one for each, and how many layers there are."""
     layers = _check.integer(num_layers, "num_layers", 1)
+    if layers > _check.MAX_LAYERS:
+        raise ValueError(f"num_layers: expected at most {_check.MAX_LAYERS}, got {layers}")
     if not isinstance(hidden_size, (list, tuple)):
         return _check.integer(hidden_size, "hidden_size", 1), layers
     sizes = tuple(_check.integer(size, "hidden_size", 1) for size in hidden_size)
@@ -65,7 +67,10 @@ def number(value: object, name: str, expected: str, fits: Any = math.isfinite) -
         value, (int, float, np.integer, np.floating)
     ):
         raise TypeError(f"{name}: expected {expected}, got {_check.describe(value)}")
-    real = float(value)
+    try:
+        real = float(value)
+    except OverflowError:  # of a whole number
+        real = math.inf if value > 0 else -math.inf
     if not fits(real):
         raise ValueError(f"{name}: expected {expected}, got {real}")
     return real
@@ -150,11 +155,13 @@ def layer_norm(value: object, others: dict[str, bool]) -> bool:
     return norm
 
 
-def forget_bias(value: object, missing: str) -> float | None:
+def forget_bias(value: object, missing: str, dtype: np.dtype[Any]) -> float | None:
     """What the forget gate's bias starts at; None: drawn as the others. `missing`: why none is."""
     if value is None:
         return None
-    start = number(value, "forget_bias", "None or a finite number")
+    largest = float(np.finfo(dtype).max)
+    expected = f"None or a finite number that fits {dtype}"
+    start = number(value, "forget_bias", expected, lambda b: abs(b) <= largest)
     if missing:
         raise ValueError(f"forget_bias: expected None where {missing}, got {start}")
     return start
@@ -193,7 +200,7 @@ class Rows(NamedTuple):
 
 def _of_kind(value: object, name: str, kinds: str, expected: str) -> Array:
     """An array whose dtype is of some kinds; of any where it is empty, because [] is of floats."""
-    a, hidden = np.asarray(value), isinstance(value, np.ma.MaskedArray)
+    a, hidden = _check.read(value, name), isinstance(value, np.ma.MaskedArray)
     if hidden or (a.size and a.dtype.kind not in kinds):
         came = "a masked array" if hidden else _check.describe(a)
         raise TypeError(f"{name}: expected {expected}, got {came}")

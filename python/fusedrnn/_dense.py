@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import _check
 from ._backends.choice import by_name, current
 from ._backends.types import ANY_NUMBER, Given, Inputs, Threads, Wanted
-from ._params import Parameterised, Part
+from ._params import Parameterised, Part, Restored
 from ._spec import CELLS
 from .core._packed import Packed
 
@@ -147,8 +147,8 @@ class Dense(Parameterised):
         wrong += [f"unknown {name!r}" for name in options if name not in (*SIZES, "bias", "dtype")]
         if wrong:
             raise ValueError(f"config: expected the options of Dense; {'; '.join(wrong)}")
-        layer = cls(**options, seed=0)  # drawn, and then replaced
-        layer.load_state_dict(state)
+        layer = cls(**options, seed=Restored(state))
+        _check.same_cell(getattr(state, "cell", None), layer._cell())
         return layer
 
     def __call__(self, x: ArrayLike, *, num_threads: int | None = None) -> Array:

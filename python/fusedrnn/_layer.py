@@ -6,10 +6,10 @@ Parameters, calls, backpropagation, streams; each class adds its cell and option
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -21,16 +21,18 @@ from ._backends.types import ANY_NUMBER, Inputs, Threads
 from ._check_options import Outside, Rows
 from ._noise import Rates
 from ._outside import Padding
-from ._params import Parameterised, Part
+from ._params import Parameterised, Part, Restored
 from ._spec import CELLS, Array
 from ._stack import Incoming, Kept, Noise
 from ._state import StateForm, States
 from .core._plan import plan
 from .stream import Stream
 
-State = TypeVar("State")
+State = TypeVar("State")  # as a layer returns it
+Given = TypeVar("Given")  # as it is taken
+Dx = TypeVar("Dx")  # the gradient of x: an array, or None for tokens
+Kind = TypeVar("Kind", bound="Layer[Any, Any]")  # typing.Self came with Python 3.11
 REAL = Padding()  # every step is
-Kind = TypeVar("Kind", bound="Layer[Any]")  # typing.Self came with Python 3.11
 
 # torch's names, in torch's order; peepholes and normalisation are ours.
 NAMES = {
@@ -50,14 +52,14 @@ CONSTANTS = {"norm_ih": 1.0, "norm_hh": 1.0, "norm_c": 1.0, "norm_c_bias": 0.0}
 
 
 @dataclass(frozen=True, eq=False)
-class SavedCall:
+class SavedCall(Generic[Dx]):
     """What ``layer.forward`` kept for ``layer.backward``, which may use it more than once.
 
     Holds references to x and y: x must not be written before the backward call, y is read-only.
     """
 
     _kept: tuple[Kept, ...]
-    _layer: Layer[Any]
+    _layer: Layer[Any, Any]
     _version: int
     _rows: Rows
     _padding: Padding
@@ -94,7 +96,7 @@ class SavedCall:
         return np.ascontiguousarray(shown) if self._rows.batched else shown
 
 
-class Layer(Parameterised, Generic[State]):
+class Layer(Parameterised, Generic[State, Given]):
     """Sizes: T steps, B sequences, I inputs, H units, P outputs, L layers, D directions."""
 
     cell: str
@@ -140,7 +142,7 @@ class Layer(Parameterised, Generic[State]):
         self.drop_connect = _check_options.rate(drop_connect, "drop_connect")
         missing = "coupled=True" if options is not None and options.coupled else ""
         missing = missing or ("" if self.bias else "bias=False")
-        self.forget_bias = _check_options.forget_bias(forget_bias, missing)
+        self.forget_bias = _check_options.forget_bias(forget_bias, missing, self.dtype)
         for inputs, hidden in self._sizes():
             _check.sizes(spec, inputs, hidden, self.dtype)
         if self.dropout and self.num_layers == 1:
@@ -150,7 +152,7 @@ class Layer(Parameterised, Generic[State]):
                 stacklevel=caller_level(),
             )
         arrays = self._draw([1 / np.sqrt(hidden) for _, hidden in self._sizes()], seed)
-        if self.forget_bias is not None:
+        if self.forget_bias is not None and not isinstance(seed, Restored):
             self._start_forget_gates(arrays, self.forget_bias)
         self._adopt(arrays)
 
@@ -297,9 +299,8 @@ class Layer(Parameterised, Generic[State]):
         """
         known = ("input_size", "hidden_size", *cls._defaults())
         options = _check_options.config(config, cls._kind, known)
-        make: Callable[..., Kind] = cls
-        layer = make(**options, seed=0)  # drawn, and then replaced
-        layer.load_state_dict(state)
+        layer: Kind = cast("Any", cls)(**options, seed=Restored(state))
+        _check.same_cell(getattr(state, "cell", None), layer._cell())
         return layer
 
     # --- calls --------------------------------------------------------------------------------
@@ -307,13 +308,13 @@ class Layer(Parameterised, Generic[State]):
     def __call__(
         self,
         x: ArrayLike | None = None,
-        state: State | None = None,
+        state: Given | None = None,
         *,
         tokens: ArrayLike | None = None,
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
         reset: ArrayLike | None = None,
-        initial: State | None = None,
+        initial: Given | None = None,
         masked_output: str = "zero",
         padding_value: float = 0.0,
         num_threads: int | None = None,
@@ -378,21 +379,58 @@ class Layer(Parameterised, Generic[State]):
         )
         return self._shown_y(y, padding, rows, how), self._form.outside(states, rows.batched)
 
+    @overload
+    def forward(
+        self,
+        x: ArrayLike,
+        state: Given | None = None,
+        *,
+        tokens: None = None,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        reset: ArrayLike | None = None,
+        initial: Given | None = None,
+        masked_output: str = "zero",
+        padding_value: float = 0.0,
+        rng: np.random.Generator | None = None,
+        noise: bool = True,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State, SavedCall[Array]]: ...
+
+    @overload
+    def forward(
+        self,
+        x: None = None,
+        state: Given | None = None,
+        *,
+        tokens: ArrayLike,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        reset: ArrayLike | None = None,
+        initial: Given | None = None,
+        masked_output: str = "zero",
+        padding_value: float = 0.0,
+        rng: np.random.Generator | None = None,
+        noise: bool = True,
+        num_threads: int | None = None,
+    ) -> tuple[Array, State, SavedCall[None]]: ...
+
     def forward(
         self,
         x: ArrayLike | None = None,
-        state: State | None = None,
+        state: Given | None = None,
         *,
         tokens: ArrayLike | None = None,
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
         reset: ArrayLike | None = None,
-        initial: State | None = None,
+        initial: Given | None = None,
         masked_output: str = "zero",
         padding_value: float = 0.0,
         rng: np.random.Generator | None = None,
+        noise: bool = True,
         num_threads: int | None = None,
-    ) -> tuple[Array, State, SavedCall]:
+    ) -> tuple[Array, State, SavedCall[Any]]:
         """Run sequences for training: saves what `backward` needs, draws dropout and noise.
 
         The other parameters, and errors, are those of calling the layer. x must not be written
@@ -402,6 +440,9 @@ class Layer(Parameterised, Generic[State]):
         ----------
         rng : numpy.random.Generator, optional
             Where masks come from; a new one that nobody can repeat where not given.
+        noise : bool
+            False: nothing is dropped and nothing drawn from `rng`. y, the state and the gradients
+            are those of calling the layer: zoneout takes its expectation, as there.
 
         Returns
         -------
@@ -416,7 +457,8 @@ class Layer(Parameterised, Generic[State]):
         inputs, rows, padding = self._inputs(x, tokens, lengths, mask, reset, copy=True)
         how = _check_options.outside(masked_output, padding_value, self.dtype)
         first, cut = self._states(state, initial, reset, rows, copy=True)
-        generator = _check_options.rng(rng, self._noisy)
+        noisy = _check.flag(noise, "noise") and self._noisy
+        generator = _check_options.rng(rng, noisy)
         now = self._read()
         y, states, kept = _stack.forward(
             now.packs,
@@ -431,21 +473,23 @@ class Layer(Parameterised, Generic[State]):
         shown = self._shown_y(y, padding, rows, how)
         shown.flags.writeable = False
         of_tokens = inputs.tokens is not None
-        saved = SavedCall(tuple(kept), self, now.version, rows, padding, how, of_tokens)
+        saved: SavedCall[Any] = SavedCall(
+            tuple(kept), self, now.version, rows, padding, how, of_tokens
+        )
         # A view of a read-only array cannot be made writable.
         return shown.view(), self._form.outside(states, rows.batched), saved
 
     def backward(
         self,
-        saved: SavedCall,
+        saved: SavedCall[Dx],
         dy: ArrayLike | None = None,
-        dstate: State | None = None,
+        dstate: Given | None = None,
         *,
         dcells: Sequence[ArrayLike | None] | None = None,
-        dgates: Sequence[dict[str, ArrayLike] | None] | None = None,
+        dgates: Sequence[Mapping[str, ArrayLike] | None] | None = None,
         per_sample: bool = False,
         num_threads: int | None = None,
-    ) -> tuple[Array | None, State, dict[str, Array]]:
+    ) -> tuple[Dx, State, dict[str, Array]]:
         """Backpropagate through a `forward` call.
 
         Parameters
@@ -507,9 +551,9 @@ class Layer(Parameterised, Generic[State]):
             for of, part in zip(layer, names, strict=True)
             for field, name in part.items()
         }
-        return dx, self._form.outside(dfirst, rows.batched), dparams
+        return cast("Dx", dx), self._form.outside(dfirst, rows.batched), dparams
 
-    def stream(self, batch_size: int = 1) -> Stream[State]:
+    def stream(self, batch_size: int = 1) -> Stream[State, Given]:
         """Start a stream: this layer over data that arrives piece by piece.
 
         Parameters
@@ -570,8 +614,8 @@ class Layer(Parameterised, Generic[State]):
 
     def _states(
         self,
-        state: State | None,
-        initial: State | None,
+        state: Given | None,
+        initial: Given | None,
         reset: object,
         rows: Rows,
         copy: bool = False,
@@ -583,7 +627,7 @@ class Layer(Parameterised, Generic[State]):
         return self._form.inside(state, "state", batch, copy=copy), cut
 
     def _initial(
-        self, value: State | None, reset: object, batch: int | None, copy: bool = False
+        self, value: Given | None, reset: object, batch: int | None, copy: bool = False
     ) -> list[States] | None:
         """What a cut link starts from."""
         _check_options.needs_reset(value, reset)
@@ -593,7 +637,8 @@ class Layer(Parameterised, Generic[State]):
         """Where a batch-major y goes, seen time-major; None: a new array is as it should be."""
         if not rows.batch_first:
             return None
-        return np.empty((*rows.outside, self._output_size), self.dtype).swapaxes(0, 1)
+        y: Array = np.empty((*rows.outside, self._output_size), self.dtype)
+        return y.swapaxes(0, 1)
 
     def _shown_y(self, y: Array, padding: Padding, rows: Rows, how: Outside) -> Array:
         """y as the caller has it."""
@@ -610,7 +655,7 @@ class Layer(Parameterised, Generic[State]):
         return _outside.filled_back(dy, padding, self._directions, how)
 
     def _incoming(
-        self, saved: SavedCall, dstate: Any, dcells: object, dgates: object
+        self, saved: SavedCall[Any], dstate: Any, dcells: object, dgates: object
     ) -> list[Incoming]:
         """Gradients of all outputs but y, by layers."""
         rows, layers = saved._rows, self.num_layers

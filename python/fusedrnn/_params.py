@@ -29,7 +29,7 @@ from ._activations import Options
 from ._spec import Array, CellSpec
 from .core._packed import Packed
 
-__all__ = ["Parameterised", "Parameters", "Part", "StateDict", "parameter_arrays"]
+__all__ = ["Parameterised", "Parameters", "Part", "Restored", "StateDict", "parameter_arrays"]
 
 # Every layer that is alive, by id.
 _ALIVE: weakref.WeakValueDictionary[int, Parameterised] = weakref.WeakValueDictionary()
@@ -85,6 +85,15 @@ class StateDict(dict[str, Array]):
         super().__init__(values)
         self.cell = cell
 
+    def __or__(self, other: Any) -> Any:
+        """Both together; they know their cell, which is no layer's if the two differ."""
+        joined = super().__or__(other)
+        if joined is NotImplemented:
+            return joined
+        cells = dict.fromkeys((self.cell, getattr(other, "cell", None)))
+        known = [cell for cell in cells if cell is not None]
+        return StateDict(joined, " and ".join(known) if known else None)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self), self.cell)
 
@@ -109,6 +118,11 @@ class Parameters(Mapping[str, Array]):
     def owner(self) -> Parameterised:
         """The layer whose parameters these are."""
         return self._owner
+
+    @property
+    def cell(self) -> str:
+        """What cell these are the parameters of, as a `StateDict` says it."""
+        return self._owner._cell()
 
     def _end(self) -> None:
         """Let go of the writable arrays."""
@@ -147,7 +161,7 @@ class Parameters(Mapping[str, Array]):
         return len(self._owner._shapes)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._owner._shapes
+        return isinstance(name, str) and name in self._owner._shapes
 
     def items(self) -> ItemsView[str, Array]:
         """Names and arrays, all of one moment."""
@@ -162,6 +176,16 @@ class Parameters(Mapping[str, Array]):
         return "{" + ", ".join(f"{name!r}: {dtype}{shapes[name]}" for name in shapes) + "}"
 
 
+class Restored(NamedTuple):
+    """Parameters in place of a seed: a layer is made of them, and nothing is drawn.
+
+    They are checked before memory is asked for, so that sizes that somebody else wrote, in a file,
+    cannot ask for more than comes with them.
+    """
+
+    state: Mapping[str, Any]
+
+
 class Part(NamedTuple):
     """One layer and direction: what its arrays are called outside, and their shapes."""
 
@@ -170,6 +194,12 @@ class Part(NamedTuple):
     names: dict[str, str]  # of those that are parameters; the others stay zeros
     options: Options | None = None
     constants: Mapping[str, float] | None = None  # what fields start at that are not drawn
+
+
+def _shapes(layout: Sequence[Sequence[Part]]) -> dict[str, tuple[int, ...]]:
+    """The parameters' names and shapes, in their order."""
+    parts = [part for layer in layout for part in layer]
+    return {name: part.shapes[field] for part in parts for field, name in part.names.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +227,11 @@ class Parameterised(ABC):
         """Layers, each a list of directions."""
 
     def _draw(self, bounds: Sequence[float], seed: object) -> dict[str, Array]:
-        """New parameters, uniform on +-bound of their layer, in their order."""
+        """New parameters, uniform on +-bound of their layer, in their order; or `Restored` ones."""
+        if isinstance(seed, Restored):
+            shapes = _shapes(self._parts())
+            values = _check.loaded(seed.state, "", shapes, self.dtype)
+            return {name: np.array(values[name]) for name in shapes}
         rng = _check.generator(seed)
         arrays = {}
         for layer, bound in zip(self._parts(), bounds, strict=True):
@@ -214,8 +248,7 @@ class Parameterised(ABC):
     def _adopt(self, arrays: dict[str, Array], version: int = 0) -> None:
         """Take parameters of the right names, shapes and dtype as one's own."""
         self._layout = self._parts()
-        parts = [part for layer in self._layout for part in layer]
-        self._shapes = {name: p.shapes[field] for p in parts for field, name in p.names.items()}
+        self._shapes = _shapes(self._layout)
         # This dict and the weights that calls read are the only ones to hold the arrays; each has
         # its own memory, because the references to another array's would not be counted.
         self._arrays = {n: a if a.flags.owndata else a.copy() for n, a in arrays.items()}
@@ -258,7 +291,7 @@ class Parameterised(ABC):
                 return views, now.version
 
     def __getstate__(self) -> dict[str, Any]:
-        own = dict(self.__dict__)  # at once: another thread may be opening the parameters
+        own = dict(vars(self))  # at once: another thread may be opening the parameters
         kept = {key: value for key, value in own.items() if not key.startswith("_")}
         views, version = self._views()
         copies = {name: view.copy() for name, view in views.items()}
@@ -266,11 +299,11 @@ class Parameterised(ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         arrays, version = state.pop("params"), state.pop("version")
-        self.__dict__.update(state)
+        vars(self).update(state)
         self._adopt(arrays, version)  # what was saved before a copy stays as old as it was
 
     def __setattr__(self, name: str, value: object) -> None:
-        own = self.__dict__
+        own = vars(self)
         if name in own and "_now" in own and not name.startswith("_"):
             _check.fixed(name)
         super().__setattr__(name, value)
@@ -325,7 +358,7 @@ class Parameterised(ABC):
         try:
             try:
                 # Of several threads one gets in: this is atomic.
-                if self.__dict__.setdefault("_writer", mine) is not mine:
+                if vars(self).setdefault("_writer", mine) is not mine:
                     _check.parameters_open()
                 opened._arrays = self._open()
                 yield opened
@@ -346,7 +379,7 @@ class Parameterised(ABC):
 
     def _close(self, writer: object, opened: Parameters) -> None:
         """Make the arrays the layer's alone; nothing where that was done."""
-        if self.__dict__.get("_writer") is not writer:
+        if vars(self).get("_writer") is not writer:
             return
         opened._end()
         _let_write(self._arrays, False)  # an array that was kept of the block says so
@@ -385,17 +418,20 @@ class Parameterised(ABC):
         return StateDict({name: a.copy() for name, a in self._views()[0].items()}, self._cell())
 
     def load_state_dict(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
-        """Set all parameters; torch's state_dict of the same module fits as it is.
+        """Set all parameters; torch's state_dict of the same module, or cell, fits as it is.
 
         Parameters
         ----------
         state_dict : Mapping
-            Names to what NumPy reads as floating point, torch tensors too.
+            Names to what NumPy reads as floating point, and to torch's tensors, which are
+            detached; numbers of 16 bits are widened. ``dict(module.named_parameters())`` is one.
         prefix : str
             Only names that begin with it are looked at, without it: "encoder.lstm.".
 
         Raises
         ------
+        TypeError
+            Not a mapping of names.
         ValueError
             Lists what is missing, unexpected or of the wrong shape or type, or says that these are
             the parameters of another cell; nothing was changed.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ._layer import Layer
 
 
-def made_for(layer: Layer[Any], num_threads: int | None) -> tuple[object, ...]:
+def made_for(layer: Layer[Any, Any], num_threads: int | None) -> tuple[object, ...]:
     """What must not have changed for steps to go on."""
     threads = chosen_threads.get() if num_threads is None else (num_threads, type(num_threads))
     return current(), chosen_isa.get(), threads, layer._now
@@ -26,7 +26,7 @@ class QuickSteps:
     """A layer's kernels, ready, with the state reached; for plain arrays of the layer's dtype."""
 
     def __init__(
-        self, layer: Layer[Any], batch: int, steps: list[Steps], key: tuple[object, ...]
+        self, layer: Layer[Any, Any], batch: int, steps: list[Steps], key: tuple[object, ...]
     ) -> None:
         self.key = key
         self._steps = steps
@@ -48,7 +48,7 @@ class QuickSteps:
     @classmethod
     def of(
         cls,
-        layer: Layer[Any],
+        layer: Layer[Any, Any],
         batch: int,
         states: list[States],
         threads: Threads,
@@ -84,6 +84,8 @@ class QuickSteps:
             like = self._row_out
         else:
             return None
+        if out is x:  # the output becomes the next input
+            return self._in_place(x, like)
         y: Any = np.empty(like, self._dtype) if out is None else out
         if y.__class__ is not np.ndarray or y.shape != like:
             return None
@@ -91,6 +93,14 @@ class QuickSteps:
             return y if self._steps[0].step(x, y) else None
         # One layer's step sees to this itself.
         return None if out is not None and np.may_share_memory(x, y) else self._through(x, y)
+
+    def _in_place(self, x: Any, like: tuple[int, ...]) -> Array | None:
+        if x.shape != like or not x.flags.writeable:
+            return None
+        y = self.step(x, None)
+        if y is not None:
+            x[...] = y
+        return None if y is None else x
 
     def _through(self, x: Any, y: Array) -> Array | None:
         """Every layer, or none of them."""

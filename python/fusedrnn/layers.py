@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import _check, _check_options
 from ._activations import Activation, Options
@@ -40,7 +40,7 @@ def _choose(
     return chosen, Options(f, g, h, bound, coupled)
 
 
-class RNN(Layer[Array]):
+class RNN(Layer[Array, ArrayLike]):
     """Elman network: ``h' = f(W x + b_ih + R h + b_hh)``; ``y, h_n = rnn(x, h0)``.
 
     Parameters
@@ -144,7 +144,7 @@ class RNN(Layer[Array]):
         )
 
 
-class LSTM(Layer[tuple[Array, Array]]):
+class LSTM(Layer[tuple[Array, Array], Sequence[ArrayLike | None]]):
     """LSTM: ``c' = f c + i g``, ``h' = o tanh(c')``; ``y, (h_n, c_n) = lstm(x, (h0, c0))``.
 
     Gates in the order i f g o. With peepholes, i and f also see ``p * c``, o sees ``p * c'``. With
@@ -260,7 +260,7 @@ class LSTM(Layer[tuple[Array, Array]]):
         cell, options = _choose(base, "lstm_chosen", usual, activations, bound, self.coupled)
         others = {
             "peepholes": self.peepholes,
-            "proj_size": proj_size != 0,
+            "proj_size": _check.integer(proj_size, "proj_size", 0) != 0,
             "activations, clip or coupled": options is not None,
         }
         self.layer_norm = _check_options.layer_norm(layer_norm, others)
@@ -286,7 +286,7 @@ class LSTM(Layer[tuple[Array, Array]]):
         )
 
 
-class GRU(Layer[Array]):
+class GRU(Layer[Array, ArrayLike]):
     """GRU: ``h' = (1 - z) n + z h``; ``y, h_n = gru(x, h0)``.
 
     Gates in the order r z n, with ``n = tanh(W_n x + b_in + r (R_n h + b_hn))`` or, with the

@@ -79,7 +79,7 @@ def use_isa(name: str) -> Scope[str | None]:
     ValueError
         This machine or this installation lacks it.
     """
-    _check.choice(name, "isa", supported_isas(), _why_not(name))
+    _check.choice(name, "isa", supported_isas(), _why_not(_check.text(name, "isa")))
     return settings.chosen_isa.set(name)
 
 

@@ -8,6 +8,7 @@ import warnings
 from functools import cache
 from pathlib import Path as FilePath
 
+from .. import _check
 from .settings import Scope, Setting
 from .types import Backend
 
@@ -62,6 +63,7 @@ def reference() -> Backend:
 
 def by_name(name: str, asked_by: str = "backend") -> Backend:
     """The backend called `name`; ValueError with the choices otherwise."""
+    _check.text(name, asked_by)
     if name == "reference":
         return reference()
     if name != "native":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .. import _core
+from .. import _check, _core
 from .._activations import core_options
 from .._spec import Array
 from .settings import chosen_isa, chosen_threads, record
@@ -25,6 +27,9 @@ from .types import (
 if TYPE_CHECKING:
     from ..core._packed import Packed
 
+_check.environment_isa(
+    os.environ.get("FUSEDRNN_ISA", ""), tuple(name for name, runs, _ in _core.isas() if runs)
+)
 DEFAULT_ISA = _core.default_isa()
 BLOCK_BYTES = 64
 
@@ -143,7 +148,7 @@ class NativeBackend:
         return units[..., : spec.gates, :], units[..., -1, :] if spec.states > 1 else None
 
 
-def _asked(packed: Packed, wanted: dict[str, bool | Array]) -> tuple[object, ...]:
+def _asked(packed: Packed, wanted: Mapping[str, bool | Array]) -> tuple[object, ...]:
     """What `_core` is told of each array of WEIGHTS: None, True, or where it goes."""
     asked: dict[str, Any] = {name: value for name, value in wanted.items() if value is not False}
     if packed.spec.norm:
@@ -155,7 +160,7 @@ def _asked(packed: Packed, wanted: dict[str, bool | Array]) -> tuple[object, ...
 
 
 def _given_back(
-    packed: Packed, wanted: dict[str, bool | Array], values: tuple[Any, ...], add: bool
+    packed: Packed, wanted: Mapping[str, bool | Array], values: tuple[Any, ...], add: bool
 ) -> dict[str, Array]:
     """The gradients of one direction by name."""
     found = named(values)

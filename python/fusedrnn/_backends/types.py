@@ -6,7 +6,7 @@ Direction 1 walks time backwards, each row from its own last valid step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -76,7 +76,7 @@ class Wanted(NamedTuple):
     """Which gradients to compute, and where they go: False, True for a new array, or an array."""
 
     dx: bool | Array = True
-    dweights: tuple[dict[str, bool | Array], ...] = ()  # by direction; a missing name is False
+    dweights: tuple[Mapping[str, bool | Array], ...] = ()  # by direction; missing is False
     dstates: bool | tuple[Array, ...] = True
     add: bool = False  # add to the weight gradients that were brought
 

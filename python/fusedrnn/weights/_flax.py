@@ -60,9 +60,11 @@ def flattened(what: str, tree: object, before: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in _check.weights_mapping(what, tree).items():
         whole = f"{before}{name}"
-        flat |= (
-            flattened(what, value, f"{whole}/") if isinstance(value, Mapping) else {whole: value}
-        )
+        nested = isinstance(value, Mapping)
+        part = flattened(what, value, f"{whole}/") if nested else {whole: value}
+        for twice in flat.keys() & part.keys():
+            _check.weights_differ(what, "names that differ when joined by '/'", f"two {twice!r}")
+        flat |= part
     return flat
 
 
