@@ -571,7 +571,7 @@ def test_the_main_job_learns_in_torch_too() -> None:
     pytest.importorskip("torch")
     from bench import main_job
     from fusedrnn.cli.train import DEFAULTS, build
-    from fusedrnn.nn import load_corpus
+    from fusedrnn.charlm import load_corpus
 
     corpus = load_corpus(None)
     trainer = build(corpus, DEFAULTS)
