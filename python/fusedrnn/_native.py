@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,19 @@ from ._backend import (
 from ._spec import Array
 from ._walk import plan
 
-DEFAULT_ISA = _core.default_isa()
+
+def _default_isa() -> str:
+    """What FUSEDRNN_ISA says, else the best of this machine."""
+    name = os.environ.get("FUSEDRNN_ISA", "")
+    runs = [isa for isa, supported, _ in _core.isas() if supported]
+    if name and name not in runs:
+        raise ValueError(
+            f"FUSEDRNN_ISA: expected one that this machine runs ({', '.join(runs)}), got {name!r}"
+        )
+    return _core.default_isa()
+
+
+DEFAULT_ISA = _default_isa()
 
 
 def isa() -> str:

@@ -13,6 +13,7 @@ import contextlib
 import importlib
 from collections.abc import Sequence
 
+from .._backend import refuse_environment
 from .._version import __version__
 from . import bench, console, generate, info, selftest, train
 from .options import Command
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             arguments = parser.parse_args(argv)
             prog = arguments.prog
+            refuse_environment()
             code: int = arguments.run(arguments)
         finally:
             console.settle()
