@@ -25,7 +25,7 @@ Array = NDArray[Any]
 WARMUP_UPDATES = 20
 
 # Nats of loss that no run comes back from. To know nothing costs ln V, 5 for a hundred characters
-# and 9 for ten thousand; a rate that is too high but can be survived costs some 20 for a while.
+# and 9 for ten thousand; a rate that is too high but can be survived costs some 15 for a while.
 DIVERGED = 100.0
 
 

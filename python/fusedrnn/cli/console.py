@@ -12,7 +12,6 @@ import json
 import math
 import os
 import shlex
-import shutil
 import sys
 import textwrap
 import unicodedata
@@ -146,11 +145,15 @@ def visible(text: str) -> str:
     )
 
 
-def width(stream: TextIO | None = None) -> int:
-    """Columns of a stream's terminal; 80 where it is none."""
-    if stream is not None and not stream.isatty():
-        return COLUMNS
-    return max(20, shutil.get_terminal_size((COLUMNS, 24)).columns)
+def width(stream: TextIO) -> int:
+    """Columns of a stream's terminal: what COLUMNS says, else the terminal, else 80."""
+    columns = 0
+    with contextlib.suppress(ValueError):
+        columns = int(os.environ.get("COLUMNS", ""))
+    if columns <= 0:
+        with contextlib.suppress(OSError, ValueError):
+            columns = os.get_terminal_size(stream.fileno()).columns
+    return columns if columns > 0 else COLUMNS
 
 
 def labelled(label: str, text: str, indent: int) -> str:

@@ -44,8 +44,8 @@ def needed(
         Parameters of the model, and bytes.
     """
     h = hidden_size
-    inputs = [characters, *[h] * (num_layers - 1)]
-    parameters = sum(GATES[cell] * h * (i + h + 2) for i in inputs) + characters * (h + 1)
+    inputs = characters + (num_layers - 1) * h  # of all layers together
+    parameters = GATES[cell] * h * (inputs + num_layers * (h + 2)) + characters * (h + 1)
     kept = places * (KEPT[cell] * h * num_layers + LOGITS * characters)
     return parameters, itemsize * (COPIES * parameters + kept)
 
@@ -58,10 +58,12 @@ def available() -> int | None:
 
 def readable(size: int) -> str:
     """Bytes as people read them."""
-    scaled, units = float(size), ["bytes", "KB", "MB", "GB", "TB", "PB", "EB"]
+    if size >= 10**18:
+        return "over 1000 PB"
+    scaled, units = float(size), ["bytes", "KB", "MB", "GB", "TB", "PB"]
     while scaled >= 999.5 and len(units) > 1:
         scaled, units = scaled / 1000, units[1:]
-    return f"{scaled:.3g} {units[0]}" if scaled < 999.5 else f"{scaled:,.0f} {units[0]}"
+    return f"{scaled:.3g} {units[0]}"
 
 
 def binary(size: int) -> str:

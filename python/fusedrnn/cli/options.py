@@ -45,7 +45,8 @@ class Command(argparse.ArgumentParser):
     def _unknown(self, arguments: list[str]) -> NoReturn:
         known = [name for action in self._actions for name in action.option_strings]
         name = arguments[0].partition("=")[0]
-        near = difflib.get_close_matches(name, known, 1) if name.startswith("-") else []
+        near = [option for option in known if option.startswith(name)]
+        near = near or difflib.get_close_matches(name, known, 1, 0.75)
         hint = f" (did you mean {near[0]}?)" if near else ""
         self.error(f"unrecognized arguments: {' '.join(arguments)}{hint}")
 

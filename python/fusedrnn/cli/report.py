@@ -137,8 +137,8 @@ def table(corpus: Corpus, trainer: Trainer, found: Validation) -> str:
     for name, (alone, after) in found.compressors.items():
         lines += [row(f"{name}, alone", alone), row(f"{name}, after the training text", after)]
     lines += [
-        "  The network and the contexts learned from the training text alone; compressors also",
-        "  adapt to the validation text while they read it.",
+        "  The network and the contexts learned from the training text alone; compressors",
+        "  also adapt to the validation text while they read it.",
     ]
     return "\n".join(lines)
 

@@ -118,7 +118,7 @@ class Destination:
 
     def _check_old(self, path: Path, name: str, replace: bool) -> None:
         if not path.is_file():
-            raise ValueError(f"{name}: is no regular file; --out names another")
+            raise ValueError(f"{name}: is not a regular file; --out names another")
         if path.stat().st_size and not runfile.recognised(path):
             raise ValueError(
                 f"{name}: exists and is not a fusedrnn model file; it is not replaced, --out names "

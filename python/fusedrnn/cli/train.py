@@ -175,21 +175,26 @@ def _refuse_what_does_not_fit(options: dict[str, Any], characters: int, length: 
             f"--batch: {length:,} characters are too few for {batch:,} streams of two or more; "
             f"expected at most {length // 2:,}"
         )
+    places = batch * min(options["chunk"], length // batch)
     parameters, size = memory.needed(
         cell=CELLS[options["cell"]],
         characters=characters,
         hidden_size=options["hidden_size"],
         num_layers=options["layers"],
         itemsize=np.dtype(options["dtype"]).itemsize,
-        places=batch * min(options["chunk"], length // batch),
+        places=places,
     )
     limit = memory.available()
     if limit is not None and size > limit:
         raise ValueError(
-            f"{parameters:,} parameters and updates of {batch:,} x {options['chunk']:,} characters "
-            f"need {memory.readable(size)} of memory, and there are {memory.readable(limit)}; less "
-            "is needed with smaller --hidden-size, --layers, --batch or --chunk"
+            f"the model and updates of {places:,} characters need {memory.readable(size)} of memory "
+            f"({_number(parameters)} parameters), and there are {memory.readable(limit)}; less is "
+            "needed with smaller --hidden-size, --layers, --batch or --chunk"
         )
+
+
+def _number(count: int) -> str:
+    return f"{count:,}" if count < 10**15 else "over 10^15"
 
 
 def prepare(arguments: argparse.Namespace) -> Start:
