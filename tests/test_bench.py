@@ -570,8 +570,8 @@ def test_the_short_form_without_kernels(
 def test_the_main_job_learns_in_torch_too() -> None:
     pytest.importorskip("torch")
     from bench import main_job
+    from fusedrnn.charlm import load_corpus
     from fusedrnn.cli.train import DEFAULTS, build
-    from fusedrnn.nn import load_corpus
 
     corpus = load_corpus(None)
     trainer = build(corpus, DEFAULTS)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fusedrnn._backend import current
 
 import fusedrnn as fr
+from fusedrnn._backends.choice import current
 from fusedrnn.cli import main
 from fusedrnn.nn import persist
 
@@ -68,7 +68,7 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
 def test_info_without_compiled_kernels(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fusedrnn._backend.native", lambda: None)
+    monkeypatch.setattr("fusedrnn._backends.choice.native", lambda: None)
     monkeypatch.setattr("fusedrnn.cli.info.not_built", lambda: "no C++ compiler was found")
     assert main(["info"]) == 0
     out = capsys.readouterr().out

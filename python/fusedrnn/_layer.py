@@ -637,8 +637,8 @@ class Layer(Parameterised, Generic[State, Given]):
         """Where a batch-major y goes, seen time-major; None: a new array is as it should be."""
         if not rows.batch_first:
             return None
-        y: Array = np.empty((*rows.outside, self._output_size), self.dtype)
-        return y.swapaxes(0, 1)
+        y: Array = np.empty((*rows.outside, self._output_size), self.dtype).swapaxes(0, 1)
+        return y
 
     def _shown_y(self, y: Array, padding: Padding, rows: Rows, how: Outside) -> Array:
         """y as the caller has it."""

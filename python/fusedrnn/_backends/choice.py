@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path as FilePath
 
 from .. import _check
-from .settings import Scope, Setting
+from .settings import Scope, Setting, from_environment, refuse_environment
 from .types import Backend
 
 
@@ -29,7 +29,6 @@ def not_built() -> str | None:
     return None if _build.NATIVE else _build.REASON
 
 
-@cache
 def native() -> Backend | None:
     """The compiled backend; None where it was not built.
 
@@ -37,7 +36,15 @@ def native() -> Backend | None:
     ------
     ImportError
         It was built but cannot be loaded.
+    ValueError
+        A variable FUSEDRNN_... has a wrong value.
     """
+    refuse_environment()
+    return _load_native()
+
+
+@cache
+def _load_native() -> Backend | None:
     try:
         from .. import _core  # noqa: F401
     except ImportError as error:
@@ -104,6 +111,7 @@ def caller_level() -> int:
 
 
 def _chosen_by_environment() -> Backend | None:
+    refuse_environment()  # FUSEDRNN_NUM_THREADS was read before
     name = os.environ.get("FUSEDRNN_BACKEND", "")
     return by_name(name, "FUSEDRNN_BACKEND") if name else native()
 
@@ -135,4 +143,6 @@ def use_backend(name: str) -> Scope[Backend | None]:
 
 
 # None: nobody chose, and there are no compiled kernels.
-_backend: Setting[Backend | None] = Setting("backend", _chosen_by_environment())
+_backend: Setting[Backend | None] = Setting(
+    "backend", from_environment(_chosen_by_environment, None)
+)

@@ -72,7 +72,7 @@ def context_bits(
         seen = np.maximum(pair_count[pair[cut:]] - discount, 0.0)
         known = np.maximum(total, 1)
         p = np.where(total > 0, seen / known + discount * kinds / known * p, p)
-        bits.append(float(-np.log2(p).mean()) if len(p) else float("nan"))
+        bits.append(float(0.0 - np.log2(p).mean()) if len(p) else float("nan"))
     return bits
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -46,11 +47,13 @@ def generate(
     ValueError
         If the prompt has characters that the model does not know, or `length` or `temperature` is
         negative. Raised by the call, before the first character.
+    FloatingPointError
+        While drawing: the model gives odds that are not finite, because its training diverged.
     """
     if length < 0:
         raise ValueError(f"length: expected 0 or more, got {length}")
-    if not temperature >= 0:
-        raise ValueError(f"temperature: expected 0 or more, got {temperature}")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature: expected a finite number of 0 or more, got {temperature}")
     alphabet = model.alphabet
     tokens = alphabet.encode(prompt)
     if not len(tokens):
@@ -65,17 +68,22 @@ def _draw(
     temperature: float,
     rng: np.random.Generator,
 ) -> Iterator[str]:
-    stream = model.lstm.stream()
+    stream = model.recurrent.stream()
     for token in tokens[:-1]:
         stream.step(tokens=token[None])
     token = tokens[-1]
     for _ in range(length):
         h = stream.step(tokens=np.array([token]))
         logits = model.dense(h.reshape(1, -1))[0].astype(np.float64)
+        if not np.isfinite(logits).all():
+            raise FloatingPointError(
+                "the model gives odds that are not finite numbers; its training has diverged"
+            )
         if temperature == 0.0:
             token = np.argmax(logits)
         else:
-            p = np.exp((logits - logits.max()) / temperature)
+            with np.errstate(over="ignore", under="ignore"):  # of temperatures close to 0
+                p = np.exp((logits - logits.max()) / temperature)
             # Inverse of the distribution function at one uniform draw.
             drawn = np.searchsorted(np.cumsum(p), rng.random() * p.sum(), side="right")
             token = min(drawn, len(p) - 1)

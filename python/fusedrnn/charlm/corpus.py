@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Alphabet", "Corpus", "builtin_text", "load_corpus"]
+__all__ = ["Alphabet", "Corpus", "builtin_text", "decoded", "load_corpus"]
 
 # Modules written in Python, documented at length, and in every distribution.
 DOCUMENTED = (
@@ -28,6 +28,10 @@ DOCUMENTED = (
     "struct", "subprocess", "tarfile", "tempfile", "textwrap", "threading", "tokenize", "traceback",
     "types", "typing", "unittest", "urllib", "uuid", "weakref", "xml", "zipfile",
 )  # fmt: skip
+
+# The fewest characters from which something can be learned, and on which something can be measured.
+SHORTEST_TRAINING = 16
+SHORTEST_VALIDATION = 2
 
 
 class Alphabet:
@@ -73,7 +77,7 @@ class Corpus(NamedTuple):
     name : str
         Shown to people.
     path : str or None
-        The file; None for `builtin_text`.
+        The file; None for a text that came from none.
     text : str
         All of it.
     split : int
@@ -84,6 +88,42 @@ class Corpus(NamedTuple):
     path: str | None
     text: str
     split: int
+
+    @classmethod
+    def of(
+        cls, text: str, *, name: str = "text", path: str | None = None, validation: float = 0.1
+    ) -> Corpus:
+        """Set the end of a text aside.
+
+        Parameters
+        ----------
+        text : str
+            All of it.
+        name : str
+            Shown to people.
+        path : str, optional
+            The file that the text came from.
+        validation : float
+            Share of the characters at the end that training never sees, above 0 and below 1.
+
+        Returns
+        -------
+        Corpus
+
+        Raises
+        ------
+        ValueError
+            The text is too short to learn from, or `validation` out of range.
+        """
+        if not 0 < validation < 1:
+            raise ValueError(f"validation: expected a share above 0 and below 1, got {validation}")
+        split = len(text) - int(len(text) * validation)
+        if len(text) - split < SHORTEST_VALIDATION or split < SHORTEST_TRAINING:
+            raise ValueError(
+                f"{name}: {len(text)} characters are too few to learn from: the end that is set "
+                f"aside needs {SHORTEST_VALIDATION}, and what is before it {SHORTEST_TRAINING}"
+            )
+        return cls(name, path, text, split)
 
     @property
     def digest(self) -> str:
@@ -114,16 +154,39 @@ def load_corpus(path: str | Path | None = None, *, validation: float = 0.1) -> C
     """
     if path is None:
         name, text = builtin_text()
-    else:
-        name = str(path)
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not UTF-8 text: {error}") from error
-    split = len(text) - int(len(text) * validation)
-    if len(text) - split < 2 or split < 16:
-        raise ValueError(f"{name}: {len(text)} characters are too few to learn from")
-    return Corpus(name, None if path is None else str(path), text, split)
+        return Corpus.of(text, name=name, validation=validation)
+    with open(path, "rb") as file:
+        data = file.read()
+    name = str(path)
+    return Corpus.of(decoded(data, name), name=name, path=name, validation=validation)
+
+
+def decoded(data: bytes, name: str) -> str:
+    """The text of a file's bytes.
+
+    Parameters
+    ----------
+    data : bytes
+        UTF-8. A byte-order mark at the beginning is dropped, and every end of a line becomes a
+        line feed, because both belong to the file and not to the text.
+    name : str
+        For the error.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        It is not UTF-8.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        other = "; it looks like UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        raise ValueError(f"{name}: not UTF-8 text: {error}{other}") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def builtin_text() -> tuple[str, str]:
