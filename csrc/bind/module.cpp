@@ -55,8 +55,7 @@ py::array pack(const std::string& isa, const std::string& cell, const py::object
         py::array_t<T> out = aligned<T>({items});
         job.out = out.mutable_data();
         py::gil_scoped_release free;
-        std::memset(job.out, 0, static_cast<std::size_t>(items) * sizeof(T));
-        (backward ? kernels_of<T>(table).pack_backward : kernels_of<T>(table).pack)(job);
+        (backward ? kernels_of<T>(table).pack_backward : kernels_of<T>(table).pack)(&job, 0, 1);
         return out;
     });
 }
