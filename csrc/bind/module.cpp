@@ -177,7 +177,8 @@ PYBIND11_MODULE(_core, m) {
         .def_property_readonly("nbytes", &PackedWeights::nbytes)
         .def("close", &PackedWeights::close)
         .def("open", &PackedWeights::open)
-        .def("heir", &PackedWeights::heir);
+        .def("heir", &PackedWeights::heir)
+        .def("panels", &PackedWeights::copied);
     m.def("same_bytes", same_bytes);
     m.def("forward", forward);
     m.def("backward", backward);

@@ -178,6 +178,14 @@ class PackedWeights {
         return std::get<std::shared_ptr<Scratch<T>>>(panels.memory);
     }
 
+    // A copy of the panels, for tests of the layout.
+    py::object copied(bool backward) {
+        const Form form = backward ? Form::kBackward : Form::kForward;
+        const Reading reading(*this);
+        if (wide) return py::array_t<double>(items(form), panels<double>(form)->data());
+        return py::array_t<float>(items(form), panels<float>(form)->data());
+    }
+
   private:
     void refuse_if_closed() const {
         if (closed_)
@@ -227,6 +235,15 @@ class PackedWeights {
         return job;
     }
 
+    // Packing runs at the speed of memory: threads pay where one core does not reach it, and the
+    // panels are too many for one core's cache.
+    int threads_for(Form form) const {
+        constexpr Index kBytesOfAThread = 1024 * 1024;
+        const Index size = items(form) * static_cast<Index>(wide ? sizeof(double) : sizeof(float));
+        if (size < 2 * kBytesOfAThread) return 1;
+        return static_cast<int>(std::min<Index>(default_threads(), size / kBytesOfAThread));
+    }
+
     template <class T>
     void pack(Form form, Panels& panels) {
         Pack<T> job = sources<T>();
@@ -238,8 +255,9 @@ class PackedWeights {
             job.out = std::get<std::shared_ptr<Scratch<T>>>(panels.memory)->data();
             const py::gil_scoped_release free;
             const Kernels<T>& kernels = kernels_of<T>(table);
-            std::memset(job.out, 0, static_cast<std::size_t>(items(form)) * sizeof(T));
-            (form == Form::kForward ? kernels.pack : kernels.pack_backward)(job);
+            Barrier none{};
+            run(form == Form::kForward ? kernels.pack : kernels.pack_backward, &job,
+                {threads_for(form), false}, none);
         } catch (...) {
             panels.state = State::kStale;
             throw;
