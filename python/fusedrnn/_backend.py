@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -286,9 +287,32 @@ class Scope(Generic[Value]):
 
 # The choices of runtime.py, for the compiled backend. None: what FUSEDRNN_ISA or the machine says.
 chosen_isa: Setting[str | None] = Setting("isa", None)
+# What is wrong with the variables FUSEDRNN_...: said by the first call that would obey them and not
+# by the import, which the command line and other programs could not catch.
+_environment_errors: list[str] = []
+
+
+def _from_environment(read: Callable[[], Value], otherwise: Value) -> Value:
+    """What a variable says; `otherwise` where it says something wrong, which is kept."""
+    try:
+        return read()
+    except ValueError as error:
+        _environment_errors.append(str(error))
+        return otherwise
+
+
+def refuse_environment() -> None:
+    """Raise a ValueError if a variable FUSEDRNN_... has a wrong value; it names the variable."""
+    if _environment_errors:
+        raise ValueError(_environment_errors[0])
+
+
 # 0: as many as the machine, its quota and OpenMP grant.
 chosen_threads: Setting[int] = Setting(
-    "num_threads", _check.environment_threads(os.environ.get("FUSEDRNN_NUM_THREADS", ""))
+    "num_threads",
+    _from_environment(
+        lambda: _check.environment_threads(os.environ.get("FUSEDRNN_NUM_THREADS", "")), 0
+    ),
 )
 
 _last = threading.local()
@@ -324,7 +348,6 @@ def not_built() -> str | None:
     return None if _build.NATIVE else _build.REASON
 
 
-@cache
 def native() -> Backend | None:
     """The compiled backend; None where it was not built.
 
@@ -332,7 +355,15 @@ def native() -> Backend | None:
     ------
     ImportError
         It was built but cannot be loaded.
+    ValueError
+        A variable FUSEDRNN_... has a wrong value.
     """
+    refuse_environment()
+    return _load_native()
+
+
+@cache
+def _load_native() -> Backend | None:
     try:
         from . import _core  # noqa: F401
     except ImportError as error:
@@ -399,6 +430,8 @@ def caller_level() -> int:
 
 
 def _chosen_by_environment() -> Backend | None:
+    if _environment_errors:
+        return None  # the first call asks for a backend, and is refused
     name = os.environ.get("FUSEDRNN_BACKEND", "")
     return by_name(name, "FUSEDRNN_BACKEND") if name else native()
 
@@ -431,4 +464,6 @@ def use_backend(name: str) -> Scope[Backend | None]:
 
 # Last, because loading the compiled backend imports this module. None: nobody chose, and there are
 # no compiled kernels.
-_backend: Setting[Backend | None] = Setting("backend", _chosen_by_environment())
+_backend: Setting[Backend | None] = Setting(
+    "backend", _from_environment(_chosen_by_environment, None)
+)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _check, _core
+from . import _core
 from ._activations import core_options
 from ._backend import (
     DirectionGradients,
@@ -23,10 +23,19 @@ from ._backend import (
 from ._spec import Array
 from ._walk import plan
 
-_check.environment_isa(
-    os.environ.get("FUSEDRNN_ISA", ""), tuple(name for name, runs, _ in _core.isas() if runs)
-)
-DEFAULT_ISA = _core.default_isa()
+
+def _default_isa() -> str:
+    """What FUSEDRNN_ISA says, else the best of this machine."""
+    name = os.environ.get("FUSEDRNN_ISA", "")
+    runs = [isa for isa, supported, _ in _core.isas() if supported]
+    if name and name not in runs:
+        raise ValueError(
+            f"FUSEDRNN_ISA: expected one that this machine runs ({', '.join(runs)}), got {name!r}"
+        )
+    return _core.default_isa()
+
+
+DEFAULT_ISA = _default_isa()
 
 
 def isa() -> str:
