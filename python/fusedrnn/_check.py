@@ -390,15 +390,6 @@ def num_threads(value: object) -> int:
     return number
 
 
-def environment_isa(text: str, choices: tuple[str, ...]) -> None:
-    """FUSEDRNN_ISA, if it says something."""
-    if text and text not in choices:
-        raise ValueError(
-            f"FUSEDRNN_ISA: expected one that this machine runs: "
-            f"{', '.join(map(repr, choices))}, got {text!r}"
-        )
-
-
 def environment_threads(text: str) -> int:
     """FUSEDRNN_NUM_THREADS as a number; 0 where it is empty."""
     if text and not (text.isdecimal() and 1 <= int(text) <= MAX_THREADS):

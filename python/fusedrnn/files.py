@@ -1,4 +1,4 @@
-"""Layers and models in files: the cell, all options and parameters, and an optimiser's state.
+"""Layers and models in files, long because what is written and its checks stand side by side.
 
 A file is a .npz of plain arrays, which ``numpy.load`` reads too:
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .. import _check, _core
+from .. import _core
 from .._activations import core_options
 from .._spec import Array
 from .settings import chosen_isa, chosen_threads, record
@@ -27,10 +27,19 @@ from .types import (
 if TYPE_CHECKING:
     from ..core._packed import Packed
 
-_check.environment_isa(
-    os.environ.get("FUSEDRNN_ISA", ""), tuple(name for name, runs, _ in _core.isas() if runs)
-)
-DEFAULT_ISA = _core.default_isa()
+
+def _default_isa() -> str:
+    """What FUSEDRNN_ISA says, else the best of this machine."""
+    name = os.environ.get("FUSEDRNN_ISA", "")
+    runs = [isa for isa, supported, _ in _core.isas() if supported]
+    if name and name not in runs:
+        raise ValueError(
+            f"FUSEDRNN_ISA: expected one that this machine runs ({', '.join(runs)}), got {name!r}"
+        )
+    return _core.default_isa()
+
+
+DEFAULT_ISA = _default_isa()
 BLOCK_BYTES = 64
 
 

@@ -1,4 +1,4 @@
-"""Files of Keras, read with h5py: .keras, .weights.h5, and the .h5 of Keras 2.
+"""Files of Keras, read with h5py; long because its three forms have little in common.
 
 Keras 3, and Keras 2 since 2.12, write the tree of a model's objects: a group for each object, in
 which `vars` has the object's own variables, and other groups are its parts. What holds several
