@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from floor import Backend, Inputs, Weights
 from fusedrnn._activations import Activation, Options
-from fusedrnn._spec import CELLS, Array
+from fusedrnn._cells import CELLS, Array
 
 CELL_NAMES = tuple(CELLS)
 # For the cells that choose: smooth, so that central differences judge them, and unlike the others.

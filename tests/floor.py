@@ -14,7 +14,7 @@ import numpy as np
 
 import fusedrnn as fr
 from fusedrnn import core
-from fusedrnn._spec import CellSpec
+from fusedrnn._cells import CellSpec
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import fusedrnn as fr
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 from layer_oracle import Given, parts
 
 # Every cell, smooth ones beside those of kinks, with its options.

@@ -12,7 +12,7 @@ import numpy as np
 
 from floor import Inputs, Weights
 from fusedrnn._activations import Activation, Options
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 
 
 def sigmoid(a: Array) -> Array:

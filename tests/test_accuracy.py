@@ -10,7 +10,7 @@ import pytest
 from cases import RECURRENT, Case, call, converted, out_gradients
 from conftest import Chosen
 from floor import Backend, Inputs, Weights, reference
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 
 SIZES = Case(16, 6, 150, 133)
 SEEDS = range(8)

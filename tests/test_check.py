@@ -15,7 +15,7 @@ import pytest
 import fusedrnn as fr
 from conftest import Chosen
 from fusedrnn import nn
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 
 F32, F64 = np.float32, np.float64
 

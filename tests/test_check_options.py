@@ -15,7 +15,7 @@ import pytest
 
 import fusedrnn as fr
 from conftest import Chosen
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 from layer_cases import same
 
 RNN, LSTM, GRU = fr.RNN, fr.LSTM, fr.GRU
@@ -486,7 +486,7 @@ def test_nothing_changed(backend: Chosen) -> None:
 
 def test_every_text_is_here() -> None:
     """Each `raise` of _check_options.py is met by some fault above."""
-    from fusedrnn import _check_options
+    from fusedrnn._checks import options as _check_options
 
     met: set[int] = set()
     for call, error, _ in FAULTS:

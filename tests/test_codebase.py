@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 import fusedrnn
-from fusedrnn._spec import CELLS
+from fusedrnn._cells import CELLS
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"

@@ -12,7 +12,7 @@ from conftest import Chosen
 from fusedrnn import _golden, selftest
 from fusedrnn._activations import NAMES
 from fusedrnn._backends import choice
-from fusedrnn._spec import CELLS
+from fusedrnn._cells import CELLS
 
 
 def test_inputs_are_splitmix64_of_fnv1a() -> None:

@@ -13,7 +13,7 @@ import pytest
 from cases import ARRAYS, CELL_NAMES, OPTIONS, RECURRENT, Case, call, out_gradients
 from conftest import Chosen
 from floor import Gradients, Inputs, Weights
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 
 SHAPES = (
     Case(),

@@ -30,7 +30,7 @@ from cases import (
 from conftest import FMA_ISAS, ISAS, Chosen
 from floor import Inputs, by_name, complete
 from fusedrnn import core
-from fusedrnn._spec import CELLS, Array
+from fusedrnn._cells import CELLS, Array
 
 THREADS = (2, 3, 4, 7)
 Gradient = tuple[Array, tuple[Array, ...]]

@@ -16,7 +16,7 @@ import oracle
 from cases import DTYPES, EDGES, Case, assert_same_bits, call, out_gradients, outcome, same_bits
 from conftest import FMA_ISAS, Chosen
 from floor import Inputs, Weights, by_name, reference
-from fusedrnn._spec import CELLS, Array
+from fusedrnn._cells import CELLS, Array
 
 NORMED = [name for name, spec in CELLS.items() if spec.norm]
 UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}

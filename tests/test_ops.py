@@ -12,7 +12,7 @@ import oracle
 from cases import DTYPES, Case, call, out_gradients
 from conftest import Chosen
 from floor import Inputs
-from fusedrnn._spec import CELLS, Array
+from fusedrnn._cells import CELLS, Array
 
 FUNCTIONS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "rnn_tanh": (fr.rnn_forward, fr.rnn_backward, {}),

@@ -19,7 +19,7 @@ from cases import ARRAYS, RECURRENT, SIZES, hidden_sizes
 from conftest import ISAS
 from floor import Backend, Gradients, Inputs, Weights, by_name, reference
 from fusedrnn._activations import NAMES, Activation, Options, defaults
-from fusedrnn._spec import CELLS, Array
+from fusedrnn._cells import CELLS, Array
 
 SMOOTH = ("tanh", "sigmoid", "affine", "scaled_tanh", "softsign", "softplus")
 

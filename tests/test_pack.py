@@ -14,7 +14,7 @@ import pytest
 
 import fusedrnn as fr
 from cases import DTYPES, same_bits
-from fusedrnn._spec import CELLS, Array
+from fusedrnn._cells import CELLS, Array
 
 _core = pytest.importorskip("fusedrnn._core")
 CHOSEN = None  # the activations of the cells that choose them change no pack

@@ -16,7 +16,7 @@ from cases import RECURRENT, Case, assert_same_bits, call, out_gradients, outcom
 from conftest import ISAS, THREADS, Chosen
 from floor import Backend, Inputs, Saved, Weights, by_name
 from fusedrnn import core
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 from test_runtime import output
 
 pytestmark = pytest.mark.skipif(not ISAS, reason="this installation has no compiled kernels")

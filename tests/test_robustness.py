@@ -24,7 +24,7 @@ from cases import (
 )
 from conftest import ISAS, Chosen
 from floor import Inputs, Weights
-from fusedrnn._spec import CELLS, Array
+from fusedrnn._cells import CELLS, Array
 from fusedrnn.core._plan import plan
 from test_runtime import output
 

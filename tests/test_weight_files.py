@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import fusedrnn as fr
 from fusedrnn import nn
 from fusedrnn import weights as fw
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 from test_weights import (
     INPUTS,
     LSTM,

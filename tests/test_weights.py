@@ -21,7 +21,7 @@ import pytest
 import fusedrnn as fr
 from floor import Inputs, Weights, current
 from fusedrnn import weights as fw
-from fusedrnn._spec import CELLS, Array
+from fusedrnn._cells import CELLS, Array
 
 INPUTS, H, P = 3, 5, 2
 GATES = {"rnn_tanh": "a", "lstm": "ifgo", "lstm_peephole": "ifgo"}

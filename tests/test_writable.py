@@ -17,9 +17,9 @@ import pytest
 
 import fusedrnn as fr
 from conftest import PATHS, Chosen, choose
-from fusedrnn import _params
 from fusedrnn._backends.choice import by_name
 from fusedrnn._backends.types import Inputs
+from fusedrnn._layers import params as _params
 from fusedrnn.nn import Dense
 
 X = np.random.default_rng(0).standard_normal((4, 2, 3), dtype=np.float32)

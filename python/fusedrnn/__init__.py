@@ -1,6 +1,6 @@
 """RNN, LSTM and GRU layers on fused SIMD kernels, for NumPy.
 
-``fusedrnn.nn``, ``fusedrnn.weights`` and ``fusedrnn.onnx`` are imported when they are first used.
+The rooms ``core``, ``nn``, ``charlm``, ``weights`` and ``onnx`` are imported when first used.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from .stream import Stream
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from . import charlm as charlm
+    from . import core as core
     from . import nn as nn
     from . import onnx as onnx
     from . import weights as weights
@@ -72,7 +74,7 @@ __all__ = [
 ]
 
 # Imported when first used, so that `import fusedrnn` does not pay for them.
-_ROOMS = ("nn", "onnx", "weights")
+_ROOMS = ("charlm", "core", "nn", "onnx", "weights")
 
 if not TYPE_CHECKING:  # a type checker would take every misspelt name for a room
 

@@ -2,7 +2,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ._spec import Array
+from ._cells import Array
 
 def version() -> str: ...
 def build() -> dict[str, Any]: ...

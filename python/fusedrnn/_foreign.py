@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._spec import Array
+from ._cells import Array
 
 __all__ = ["as_array", "ending", "is_recurrent", "prefix_advice", "prefixes", "stack_names"]
 

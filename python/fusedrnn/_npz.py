@@ -19,7 +19,7 @@ from typing import BinaryIO, NoReturn
 
 import numpy as np
 
-from ._spec import Array
+from ._cells import Array
 
 __all__ = ["Archive", "checked_names", "opened", "write"]
 

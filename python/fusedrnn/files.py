@@ -24,8 +24,8 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from . import _npz
-from ._check import describe
-from ._spec import Array
+from ._cells import Array
+from ._checks.arguments import describe
 from ._storage import replacing
 from ._version import __version__
 

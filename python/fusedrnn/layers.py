@@ -11,11 +11,12 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _check, _check_options
 from ._activations import Activation, Options
-from ._dense import Dense
-from ._layer import Layer
-from ._spec import Array
+from ._cells import Array
+from ._checks import arguments as _check
+from ._checks import options as _check_options
+from ._layers.dense import Dense
+from ._layers.layer import Layer
 
 __all__ = ["GRU", "LSTM", "RNN", "Dense"]
 

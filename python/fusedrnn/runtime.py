@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from . import _check
 from ._backends import choice, settings
 from ._backends.choice import use_backend
 from ._backends.settings import Scope, last_path, path_counts
+from ._checks import arguments as _check
 from ._version import __version__
 
 __all__ = [

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from numpy.typing import ArrayLike
 
-from . import _check, _check_options, _stack
 from ._backends.types import ANY_NUMBER, Inputs, Threads
-from ._spec import Array
-from ._state import States
-from ._steps import QuickSteps, made_for
+from ._cells import Array
+from ._checks import arguments as _check
+from ._checks import options as _check_options
+from ._layers import stack as _stack
+from ._layers.state import States
+from ._layers.steps import QuickSteps, made_for
 from .core._plan import plan
 
 if TYPE_CHECKING:
-    from ._layer import Layer
+    from ._layers.layer import Layer
 
 State = TypeVar("State")
 Given = TypeVar("Given")

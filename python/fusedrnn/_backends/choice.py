@@ -8,7 +8,7 @@ import warnings
 from functools import cache
 from pathlib import Path as FilePath
 
-from .. import _check
+from .._checks import arguments as _check
 from .settings import Scope, Setting, from_environment, refuse_environment
 from .types import Backend
 

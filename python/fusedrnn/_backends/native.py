@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from .._activations import core_options
-from .._spec import Array
+from .._cells import Array
 from .settings import chosen_isa, chosen_threads, record
 from .types import (
     ANY_NUMBER,

@@ -15,7 +15,7 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Generic, NamedTuple, TypeVar
 
-from .. import _check
+from .._checks import arguments as _check
 
 Value = TypeVar("Value")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from .._spec import Array
+from .._cells import Array
 
 if TYPE_CHECKING:
     from ..core._packed import Packed

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import _check
 from .._activations import Options
 from .._backends.types import CHANGED, Backend, Form, Sources, stacked_gains
-from .._spec import CELLS, Array, CellSpec
+from .._cells import CELLS, Array, CellSpec
+from .._checks import arguments as _check
 from . import _checks
 
 # Numbers of all packs of a process: no two states of weights share one.

@@ -13,8 +13,8 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _check
-from .._check_options import number
+from .._checks import arguments as _check
+from .._checks.options import number
 from .losses import Loss
 
 __all__ = [

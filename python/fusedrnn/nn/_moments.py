@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import describe
+from .._checks.arguments import describe
 from ._targets import Parameter
 
 __all__ = ["Moments", "named", "read"]

@@ -10,8 +10,8 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import describe
-from .._params import Parameterised, Parameters, parameter_arrays
+from .._checks.arguments import describe
+from .._layers.params import Parameterised, Parameters, parameter_arrays
 from . import _checks
 
 __all__ = ["Kept", "Parameter", "Resolved", "Target", "Trainable", "resolve"]

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _check, _check_options
+from .._checks import arguments as _check
+from .._checks import options as _check_options
 
 __all__ = ["Loss", "mse", "softmax_cross_entropy"]
 

@@ -11,9 +11,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .. import _check, _foreign, _npz
-from .._params import StateDict
-from .._spec import CELLS, Array
+from .. import _foreign, _npz
+from .._cells import CELLS, Array
+from .._checks import arguments as _check
+from .._layers.params import StateDict
 from .._storage import replacing
 from . import _keras, _onnx, _safetensors, _torch_files
 from ._flax import flattened

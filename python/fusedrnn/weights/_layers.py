@@ -7,8 +7,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .. import _check, _foreign
-from .._spec import CELLS, Array
+from .. import _foreign
+from .._cells import CELLS, Array
+from .._checks import arguments as _check
 from . import _text
 from ._blocks import Blocks, fits, names, read, write
 from ._formats import Layout

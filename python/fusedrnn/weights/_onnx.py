@@ -8,8 +8,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from .. import _check, _foreign
-from .._spec import Array
+from .. import _foreign
+from .._cells import Array
+from .._checks import arguments as _check
 from . import _text
 from ._packages import package
 

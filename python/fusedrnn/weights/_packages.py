@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from .. import _check
+from .._checks import arguments as _check
 
 
 def package(name: str, extra: str, advice: str = "") -> Any:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 import numpy as np
 
-from .._spec import Array
+from .._cells import Array
 
 # NumPy has no bfloat16: the upper half of a float32.
 BFLOAT16 = "BF16"

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import _check
-from .._params import StateDict
-from .._spec import CELLS, Array
+from .._cells import CELLS, Array
+from .._checks import arguments as _check
+from .._layers.params import StateDict
 from . import _text
 from ._blocks import Blocks, read, write
 from ._formats import CHOSEN, Layout, R, W, cells, find

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..._activations import Options
-from ..._spec import Array, CellSpec
+from ..._cells import Array, CellSpec
 from ..types import CHANGED, Inputs, Sources
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..._spec import Array
+from ..._cells import Array
 from ..settings import record
 from ..types import (
     ANY_NUMBER,

@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ._foreign import as_array, prefix_advice, prefixes, stack_names
-from ._spec import Array, CellSpec
+from .._cells import Array, CellSpec
+from .._foreign import as_array, prefix_advice, prefixes, stack_names
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 # No array of one call may pass this, so that byte offsets fit 64 bits with room for padding.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._backends.choice import by_name, reference
-from ._backends.reference.call import Weights
-from ._backends.reference.walks import CELLS
-from ._outside import Padding
-from ._spec import Array
-from ._stack import Kept
-from .core._packed import Packed
+from .._backends.choice import by_name, reference
+from .._backends.reference.call import Weights
+from .._backends.reference.walks import CELLS
+from .._cells import Array
+from ..core._packed import Packed
+from .outside import Padding
+from .stack import Kept
 
 
 def _joined(a: Array, valid: Array | None) -> Array:

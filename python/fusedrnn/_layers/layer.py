@@ -14,19 +14,23 @@ from typing import Any, ClassVar, Generic, TypeVar, cast, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _check, _check_options, _inside, _outside, _stack
-from ._activations import Options
-from ._backends.choice import caller_level
-from ._backends.types import ANY_NUMBER, Inputs, Threads
-from ._check_options import Outside, Rows
-from ._noise import Rates
-from ._outside import Padding
-from ._params import Parameterised, Part, Restored
-from ._spec import CELLS, Array
-from ._stack import Incoming, Kept, Noise
-from ._state import StateForm, States
-from .core._plan import plan
-from .stream import Stream
+from .._activations import Options
+from .._backends.choice import caller_level
+from .._backends.types import ANY_NUMBER, Inputs, Threads
+from .._cells import CELLS, Array
+from .._checks import arguments as _check
+from .._checks import options as _check_options
+from .._checks.options import Outside, Rows
+from ..core._plan import plan
+from ..stream import Stream
+from . import inside as _inside
+from . import outside as _outside
+from . import stack as _stack
+from .noise import Rates
+from .outside import Padding
+from .params import Parameterised, Part, Restored
+from .stack import Incoming, Kept, Noise
+from .state import StateForm, States
 
 State = TypeVar("State")  # as a layer returns it
 Given = TypeVar("Given")  # as it is taken

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from . import _check
-from ._spec import Array
+from .._cells import Array
+from .._checks import arguments as _check
 
 States = tuple[Array, ...]  # of one layer: (D, B, P) and, for a second part, (D, B, H)
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._backends.choice import current
-from ._backends.settings import chosen_isa, chosen_threads
-from ._backends.types import Inputs, Steps, Threads
-from ._spec import Array
-from ._state import States
+from .._backends.choice import current
+from .._backends.settings import chosen_isa, chosen_threads
+from .._backends.types import Inputs, Steps, Threads
+from .._cells import Array
+from .state import States
 
 if TYPE_CHECKING:
-    from ._layer import Layer
+    from .layer import Layer
 
 
 def made_for(layer: Layer[Any, Any], num_threads: int | None) -> tuple[object, ...]:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._check_options import Outside
-from ._spec import Array
+from .._cells import Array
+from .._checks.options import Outside
 
 
 class Padding(NamedTuple):

@@ -8,12 +8,12 @@ from typing import cast
 
 import numpy as np
 
-from ._backends.choice import by_name, current
-from ._backends.types import Backend, Given, Gradients, Inputs, Threads, Wanted
-from ._noise import Drawn, Rates, connected, connected_back, draw, dropped_input, masked
-from ._spec import Array
-from ._state import States
-from .core._packed import Packed
+from .._backends.choice import by_name, current
+from .._backends.types import Backend, Given, Gradients, Inputs, Threads, Wanted
+from .._cells import Array
+from ..core._packed import Packed
+from .noise import Drawn, Rates, connected, connected_back, draw, dropped_input, masked
+from .state import States
 
 
 @dataclass(frozen=True, eq=False)

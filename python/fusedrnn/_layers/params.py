@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _check
-from ._activations import Options
-from ._spec import Array, CellSpec
-from .core._packed import Packed
+from .._activations import Options
+from .._cells import Array, CellSpec
+from .._checks import arguments as _check
+from ..core._packed import Packed
 
 __all__ = ["Parameterised", "Parameters", "Part", "Restored", "StateDict", "parameter_arrays"]
 

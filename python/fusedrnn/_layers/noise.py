@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._spec import Array
-from .core._packed import Packed
+from .._cells import Array
+from ..core._packed import Packed
 
 
 class Rates(NamedTuple):

@@ -10,12 +10,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import _check
-from ._backends.choice import by_name, current
-from ._backends.types import ANY_NUMBER, Given, Inputs, Threads, Wanted
-from ._params import Parameterised, Part, Restored
-from ._spec import CELLS
-from .core._packed import Packed
+from .._backends.choice import by_name, current
+from .._backends.types import ANY_NUMBER, Given, Inputs, Threads, Wanted
+from .._cells import CELLS
+from .._checks import arguments as _check
+from ..core._packed import Packed
+from .params import Parameterised, Part, Restored
 
 __all__ = ["Dense"]
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _check
-from ._activations import NAMES, Activation, defaults
-from ._spec import Array
+from .._activations import NAMES, Activation, defaults
+from .._cells import Array
+from . import arguments as _check
 
 # --- options of a layer -----------------------------------------------------------------------
 
