@@ -112,9 +112,9 @@ PYTHON = (
     ),
     Mutant(
         "the gains of W x and of R h swapped",
-        "python/fusedrnn/_backends/native.py",
-        "given = (w.norm_ih, w.norm_hh, w.norm_c",
-        "given = (w.norm_hh, w.norm_ih, w.norm_c",
+        "python/fusedrnn/_backends/types.py",
+        '("norm_ih", "norm_hh", "norm_c", "norm_c_bias")',
+        '("norm_hh", "norm_ih", "norm_c", "norm_c_bias")',
         killer("norm", "sizes_around_the_vectors", "native"),
     ),
     Mutant(
@@ -167,10 +167,59 @@ PYTHON = (
         killer("writable", "a_block_at_any_line_of_a_reader", "reference and state_dict"),
     ),
     Mutant(
+        "core: a backward call takes other weights",
+        "python/fusedrnn/core/_checks.py",
+        "if walk.generation != packed.generation:",
+        "if walk.generation < 0:",
+        killer("core", "update_renews_in_place", "reference"),
+    ),
+    Mutant(
+        "core: a pack reads the caller's arrays",
+        "python/fusedrnn/core/_packed.py",
+        "{name: a.copy() if copy else a for name, a in one.items()}",
+        "{name: a for name, a in one.items()}",
+        killer("core", "a_pack_holds_the_values_of_its_making", "reference"),
+    ),
+    Mutant(
+        "core: matches looks at the first array alone",
+        "python/fusedrnn/core/_packed.py",
+        "if not _same_bits(a, theirs[name]):",
+        'if name == "w_ih" and not _same_bits(a, theirs[name]):',
+        killer("core", "matches_compares_bits", "reference"),
+    ),
+    Mutant(
+        "core: the cache trusts addresses",
+        "python/fusedrnn/core/_cache.py",
+        "if found is not None and found.matches(weights):",
+        "if found is not None:",
+        killer("core", "the_cache_finds_and_renews", "reference"),
+    ),
+    Mutant(
+        "core: the cache has no bound",
+        "python/fusedrnn/core/_cache.py",
+        "while self._packs and total > self.limit:",
+        "while not self._packs:",
+        killer("core", "the_cache_is_bounded", "reference"),
+    ),
+    Mutant(
+        "core: a frozen matrix is computed all the same",
+        "python/fusedrnn/core/_checks.py",
+        "{name: name in chosen for name in names}",
+        "{name: True for name in names}",
+        killer("core", "a_frozen_matrix_and_tokens", "reference"),
+    ),
+    Mutant(
+        "core: counts of other threads are lost",
+        "python/fusedrnn/_backends/settings.py",
+        "for counts in list(_living.values()):",
+        "for counts in [_here.counts]:",
+        killer("core", "calls_of_all_threads_are_counted", "reference"),
+    ),
+    Mutant(
         "a call does not ask whether its weights were opened",
-        "python/fusedrnn/_backends/choice.py",
-        "if self.closed:  # asked",
-        "if False:  # asked",
+        "python/fusedrnn/core/_packed.py",
+        "if found is None or self.sources is not sources or not sources:",
+        "if found is None:",
         killer("writable", "a_call_never_reads_what_is_being_written", "reference"),
     ),
     Mutant(
@@ -218,8 +267,8 @@ PYTHON = (
     Mutant(
         "one pack for all instruction sets",
         "python/fusedrnn/_backends/native.py",
-        "pack: Array | None = w.cache.get((isa, backward))",
-        "pack: Array | None = next((a for k, a in w.cache.items() if k[1] == backward), None)",
+        "return packed.isa or chosen_isa.get() or DEFAULT_ISA",
+        "return packed.isa or DEFAULT_ISA",
         killer("invariance", "packs_are_per_instruction_set"),
     ),
     Mutant(
@@ -231,16 +280,16 @@ PYTHON = (
     ),
     Mutant(
         "quick steps outlive a change of the parameters",
-        "python/fusedrnn/_layers/steps.py",
-        "return self._key == _made_for(layer, num_threads)",
-        "return self._key[:4] == _made_for(layer, num_threads)[:4]",
+        "python/fusedrnn/stream.py",
+        "if quick is None or quick.key != key:",
+        "if quick is None or quick.key[:3] != key[:3]:",
         killer("quick_steps", "it_follows_every_choice"),
     ),
     Mutant(
         "last_path invents the threads",
         "python/fusedrnn/_backends/native.py",
-        "record(self.name, target, fixed.kernel, threads)\n        if not save:",
-        "record(self.name, target, fixed.kernel, 1)\n        if not save:",
+        'record("native", forms[0].isa, packed.kernel, used)\n        return Outcome(',
+        'record("native", forms[0].isa, packed.kernel, 1)\n        return Outcome(',
         killer("invariance", "threads", "lstm and rows and float32"),
     ),
 )
@@ -263,8 +312,8 @@ LAYERS = (
     Mutant(
         "only the first layer knows the lengths",
         "python/fusedrnn/_layers/stack.py",
-        "call._replace(x=inputs.time_major(y), tokens=None)",
-        "call._replace(x=inputs.time_major(y), tokens=None, lengths=None)",
+        "call._replace(x=out, tokens=None)",
+        "call._replace(x=out, tokens=None, lengths=None)",
         killer("padding", "each_sequence_alone", "gru and lengths"),
     ),
     Mutant(
@@ -312,14 +361,14 @@ LAYERS = (
     Mutant(
         "padding's value where it is 0 alone",
         "python/fusedrnn/_layers/layer.py",
-        "if inputs.mask is not None or how.value != 0:",
-        "if inputs.mask is not None:",
+        "if padding.mask is not None or how.value != 0:",
+        "if padding.mask is not None:",
         killer("padding", "forward"),
     ),
     Mutant(
         "a stream's resets start from zeros",
         "python/fusedrnn/stream.py",
-        "cut = self.layer._initial(initial, reset, rows.batch if rows.batched else None)",
+        "cut = layer._initial(initial, reset, rows.batch if rows.batched else None)",
         "cut = None",
         killer("chunks", "streams", "reference"),
     ),
@@ -347,14 +396,14 @@ LAYERS = (
     Mutant(
         "dropout is not scaled",
         "python/fusedrnn/_layers/noise.py",
-        "kept.astype(w.dtype) / w.dtype.type(1 - rate)",
-        "kept.astype(w.dtype)",
+        "kept.astype(dtype) / dtype.type(1 - rate)",
+        "kept.astype(dtype)",
         killer("noise", "statistics"),
     ),
     Mutant(
         "dropout's mask is forgotten on the way back",
         "python/fusedrnn/_layers/stack.py",
-        "dy = masked(dy, saved.inputs.time_major(drawn.output))",
+        "dy = masked(dy, drawn.output)",
         "pass",
         killer("noise", "gradients", "reference and gru and dropout"),
     ),
@@ -375,8 +424,8 @@ LAYERS = (
     Mutant(
         "masks as the call is laid out",
         "python/fusedrnn/_layers/stack.py",
-        "y = masked(y, inputs.time_major(drawn.output))",
-        "y = masked(y, drawn.output.reshape(y.shape))",
+        "out = masked(out, drawn.output)",
+        "out = masked(out, drawn.output[::-1])",
         killer("noise", "a_seed_decides", "reference"),
     ),
     Mutant(
@@ -389,8 +438,8 @@ LAYERS = (
     Mutant(
         "each sequence's gradient is another's",
         "python/fusedrnn/_layers/stack.py",
-        "alone = np.arange(batch) == b",
-        "alone = np.arange(batch) == batch - 1 - b",
+        "np.where(np.arange(batch) == b, lengths, 0)",
+        "np.where(np.arange(batch) == batch - 1 - b, lengths, 0)",
         killer("per_sample", "per_sample", "reference and gru"),
     ),
     Mutant(
@@ -531,8 +580,8 @@ OUTER = (
     Mutant(
         "padding of dx is not zero",
         "csrc/bind/call.hpp",
-        "std::memset(array.mutable_data(), 0,",
-        "std::memset(array.mutable_data(), 255,",
+        "std::memset(made.mutable_data(), 0,",
+        "std::memset(made.mutable_data(), 255,",
         killer("invariance", "padding", "rnn_tanh"),
     ),
     Mutant(
