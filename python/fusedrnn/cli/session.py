@@ -158,8 +158,9 @@ class Session:
                     self._destination.write_somewhere(self._save)
                     self._saved_updates = updates
                     note(
-                        f"Interrupted by {name} after {updates:,} updates. {self._where()}; go on "
-                        f"with: fusedrnn train --resume {shell(self._destination.path)}"
+                        f"Interrupted by {name} after {report.plural(updates, 'update')}. "
+                        f"{self._where()}; go on with: fusedrnn train --resume "
+                        f"{shell(self._destination.path)}"
                     )
                 except NotSaved as error:
                     note(f"Interrupted by {name}. The run is not saved: {error}. {self._where()}")
@@ -178,7 +179,8 @@ class Session:
                 with uninterrupted():
                     self._destination.write_somewhere(self._save)
                     self._saved_updates = self._trainer.updates
-                note(f"{self._where()} after {self._trainer.updates:,} updates, before this error:")
+                made = report.plural(self._trainer.updates, "update")
+                note(f"{self._where()} after {made}, before this error:")
             except NotSaved as failure:
                 note(f"The run is not saved: {failure}. {self._where()}")
         raise error
