@@ -276,6 +276,18 @@ def test_a_container_that_stops_and_a_logout_save_as_ctrl_c_does(number: signal.
     assert result["updates"] == len(losses("model.npz")) > 0
 
 
+def test_several_signals_at_once_save_all_the_same() -> None:
+    """Closing a terminal sends SIGHUP more than once, and people press Ctrl-C twice."""
+    for numbers in ((signal.SIGHUP,) * 5, (signal.SIGINT, signal.SIGTERM, signal.SIGINT)):
+        with started("train", *LONG, "--force") as process:
+            for number in numbers:
+                process.send_signal(number)
+            shown = process.communicate(timeout=TIMEOUT)[1]
+        assert process.returncode in {128 + number for number in numbers}
+        assert shown.count("Saved model.npz; go on with") == 1
+        assert losses("model.npz")
+
+
 def test_nohup_is_obeyed() -> None:
     with started(
         "train", *LONG, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -116,7 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.threads is not None:
         runtime.set_num_threads(arguments.threads)
     with stops_raise():
-        return Session(arguments, prepare(arguments)).run()
+        out = Path(arguments.out or arguments.resume or OUT)
+        return Session(arguments, prepare(arguments), out).run()
 
 
 class Start(NamedTuple):
@@ -286,8 +287,3 @@ def _described(corpus: Corpus) -> dict[str, Any]:
     source = STANDARD_INPUT if corpus.name == STANDARD_INPUT else "built in"
     source = source if path is None else "file"
     return {"name": corpus.name, "source": source, "path": path, "digest": corpus.digest}
-
-
-def destination(arguments: argparse.Namespace) -> Path:
-    """The file that the run is saved to."""
-    return Path(arguments.out or arguments.resume or OUT)
