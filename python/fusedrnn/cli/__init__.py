@@ -40,19 +40,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.ready()
     parser = _parser()
     _complete(parser)
-    prog = "fusedrnn"
     try:
-        try:
-            arguments = parser.parse_args(argv)
-            prog = arguments.prog
-            refuse_environment()
-            code: int = arguments.run(arguments)
-        finally:
-            console.settle()
+        arguments = parser.parse_args(argv)
+    except SystemExit as done:  # after --help, --version or wrong arguments
+        code = _settled("fusedrnn", int(done.code or 0))
+        raise SystemExit(code) from None
+    return _settled(arguments.prog, _code_of(arguments))
+
+
+def _code_of(arguments: argparse.Namespace) -> int:
+    """Run the command; what goes wrong is said in one line."""
+    prog: str = arguments.prog
+    try:
+        refuse_environment()
+        code: int = arguments.run(arguments)
     except console.OutputLost as lost:
-        if not lost.reader_left:
-            console.note(f"{prog}: {lost}")
-        return lost.code
+        return _lost(prog, lost)
     except (KeyboardInterrupt, Stopped) as stop:
         return stop_code(stop)
     except MemoryError as error:
@@ -65,6 +68,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.note(f"{prog}: {error}")
         return 1
     return code
+
+
+def _settled(prog: str, code: int) -> int:
+    """The exit code, when all that was written has arrived; success without it is none."""
+    try:
+        console.settle()
+    except console.OutputLost as lost:
+        return code or _lost(prog, lost)
+    return code
+
+
+def _lost(prog: str, lost: console.OutputLost) -> int:
+    if not lost.reader_left:
+        console.note(f"{prog}: {lost}")
+    return lost.code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ __all__ = ["Progress", "clock"]
 
 # Seconds between two pictures on a terminal.
 PERIOD = 0.2
-BAR = 20
+BARS = (20, 10)
 
 
 class Progress:
@@ -62,13 +62,10 @@ class Progress:
         room = width(self._stream) - 1
         line = _line(f"{share:4.0%}", text(), left, room)
         if self._live:
-            filled = int(share * BAR)
-            bar = f"[{'#' * filled}{'.' * (BAR - filled)}] "
-            if len(bar) + len(line) <= room:
-                line = bar + line
-            # Blanks over the rest of the last picture.
-            self._write(f"\r{line:<{min(self._length, room)}}")
-            self._length = len(line)
+            line = _bar(share, room - len(line)) + line
+            # Blanks over the rest of the last picture. Ctrl-C may come while this is written.
+            before, self._length = self._length, len(line)
+            self._write(f"\r{line:<{min(before, room)}}")
         else:
             self._write(line + "\n")
 
@@ -86,6 +83,16 @@ class Progress:
             self._stream.flush()
         except OSError:  # the terminal is gone; the run goes on without a picture
             self._stream = None
+
+
+def _bar(share: float, room: int) -> str:
+    """The longest bar that fits, or none."""
+    for length in BARS:
+        filled = int(share * length)
+        bar = f"[{'#' * filled}{'.' * (length - filled)}] "
+        if len(bar) <= room:
+            return bar
+    return ""
 
 
 def _line(share: str, texts: Sequence[str], left: str, room: int) -> str:

@@ -14,7 +14,7 @@ from ..charlm.baselines import compressed_bits, context_bits
 from ..charlm.train import DIVERGED
 from .console import COLUMNS, fitted, labelled, shell, shown, visible
 
-__all__ = ["Validation", "ending", "introduction", "measure", "result", "status", "table"]
+__all__ = ["Validation", "ending", "introduction", "measure", "plural", "result", "status", "table"]
 
 # Updates whose mean loss the progress line shows.
 RECENT = 50
@@ -54,7 +54,7 @@ class Validation(NamedTuple):
 def kind(model: CharLM) -> str:
     """What a model is, in a few words."""
     layers = f"{model.num_layers} layers of " if model.num_layers > 1 else ""
-    return f"{NAMES[model.cell]}, {layers}{_plural(model.hidden_size, 'unit')}"
+    return f"{NAMES[model.cell]}, {layers}{plural(model.hidden_size, 'unit')}"
 
 
 def introduction(corpus: Corpus, trainer: Trainer, run: dict[str, Any], out: Path) -> str:
@@ -63,12 +63,12 @@ def introduction(corpus: Corpus, trainer: Trainer, run: dict[str, Any], out: Pat
     text, cut = corpus.text, corpus.split
     backend = current().name
     machinery = (
-        f"{backend} kernels ({runtime.isa()}, {_plural(runtime.num_threads(), 'thread')})"
+        f"{backend} kernels ({runtime.isa()}, {plural(runtime.num_threads(), 'thread')})"
         if backend == "native"
         else "the NumPy reference backend (slow)"
     )
     length = (
-        _plural(run["steps"], "update")
+        plural(run["steps"], "update")
         if "steps" in run
         else f"{run['seconds']:g} seconds of updates"
     )
@@ -127,7 +127,7 @@ def table(corpus: Corpus, trainer: Trainer, found: Validation) -> str:
         return f"  {name:<34}{bits:7.3f}" if bits < 1000 else f"  {name:<34}{bits:7.3g}"
 
     lines = [
-        f"Trained {_plural(trainer.updates, 'update')}, {trainer.characters:,} characters in "
+        f"Trained {plural(trainer.updates, 'update')}, {trainer.characters:,} characters in "
         f"{trainer.seconds:.1f} s: {_speed(trainer):,.0f} characters a second",
         "",
         f"Bits per character of the validation text (the last {share:.0%}, never trained on):",
@@ -226,5 +226,6 @@ def _speed(trainer: Trainer) -> float:
     return trainer.characters / max(trainer.seconds, 1e-9)
 
 
-def _plural(number: int, noun: str) -> str:
+def plural(number: int, noun: str) -> str:
+    """Return so many of something."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -15,7 +15,6 @@ from .console import OutputLost, in_words, note, say, say_json, shell, shown
 from .progress import Progress
 from .saving import Destination, NotSaved
 from .stops import Stopped, stop_code, stop_name
-from .train import OUT
 
 if TYPE_CHECKING:
     from ..charlm import Trainer
@@ -30,12 +29,11 @@ CHECKPOINT_SHARE = 0.05
 class Session:
     """A run, from the first word to the exit code."""
 
-    def __init__(self, arguments: argparse.Namespace, start: Start) -> None:
+    def __init__(self, arguments: argparse.Namespace, start: Start, out: Path) -> None:
         self._start = start
         self._quiet: bool = arguments.quiet
         self._json: bool = arguments.json
         self._compare: bool = arguments.compare
-        out = Path(arguments.out or arguments.resume or OUT)
         self._destination = Destination(
             out, replace=arguments.force or _same(out, arguments.resume)
         )
@@ -67,17 +65,16 @@ class Session:
             self._tell(self._speeds)
         try:
             self._train()
+            return self._finished()
         except (KeyboardInterrupt, Stopped) as stop:
             return self._interrupted(stop)
         except FloatingPointError as error:
-            return self._diverged(error)
-        except Exception as error:  # out of memory, for one: what was learned so far is whole
-            return self._failed(error)
-        try:
-            return self._finished()
-        except (KeyboardInterrupt, Stopped) as stop:
-            note(f"Interrupted by {stop_name(stop)} during the report. {self._where()}")
-            return stop_code(stop)
+            note(f"fusedrnn train: {error} (--lr). {self._kept()}")
+            self._tell_result(None, "diverged")
+            return self._code(1)
+        except Exception:  # out of memory, for one: what was learned so far is whole
+            self._rescue()
+            raise
 
     # --- training -----------------------------------------------------------------------------
 
@@ -120,13 +117,9 @@ class Session:
     def _finished(self) -> int:
         trainer, corpus = self._trainer, self._start.corpus
         try:
-            # A run that was complete when it was resumed is in its file already.
-            if self._saved_updates != trainer.updates:
-                with uninterrupted():
-                    self._destination.write_somewhere(self._save)
-                    self._saved_updates = trainer.updates
+            self._save_somewhere()
         except NotSaved as error:
-            note(f"The run is not saved: {error}. {self._where()}")
+            note(f"The run is not saved: {error}. {self._kept()}")
             self._tell_result(None, "not saved")
             return self._code(1)
         found = report.measure(corpus, trainer)
@@ -136,7 +129,7 @@ class Session:
         if found.diverged:
             note(
                 f"{found.model:.3g} bits per character: the run diverged; a lower --lr may help. "
-                f"{self._where()}"
+                f"{self._kept()}"
             )
         elif not self._quiet and not self._json:
             self._tell(report.ending(corpus, trainer.model, self._destination.path))
@@ -145,43 +138,49 @@ class Session:
 
     def _interrupted(self, stop: BaseException) -> int:
         name, updates = stop_name(stop), self._trainer.updates
-        began = self._start.updates
-        with uninterrupted():
-            if updates == began:
-                note(f"Interrupted by {name} before the first update: there is nothing to save")
-            elif self._spoiled():
+        if updates == self._start.updates:
+            note(f"Interrupted by {name} before the first update: there is nothing to save")
+        elif self._saved_updates != updates and self._spoiled():
+            note(f"Interrupted by {name}; the run had diverged and is not saved. {self._kept()}")
+        else:
+            try:
+                self._save_somewhere()
+                path = self._destination.path
                 note(
-                    f"Interrupted by {name}; the run had diverged and is not saved. {self._where()}"
+                    f"Interrupted by {name} after {report.plural(updates, 'update')}. Saved "
+                    f"{shown(path)}; go on with: fusedrnn train --resume {shell(path)}"
                 )
-            else:
-                try:
-                    self._destination.write_somewhere(self._save)
-                    self._saved_updates = updates
-                    note(
-                        f"Interrupted by {name} after {updates:,} updates. {self._where()}; go on "
-                        f"with: fusedrnn train --resume {shell(self._destination.path)}"
-                    )
-                except NotSaved as error:
-                    note(f"Interrupted by {name}. The run is not saved: {error}. {self._where()}")
-            self._tell_result(None, name)
+            except NotSaved as error:
+                note(f"Interrupted by {name}. The run is not saved: {error}. {self._kept()}")
+        self._tell_result(None, name)
         return stop_code(stop)
 
-    def _diverged(self, error: FloatingPointError) -> int:
-        note(f"fusedrnn train: {error} (--lr). {self._where()}")
-        self._tell_result(None, "diverged")
-        return self._code(1)
-
-    def _failed(self, error: Exception) -> int:
+    def _rescue(self) -> None:
         """Keep what was learned before an error that has nothing to do with it."""
-        if self._trainer.updates > self._start.updates and not self._spoiled():
-            try:
-                with uninterrupted():
-                    self._destination.write_somewhere(self._save)
-                    self._saved_updates = self._trainer.updates
-                note(f"{self._where()} after {self._trainer.updates:,} updates, before this error:")
-            except NotSaved as failure:
-                note(f"The run is not saved: {failure}. {self._where()}")
-        raise error
+        updates = self._trainer.updates
+        if updates == self._start.updates:
+            return
+        if self._saved_updates != updates and self._spoiled():
+            return
+        try:
+            self._save_somewhere()
+            made = report.plural(updates, "update")
+            note(f"Saved {shown(self._destination.path)} after {made}, before this error:")
+        except NotSaved as failure:
+            note(f"The run is not saved: {failure}. {self._kept()}")
+
+    def _save_somewhere(self) -> None:
+        """Save what is not saved yet, and if that fails, in another folder.
+
+        Raises
+        ------
+        NotSaved
+            It can be saved nowhere.
+        """
+        with uninterrupted():
+            if self._saved_updates != self._trainer.updates:
+                self._destination.write_somewhere(self._save)
+                self._saved_updates = self._trainer.updates
 
     def _spoiled(self) -> bool:
         try:
@@ -190,14 +189,11 @@ class Session:
             return True
         return False
 
-    def _where(self) -> str:
-        """What there is on the disk, in a sentence without its full stop."""
-        path = shown(self._destination.path)
+    def _kept(self) -> str:
+        """What of the run there is on the disk, in a sentence without its full stop."""
         if self._saved_updates is None:
             return "Nothing was saved"
-        if self._saved_updates == self._trainer.updates:
-            return f"Saved {path}"
-        return f"{path} has the run up to update {self._saved_updates:,}"
+        return f"{shown(self._destination.path)} has the run up to update {self._saved_updates:,}"
 
     # --- words --------------------------------------------------------------------------------
 
@@ -222,7 +218,9 @@ class Session:
 
     def _code(self, code: int) -> int:
         if self._lost is not None:
-            note(f"{self._lost}: the report is lost. {self._where()}")
+            saved = self._saved_updates == self._trainer.updates
+            where = f"Saved {shown(self._destination.path)}" if saved else self._kept()
+            note(f"{self._lost}: the report is lost. {where}")
             return code or self._lost.code
         return code
 

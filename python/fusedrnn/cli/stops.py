@@ -10,8 +10,10 @@ from types import FrameType
 
 __all__ = ["Stopped", "stop_code", "stop_name", "stops_raise"]
 
-# What container managers, `kill` and `timeout` send, and what a closing terminal sends.
-OTHERS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+# Ctrl-C; what container managers, `kill` and `timeout` send; what a closing terminal sends.
+ENDING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 class Stopped(BaseException):
@@ -38,23 +40,31 @@ def _number(stop: BaseException) -> int:
 
 @contextlib.contextmanager
 def stops_raise() -> Iterator[None]:
-    """For the body of the `with`, SIGTERM and SIGHUP raise `Stopped` where they come.
+    """For the body of the `with`, SIGTERM and SIGHUP raise `Stopped` as Ctrl-C raises its error.
 
-    A signal that this process was told to ignore (SIGHUP under nohup) stays ignored, and one that
-    somebody else handles stays his.
+    Only the first signal does: whatever comes after it would interrupt the saving that the first
+    one began, and closing a terminal sends several. A signal that this process was told to ignore
+    (SIGHUP under nohup) stays ignored, and one that somebody else handles stays his.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    taken = [number for number in OTHERS if signal.getsignal(number) is signal.SIG_DFL]
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    before = {number: signal.getsignal(number) for number in ENDING}
+    taken = {number: handler for number, handler in before.items() if handler in usual}
+    stopped = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number)
+        nonlocal stopped
+        if stopped:
+            return
+        stopped = True
+        raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
 
     for number in taken:
         signal.signal(number, stop)
     try:
         yield
     finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in taken.items():
+            signal.signal(number, handler)

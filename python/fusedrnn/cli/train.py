@@ -116,7 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.threads is not None:
         runtime.set_num_threads(arguments.threads)
     with stops_raise():
-        return Session(arguments, prepare(arguments)).run()
+        out = Path(arguments.out or arguments.resume or OUT)
+        return Session(arguments, prepare(arguments), out).run()
 
 
 class Start(NamedTuple):
@@ -187,9 +188,9 @@ def _refuse_what_does_not_fit(options: dict[str, Any], characters: int, length: 
     limit = memory.available()
     if limit is not None and size > limit:
         raise ValueError(
-            f"the model and updates of {places:,} characters need {memory.readable(size)} of memory "
-            f"({_number(parameters)} parameters), and there are {memory.readable(limit)}; less is "
-            "needed with smaller --hidden-size, --layers, --batch or --chunk"
+            f"the model and updates of {places:,} characters need {memory.readable(size)} of "
+            f"memory ({_number(parameters)} parameters), and there are {memory.readable(limit)}; "
+            "less is needed with smaller --hidden-size, --layers, --batch or --chunk"
         )
 
 
@@ -286,8 +287,3 @@ def _described(corpus: Corpus) -> dict[str, Any]:
     source = STANDARD_INPUT if corpus.name == STANDARD_INPUT else "built in"
     source = source if path is None else "file"
     return {"name": corpus.name, "source": source, "path": path, "digest": corpus.digest}
-
-
-def destination(arguments: argparse.Namespace) -> Path:
-    """The file that the run is saved to."""
-    return Path(arguments.out or arguments.resume or OUT)
