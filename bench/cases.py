@@ -31,6 +31,9 @@ ACTIVATIONS = {
     "GRU reset before": (2, 1, 0),
 }
 PADDING = 0.45
+# Learning rate of a training row's update: every weight is read, changed and written, and no run
+# of any length drifts away from the weights that were compared.
+RATE = 1e-12
 # Steps that a stream takes before its output is compared: a state that is not carried shows.
 CHECKED_STEPS = 3
 
@@ -41,9 +44,11 @@ class Case:
 
     Attributes
     ----------
-    mode : {"forward", "training", "step"}
-        Inference; forward and backward with gradients of x and all weights; one step of a stream
-        that carries its state from call to call (steps is 1).
+    mode : {"forward", "training", "step", "changed", "function"}
+        Inference; a whole training step (forward, backward with gradients of x and all weights,
+        and the update of the weights by plain gradient descent); one step of a stream that carries
+        its state from call to call (steps is 1); inference after a parameter was changed; inference
+        by a function of plain arrays, which has seen none of them before.
     data : {"plain", "lengths", "vanishing"}
         "lengths": 45 % of the steps are padding. "vanishing": the gradient comes from the last
         step, and most of its way back are denormal numbers.
@@ -233,6 +238,11 @@ GROUPS: dict[str, tuple[Case, ...]] = {
         *_square("LSTM, GRU", "training", 1000, 32, 64),
     ),
     "lengths": (*PADDED, *(replace(case, data="lengths") for case in PADDED)),
+    "after a change": (
+        *_square("LSTM, GRU", "changed", 1, 1, 256),
+        Case("LSTM", "changed", 10, 8, 512, 512),
+        *_square("LSTM, GRU", "function", 1, 1, 256),
+    ),
     "threads": (PAIR, replace(PAIR, threads=2), replace(NEIGHBOURS[1], threads=2), NEIGHBOURS[1]),
     "busy neighbour": (
         *NEIGHBOURS,

@@ -17,16 +17,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from fusedrnn.charlm import Trainer, load_corpus
 from fusedrnn.cli.train import DEFAULTS, STEPS, build
-from fusedrnn.nn import Trainer, load_corpus
 
 
 def torch_updates(trainer: Trainer, seconds: float) -> int:
     """Train a trainer's model with PyTorch for some time; the weights end in the model."""
     model, vocabulary = trainer.model, len(trainer.model.alphabet)
-    lstm = nn.LSTM(vocabulary, model.lstm.hidden_size)
-    dense = nn.Linear(model.lstm.hidden_size, vocabulary)
-    for layer, ours in ((lstm, model.lstm), (dense, model.dense)):
+    lstm = nn.LSTM(vocabulary, model.recurrent.hidden_size)
+    dense = nn.Linear(model.recurrent.hidden_size, vocabulary)
+    for layer, ours in ((lstm, model.recurrent), (dense, model.dense)):
         layer.load_state_dict({k: torch.tensor(a.copy()) for k, a in ours.params.items()})
     params = [*lstm.parameters(), *dense.parameters()]
     optimizer = torch.optim.Adam(params, trainer.lr)
@@ -50,7 +50,7 @@ def torch_updates(trainer: Trainer, seconds: float) -> int:
         nn.utils.clip_grad_norm_(params, trainer.max_norm)
         optimizer.step()
         trainer.losses.append(loss.item())
-    for layer, ours in ((lstm, model.lstm), (dense, model.dense)):
+    for layer, ours in ((lstm, model.recurrent), (dense, model.dense)):
         ours.load_state_dict({k: a.numpy() for k, a in layer.state_dict().items()})
     return trainer.updates
 

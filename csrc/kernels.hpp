@@ -207,7 +207,7 @@ struct Pack {
     const T* b_hh;  // [n*H] or null
     const T* p;     // [vectors][H] or null
     const T* w_hr;  // [P][H] or null
-    T* out;         // [pack_total] or [back_total], 64-byte aligned, zeroed
+    T* out;         // [pack_total] or [back_total], 64-byte aligned; written whole
 };
 
 template <class T>
@@ -235,8 +235,9 @@ struct Probes {
 template <class T>
 struct Kernels {
     const CellKernels<T>* cells;  // [Table::cells]
-    void (*pack)(const Pack<T>& job);
-    void (*pack_backward)(const Pack<T>& job);
+    // job: Pack<T>*; threads divide panels, and no thread waits for another.
+    void (*pack)(void* job, int thread, int threads);
+    void (*pack_backward)(void* job, int thread, int threads);
     MathKernels<T> math;
     Probes<T> probes;
 };

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from fusedrnn._activations import Activation, Options
 from floor import Backend, Inputs, Weights
-from fusedrnn._spec import CELLS, Array
+from fusedrnn._activations import Activation, Options
+from fusedrnn._cells import CELLS, Array
 
 CELL_NAMES = tuple(CELLS)
 # For the cells that choose: smooth, so that central differences judge them, and unlike the others.
@@ -141,7 +141,6 @@ def converted(
         replace(
             w,
             **{name: to(getattr(w, name)) for name in ARRAYS},  # type: ignore[arg-type]
-            cache={},
         )
         for w in weights
     )

@@ -14,7 +14,7 @@ import numpy as np
 
 import fusedrnn as fr
 from fusedrnn import core
-from fusedrnn._spec import CellSpec
+from fusedrnn._cells import CellSpec
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -81,8 +81,9 @@ class Inputs(NamedTuple):
 
     def fixed(self) -> dict[str, Any]:
         """What forward and backward are both given."""
-        names = ("tokens", "states", "initial", "drop", "zoneout", "keep")
-        return {name: getattr(self, name) for name in names}
+        names = ("tokens", "states", "drop", "zoneout", "keep")
+        given = {name: getattr(self, name) for name in names}
+        return given | {"initial": None if self.reset is None else self.initial}
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +131,12 @@ class Backend:
     def __init__(self, name: str) -> None:
         self.name = name
 
+    def pack(self, weights: tuple[Weights, ...]) -> core.Packed:
+        """The weights, with zeros for those that are not there: all gradients are wanted."""
+        return core.pack(
+            weights[0].spec.name, [complete(w) for w in weights], options=weights[0].options
+        )
+
     def forward(
         self,
         weights: tuple[Weights, ...],
@@ -139,10 +146,7 @@ class Backend:
         num_threads: int | None = None,
     ) -> Forward:
         """Pack, and run once."""
-        # Gradients are wanted of every array that the cell can have, given or not.
-        packed = core.pack(
-            weights[0].spec.name, [complete(w) for w in weights], options=weights[0].options
-        )
+        packed = self.pack(weights)
         with fr.use_backend(self.name):
             y: Array | None = None
             if inputs.batch_first:
@@ -226,3 +230,8 @@ def by_name(name: str) -> Backend:
 
 def reference() -> Backend:
     return Backend("reference")
+
+
+def current() -> Backend:
+    """The one in force, or the reference if there is no other."""
+    return Backend("native" if fr.isa() != "numpy" else "reference")

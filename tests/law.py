@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from fusedrnn import _core
 from floor import Inputs, Weights
-from fusedrnn._spec import Array
+from fusedrnn import _core
+from fusedrnn._cells import Array
 
 # Gates in the order of the chains of dx and of dh, as (name, row block of the weights). In the GRU
 # with reset after, n has two pre-activations: n over x, m over h. The late gate sees gate(h).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from floor import Inputs, Weights
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 from law import Law, Values
 
 GATES = {"lstm_norm": "ifgo", "gru_norm": "rzn"}

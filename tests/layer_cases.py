@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import fusedrnn as fr
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 from layer_oracle import Given, parts
 
 # Every cell, smooth ones beside those of kinks, with its options.
@@ -101,12 +101,12 @@ def one_layer(layer: Any, k: int, ends: tuple[str, ...] | None = None) -> Any:
     options = {
         name: getattr(layer, name)
         for name in ("bias", "batch_first", "dtype", "clip", "nonlinearity", "peepholes")
-        if name in ("bias", "batch_first", "dtype") or name in type(layer)._shown
+        if name in ("bias", "batch_first", "dtype") or name in type(layer)._own
     }
     options |= {
         name: getattr(layer, name)
         for name in ("activations", "coupled", "reset_after", "layer_norm")
-        if name in type(layer)._shown
+        if name in type(layer)._own
     }
     if isinstance(layer, fr.LSTM):
         options["proj_size"] = layer.proj_size

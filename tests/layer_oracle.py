@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import fusedrnn as fr
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 from oracle import ONNX, sigmoid
 
 # ONNX's documented alpha and beta; those that it leaves open make Affine and ScaledTanh plain.

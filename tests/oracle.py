@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from fusedrnn._activations import Activation, Options
 from floor import Inputs, Weights
-from fusedrnn._spec import Array
+from fusedrnn._activations import Activation, Options
+from fusedrnn._cells import Array
 
 
 def sigmoid(a: Array) -> Array:

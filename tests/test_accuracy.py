@@ -10,10 +10,10 @@ import pytest
 from cases import RECURRENT, Case, call, converted, out_gradients
 from conftest import Chosen
 from floor import Backend, Inputs, Weights, reference
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 
 SIZES = Case(16, 6, 150, 133)
-SEEDS = range(4)
+SEEDS = range(8)
 # The largest of a few hundred errors is a matter of luck, so it is taken over several calls.
 
 
@@ -56,4 +56,5 @@ def test_errors_are_those_of_numpy(native: Chosen, cell: str) -> None:
             found[name] = max(found.get(name, 0), float(np.abs(ours[name] - r).max()))
             plain[name] = max(plain.get(name, 0), errors[name])
     ratios = {name: round(found[name] / plain[name], 2) for name in found}
-    assert max(ratios.values()) <= 4, ratios
+    # Without fma each product is rounded by itself.
+    assert max(ratios.values()) <= (4 if native.fma else 6), ratios

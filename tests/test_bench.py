@@ -58,7 +58,7 @@ def test_names_are_unique() -> None:
 
 def test_cases_are_consistent() -> None:
     for case in EVERY:
-        assert case.mode in ("forward", "training", "step")
+        assert case.mode in ("forward", "training", "step", "changed", "function")
         assert case.mode != "step" or case.steps == 1
         assert case.flops() > 0
         assert case.resident_bytes() <= case.weight_bytes()
@@ -402,7 +402,7 @@ def missing_plots() -> bool:
         (["--case", "lengths", "--cell", "GRU"], "rows", len(GROUPS["lengths"]) // 2),
         (["--case", "memory"], "memory", len(MEMORY)),
         (["--case", "B64 I512", "--cell", "LSTM"], "rows", 0),
-        (["--case", "I512 H512", "--cell", "LSTM", "--threads", "2"], "rows", 3),
+        (["--case", "I512 H512", "--cell", "LSTM", "--threads", "2"], "rows", 4),
     ],
 )
 def test_options_choose_cases(arguments: list[str], section: str, number: int) -> None:
@@ -570,8 +570,8 @@ def test_the_short_form_without_kernels(
 def test_the_main_job_learns_in_torch_too() -> None:
     pytest.importorskip("torch")
     from bench import main_job
+    from fusedrnn.charlm import load_corpus
     from fusedrnn.cli.train import DEFAULTS, build
-    from fusedrnn.nn import load_corpus
 
     corpus = load_corpus(None)
     trainer = build(corpus, DEFAULTS)

@@ -14,7 +14,8 @@ import pytest
 
 import fusedrnn as fr
 from conftest import Chosen
-from fusedrnn._spec import Array
+from fusedrnn import nn
+from fusedrnn._cells import Array
 
 F32, F64 = np.float32, np.float64
 
@@ -30,6 +31,7 @@ def lstm(**options: Any) -> fr.LSTM:
 W, R, B = zeros(20, 3), zeros(20, 5), zeros(20)
 X = zeros(2, 4, 3)
 H = zeros(4, 5)
+LOSS: Any = nn.mse(X, X)
 
 
 def saved() -> Any:
@@ -426,10 +428,98 @@ LAYER_FAULTS: list[tuple[Callable[[], object], type[Exception], str]] = [
         ValueError,
         "out: expected a writable, C-contiguous, aligned array, got one that is not C-contiguous",
     ),
+    # habits from other libraries
     (
-        lambda: fr.RNN(5, 5).stream().step(H[0], out=H[0]),
+        lambda: lstm().load_state_dict([W, R, B]),  # type: ignore[arg-type]
+        TypeError,
+        "state_dict: expected a mapping of names to arrays, got list; a list of arrays, as Keras "
+        "has it, is for fusedrnn.weights.from_keras",
+    ),
+    (
+        lambda: lstm().load_state_dict(None),  # type: ignore[arg-type]
+        TypeError,
+        "state_dict: expected a mapping of names to arrays, got NoneType",
+    ),
+    (
+        lambda: lstm().load_state_dict({0: W}),  # type: ignore[dict-item]
+        TypeError,
+        "state_dict: expected names of type str, got 0",
+    ),
+    (
+        lambda: lstm().load_state_dict({}, None),  # type: ignore[arg-type]
+        TypeError,
+        "prefix: expected a text, got NoneType",
+    ),
+    (
+        lambda: lstm().load_state_dict({f"rnn.{k}": v for k, v in lstm().params.items()}),
         ValueError,
-        "out: expected memory of its own, got memory that x uses too",
+        "load_state_dict changed nothing: expected weight_ih_l0, weight_hh_l0, bias_ih_l0, "
+        'bias_hh_l0, got these names behind a prefix; pass prefix="rnn."',
+    ),
+    (
+        lambda: back(LOSS),
+        TypeError,
+        "dy: got a Loss; pass loss.gradient",
+    ),
+    (
+        lambda: back(None, LOSS),
+        TypeError,
+        "dstate: got a Loss; pass loss.gradient",
+    ),
+    (
+        lambda: back(None, (LOSS, None)),
+        TypeError,
+        "dh_n: got a Loss; pass loss.gradient",
+    ),
+    (
+        lambda: back(dcells=[LOSS]),
+        TypeError,
+        "dcells[0]: got a Loss; pass loss.gradient",
+    ),
+    (
+        lambda: fr.lstm_backward(saved(), LOSS),  # type: ignore[arg-type]
+        TypeError,
+        "lstm_backward: dy: got a Loss; pass loss.gradient",
+    ),
+    (
+        lambda: setattr(lstm(), "dropout", 0),
+        AttributeError,
+        "dropout: a layer's options are fixed when it is made; forward(noise=False) trains "
+        "without noise; else make another layer",
+    ),
+    (
+        lambda: setattr(lstm(), "hidden_size", 6),
+        AttributeError,
+        "hidden_size: a layer's options are fixed when it is made; make another layer",
+    ),
+    (
+        lambda: lstm().params["weight"],
+        KeyError,
+        "no parameter 'weight'; this layer has weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0",
+    ),
+    (
+        lambda: lstm().params[[0]],  # type: ignore[index]
+        KeyError,
+        "no parameter of type list; this layer has weight_ih_l0, weight_hh_l0, bias_ih_l0, "
+        "bias_hh_l0",
+    ),
+    (
+        lambda: lstm()(X, mask=np.ones((2, 4), int)),
+        TypeError,
+        "mask: expected an array of bool, got ndarray int64 (2, 4)",
+    ),
+    (
+        lambda: lstm()(X, lengths=[[1], [2, 3]]),
+        TypeError,
+        "lengths: NumPy cannot read it: setting an array element with a sequence. The requested "
+        "array has an inhomogeneous shape after 1 dimensions. The detected shape was (2,) + "
+        "inhomogeneous part.",
+    ),
+    (lambda: fr.use_isa(X), TypeError, "isa: expected a name, got ndarray float32 (2, 4, 3)"),  # type: ignore[arg-type]
+    (
+        lambda: fr.use_backend(X),  # type: ignore[arg-type]
+        TypeError,
+        "backend: expected a name, got ndarray float32 (2, 4, 3)",
     ),
 ]
 

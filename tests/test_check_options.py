@@ -15,7 +15,7 @@ import pytest
 
 import fusedrnn as fr
 from conftest import Chosen
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 from layer_cases import same
 
 RNN, LSTM, GRU = fr.RNN, fr.LSTM, fr.GRU
@@ -94,7 +94,38 @@ OF_LAYERS: list[Fault] = [
         TypeError,
         "bias: expected True, False, 'input' or 'hidden', got NoneType",
     ),
+    (
+        lambda: gru(num_layers=10**9),
+        ValueError,
+        "num_layers: expected at most 65536, got 1000000000",
+    ),
+    (
+        lambda: lstm(forget_bias=1e39),
+        ValueError,
+        "forget_bias: expected None or a finite number that fits float32, got 1e+39",
+    ),
+    # what config() gave
+    (
+        lambda: fr.GRU.from_config([], {}),  # type: ignore[arg-type]
+        TypeError,
+        "config: expected what GRU.config() returned, got list",
+    ),
+    (
+        lambda: fr.GRU.from_config(lstm().config(), {}),
+        ValueError,
+        "config: expected that of a layer of kind 'GRU', got 'LSTM'",
+    ),
+    (
+        lambda: fr.GRU.from_config({"kind": "GRU", "input_size": 3, "units": 5}, {}),
+        ValueError,
+        "config: expected the options of GRU; unknown option 'units', missing 'hidden_size'",
+    ),
     # rates
+    (
+        lambda: gru(dropout=10**400),
+        ValueError,
+        "dropout: expected a number in [0, 1), got inf",
+    ),
     (lambda: gru(dropout=1), ValueError, "dropout: expected a number in [0, 1), got 1.0"),
     (
         lambda: gru(input_dropout=-0.1),
@@ -137,12 +168,12 @@ OF_LAYERS: list[Fault] = [
     (
         lambda: lstm(forget_bias=float("inf")),
         ValueError,
-        "forget_bias: expected None or a finite number, got inf",
+        "forget_bias: expected None or a finite number that fits float32, got inf",
     ),
     (
         lambda: lstm(forget_bias="1"),
         TypeError,
-        "forget_bias: expected None or a finite number, got str",
+        "forget_bias: expected None or a finite number that fits float32, got str",
     ),
     (
         lambda: lstm(forget_bias=1, coupled=True),
@@ -455,7 +486,7 @@ def test_nothing_changed(backend: Chosen) -> None:
 
 def test_every_text_is_here() -> None:
     """Each `raise` of _check_options.py is met by some fault above."""
-    from fusedrnn import _check_options
+    from fusedrnn._checks import options as _check_options
 
     met: set[int] = set()
     for call, error, _ in FAULTS:

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 import fusedrnn
-from fusedrnn._spec import CELLS
+from fusedrnn._cells import CELLS
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
@@ -132,60 +132,53 @@ def test_includes_have_no_cycle() -> None:
 
 # --- arrows in Python --------------------------------------------------------------------------
 
-PUBLIC = {"__init__"}
+# Rooms, and which rooms and files each may import. The first pattern that fits a module decides; a
+# pattern "room.*" stands for everything in a room, "room" for what the room shows at its door.
+FOUNDATION = {"_activations", "_cells", "_checks.*", "_foreign", "_interrupts", "_npz", "_storage"}
+PUBLIC = {"__init__", "core", "files", "layers", "ops", "runtime", "stream"}
 PYTHON_ARROWS: dict[str, set[str]] = {
     "_version": set(),
+    "_activations": {"_cells"},
+    "_checks*": FOUNDATION,
+    "_cells": set(),
+    "_foreign": FOUNDATION,
+    "_interrupts": set(),
+    "_npz": FOUNDATION,
     "_storage": set(),
-    "_spec": set(),
-    "_check": {"_spec"},
-    "_check_options": {"_activations", "_check", "_spec"},
-    # The fork. The two backends are imported when first wanted, and look back for the types.
-    "_activations": {"_spec"},
-    "_walk": {"_spec"},
-    "_backend": {"_activations", "_build", "_check", "_core", "_native", "_reference", "_spec"},
-    "_native": {"_activations", "_backend", "_check", "_core", "_spec", "_walk"},
-    "_reference": {"_backend", "_reference_*", "_spec"},
-    "_reference_call": {"_backend", "_spec", "_walk"},
-    "_reference_norm": {"_activations", "_backend", "_reference_cells", "_spec"},
-    "_reference_chosen": {"_activations", "_backend", "_reference_cells", "_spec"},
-    "_reference_cells": {"_activations", "_backend", "_spec"},
-    "_golden": {"_activations", "_backend", "_spec"},
-    "ops": {"_backend", "_check", "_check_options", "_spec"},
-    # A layer of any cell: parameters, state, and its calls from the outside in.
-    "_params": {"_activations", "_backend", "_check", "_spec"},
-    "_state": {"_check", "_spec"},
-    "_noise": {"_backend", "_spec"},
-    "_outside": {"_backend", "_check_options", "_spec"},
-    "_inside": {"_backend", "_outside", "_reference", "_spec"},
-    "_stack": {"_backend", "_noise", "_spec", "_state"},
-    "_layer": {
-        *("_activations", "_backend", "_check", "_check_options", "_inside", "_noise"),
-        *("_outside", "_params", "_spec", "_stack", "_state", "stream"),
+    # The floor. The compiled module and its marker are known to the backends alone.
+    "_backends*": {*FOUNDATION, "_backends*", "_build", "_core"},
+    "core*": {*FOUNDATION, "_backends*", "_core", "core*", "runtime"},
+    "runtime": {*FOUNDATION, "_backends*", "_core", "_version"},
+    # What stands on it.
+    "ops": {*FOUNDATION, "_backends*", "core*"},
+    "_layers*": {*FOUNDATION, "_backends*", "_layers*", "core*", "stream"},
+    "layers": {*FOUNDATION, "_layers.*"},
+    "stream": {*FOUNDATION, "_backends*", "_layers.*", "core*"},
+    "files": {*FOUNDATION, "_version"},
+    "__init__": {"_backends.choice", "_version", *PUBLIC},
+    "_golden": {*FOUNDATION, "_backends*", "core*"},
+    "selftest": {*FOUNDATION, "_backends*", "_golden", "cli", "runtime"},
+    # Users of the public names. What takes lengths and masks says so in the words of the layers.
+    "nn*": {*PUBLIC, "_cells", "_checks.*", "_interrupts", "_layers.params", "nn*"},
+    "charlm*": {*PUBLIC, "_interrupts", "_storage", "_version", "charlm*", "nn", "nn.*"},
+    "weights*": {*FOUNDATION, *PUBLIC, "_layers.params", "weights*"},
+    "onnx*": {*PUBLIC, "_storage", "nn", "onnx*", "weights"},
+    "torch*": {*PUBLIC, "torch*"},
+    "cli*": {
+        *PUBLIC,
+        *FOUNDATION,
+        "_backends*",
+        "_core",
+        "_version",
+        "charlm*",
+        "cli*",
+        "nn*",
+        "selftest",
     },
-    "layers": {"_activations", "_check", "_check_options", "_layer", "_spec"},
-    "_steps": {"_backend", "_spec", "_state"},
-    "stream": {"_backend", "_check", "_check_options", "_spec", "_stack", "_state", "_steps"},
-    "runtime": {"_backend", "_check", "_core", "_version"},
-    "__init__": {"_backend", "_version", "layers", "ops", "runtime", "stream"},
-    # Dense is a layer like those of layers.py, without a recurrence.
-    "nn.dense": {"_backend", "_check", "_params", "_spec"},
-    # users of the public names
-    "weights.*": {"_check", "_spec", "weights.*"},
-    "weights": {"weights.*"},
-    "nn.*": {"__init__", "layers", "nn", "nn.*", "ops", "runtime"},
-    "nn": {"nn.*"},
-    "onnx.*": {"__init__", "onnx.*", "weights"},
-    "onnx": {"onnx.*"},
-    "torch.*": {"core", "torch.*"},
-    "torch": {"torch.*"},
-    "selftest": {"_backend", "_golden", "_spec", "runtime"},
-    "cli": {"_version", "cli.*"},
-    "cli.bench": {"__init__", "_backend", "_core", "cli.*", "layers", "runtime"},
-    "cli.*": {"__init__", "_backend", "cli", "cli.*", "nn", "nn.*", "runtime", "selftest"},
     "__main__": {"cli", "cli.*"},
 }
 # Imported inside a function, when first wanted.
-LAZY_ARROWS = {("_backend", "_native"), ("_backend", "_reference")}
+LAZY_ARROWS = {("core._checks", "runtime"), ("selftest", "cli")}
 
 
 def module_name(path: Path) -> str:
@@ -266,6 +259,35 @@ def test_numpy_is_the_only_dependency() -> None:
                 names = [node.module or ""]
             for name in names:
                 assert name.split(".")[0] in known, f"{relative(path, PACKAGE)} imports {name}"
+
+
+# Who writes files by himself: all others go through `_storage.replacing`.
+WRITERS = {"_storage", "nn.persist"}
+WRITING = {"write_bytes", "write_text", "savefig", "savez", "savez_compressed", "tofile"}
+
+
+def writes(call: ast.Call) -> bool:
+    """Whether a call writes a file that it names itself."""
+    if isinstance(call.func, ast.Attribute):
+        whole = ast.unparse(call.func)
+        return call.func.attr in WRITING or whole in {"np.save", "os.replace", "os.rename"}
+    modes = [
+        a.value
+        for a in [*call.args, *(k.value for k in call.keywords)]
+        if isinstance(a, ast.Constant) and isinstance(a.value, str)
+    ]
+    return ast.unparse(call.func) == "open" and any(
+        re.fullmatch("[wxa]b?|r\\+b?", m) for m in modes
+    )
+
+
+def test_one_writer() -> None:
+    """Every file is written whole or not at all, because one function writes them all."""
+    for path in PYTHON_FILES:
+        if module_name(path) not in WRITERS:
+            calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+            wrong = [f"line {call.lineno}: {ast.unparse(call)}" for call in calls if writes(call)]
+            assert not wrong, f"{relative(path, PACKAGE)} writes by itself: {wrong}"
 
 
 # --- words with one home -----------------------------------------------------------------------

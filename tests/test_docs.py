@@ -14,7 +14,7 @@ import fusedrnn as fr
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 # What a block may import beside NumPy and us; without it the block is passed over.
-EXTRAS = re.compile(r"^import (torch|keras|onnx|onnxruntime)$", re.M)
+EXTRAS = re.compile(r"^import (torch|keras|h5py|onnx|onnxruntime)$", re.M)
 PAGES = [
     page
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -26,7 +26,7 @@ PAGES = [
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_examples_run(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "numpy"))
+    monkeypatch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "torch"))
     names: dict[str, object] = {}
     for block in FENCE.findall(page.read_text()):
         if not all(find_spec(name) for name in EXTRAS.findall(block)):

@@ -15,7 +15,7 @@ import oracle
 from cases import CELL_NAMES, DTYPES, OPTIONS, RECURRENT, SHAPES, Case, call, hidden_sizes
 from conftest import Chosen
 from floor import Inputs, by_name
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 
 UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}
 

@@ -13,7 +13,7 @@ import pytest
 from cases import ARRAYS, CELL_NAMES, OPTIONS, RECURRENT, Case, call, out_gradients
 from conftest import Chosen
 from floor import Gradients, Inputs, Weights
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 
 SHAPES = (
     Case(),
@@ -53,8 +53,6 @@ def check(backend: Chosen, cell: str, case: Case, given: tuple[bool, bool] = (Tr
     used_dy, used_dstates = dy if given[0] else None, dstates if given[1] else None
 
     def loss() -> float:
-        for w in weights:
-            w.invalidate()
         y, states, _ = backend.run.forward(weights, inputs, save=False, num_threads=1)
         total = float((y * dy).sum()) if given[0] else 0.0
         if given[1]:

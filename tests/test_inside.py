@@ -9,7 +9,7 @@ import pytest
 
 import fusedrnn as fr
 from conftest import Chosen
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 from layer_cases import (
     CELLS,
     arguments,

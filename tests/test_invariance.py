@@ -28,8 +28,9 @@ from cases import (
     same_bits,
 )
 from conftest import FMA_ISAS, ISAS, Chosen
-from floor import Inputs, by_name
-from fusedrnn._spec import CELLS, Array
+from floor import Inputs, by_name, complete
+from fusedrnn import core
+from fusedrnn._cells import CELLS, Array
 
 THREADS = (2, 3, 4, 7)
 Gradient = tuple[Array, tuple[Array, ...]]
@@ -508,21 +509,21 @@ def test_strided_x(native: Chosen, cell: str, shape: tuple[int, ...]) -> None:
 
 @needs_native
 def test_packs_are_per_instruction_set() -> None:
-    """Weights keep one packed copy for each, and `invalidate` drops them all."""
+    """A pack keeps the panels of each, and makes them anew when its weights change."""
     weights, inputs = call("lstm", Case(3, 2, 4, 20), "float32")
-    run = by_name("native")
+    doubled = [{**complete(weights[0]), "w_ih": 2 * weights[0].w_ih}]
 
-    def outputs(fresh: bool) -> list[Array]:
+    def outputs(packed: core.Packed) -> list[Array]:
         found = []
         for isa in fr.supported_isas():
-            own = call("lstm", Case(3, 2, 4, 20), "float32")[0] if fresh else weights
-            with fr.use_isa(isa):
-                found.append(run.forward(own, inputs, save=False, num_threads=None).y)
+            with fr.use_backend("native"), fr.use_isa(isa):
+                found.append(core.forward(packed, inputs.x).y)
         return found
 
-    right = outputs(fresh=True)
+    packed = by_name("native").pack(weights)
+    right = [outputs(by_name("native").pack(weights))[k] for k in range(len(fr.supported_isas()))]
     for _ in range(2):
-        assert all(map(same_bits, outputs(fresh=False), right))
-    weights[0].w_ih[:] *= 2
-    weights[0].invalidate()
-    assert not any(map(same_bits, outputs(fresh=False), right))
+        assert all(map(same_bits, outputs(packed), right))
+    packed.update(doubled)
+    assert all(map(same_bits, outputs(packed), outputs(core.pack("lstm", doubled))))
+    assert not any(map(same_bits, outputs(packed), right))

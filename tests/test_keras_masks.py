@@ -17,7 +17,7 @@ import pytest
 import fusedrnn as fr
 import fusedrnn.weights as fw
 from conftest import Chosen
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 from layer_cases import arrays_of, kernel, like, named
 
 os.environ.setdefault("KERAS_BACKEND", "torch")

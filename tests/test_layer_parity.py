@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import fusedrnn as fr
 from conftest import ISAS
 from fusedrnn._activations import NAMES
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 from layer_cases import arguments, arrays_of, given_of, kernel, like, named, state_of
 
 RATES = st.sampled_from((0.0, 0.0, 0.3))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conftest import Chosen
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 
 
 def sample(dtype: str) -> Array:

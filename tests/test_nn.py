@@ -1,8 +1,11 @@
-"""The pieces of nn, each against plain NumPy, arithmetic by hand, or torch."""
+"""nn.Dense against plain NumPy; losses and optimiser have files of their own."""
 
 from __future__ import annotations
 
 import copy
+import doctest
+import importlib
+import json
 import math
 import pickle
 from typing import Any
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 
 from conftest import Chosen
-from fusedrnn.nn import Adam, Dense, clip_global_norm, mse, softmax_cross_entropy
+from fusedrnn.nn import Dense, mse
 
 Array = np.ndarray[Any, np.dtype[Any]]
 FLOATS = ("float32", "float64")
@@ -19,19 +22,6 @@ FLOATS = ("float32", "float64")
 
 def numbers(*shape: int, seed: int = 0, dtype: str = "float64") -> Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
-
-
-def slope(f: Any, x: Array, step: float = 1e-6) -> Array:
-    """Central differences of a scalar function."""
-    g = np.zeros_like(x)
-    for place in np.ndindex(x.shape):
-        old = x[place]
-        x[place] = old + step
-        above = f()
-        x[place] = old - step
-        g[place] = (above - f()) / (2 * step)
-        x[place] = old
-    return g
 
 
 # --- Dense ----------------------------------------------------------------------------------------
@@ -69,14 +59,24 @@ def test_dense_refuses_what_does_not_fit() -> None:
     layer = Dense(3, 2)
     with pytest.raises(ValueError, match=r"x: expected shape \(..., 3\), got \(4, 2\)"):
         layer(np.zeros((4, 2)))
-    with pytest.raises(TypeError, match="x: expected floating point"):
-        layer(np.zeros((4, 3), int))
+    for integers in (np.zeros((4, 3), int), [[1, 2, 3]], np.zeros((4, 3), bool)):
+        # Dense has no tokens, so it must not be advised to pass them.
+        with pytest.raises(
+            TypeError, match=r"^x: expected floating point, got (int64|bool); Dense"
+        ) as e:
+            layer(integers)
+        assert "tokens" not in str(e.value)
+        assert "x.astype(np.float32)" in str(e.value)
+    with pytest.raises(TypeError, match="x: NumPy cannot read it"):
+        layer([[1.0], [1.0, 2.0]])
     with pytest.raises(ValueError, match="out_features: expected at least 1, got 0"):
         Dense(3, 0)
     y, saved = layer.forward(np.zeros((4, 3)))
     assert saved.nbytes >= 0
     with pytest.raises(ValueError, match="dy: expected shape"):
         layer.backward(saved, np.zeros((4, 3)))
+    with pytest.raises(TypeError, match=r"^dy: got a Loss; pass loss\.gradient$"):
+        layer.backward(saved, mse(y, y))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="another layer"):
         Dense(3, 2).backward(saved, y)
     with layer.writable() as p:
@@ -101,105 +101,62 @@ def test_dense_parameters_are_its_own() -> None:
     np.testing.assert_allclose(layer(x), before + 1, rtol=1e-6)
     with pytest.raises(ValueError, match="read-only"):
         layer.params["bias"][0] = 1
-    assert repr(layer) == "Dense(3, 2, bias=True, dtype=float32)"
-
-
-# --- losses ---------------------------------------------------------------------------------------
-
-
-def test_cross_entropy_and_its_gradient() -> None:
-    logits, targets = numbers(4, 3, 5), np.arange(12).reshape(4, 3) % 5
-    loss = softmax_cross_entropy(logits, targets)
-    p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
-    right = np.take_along_axis(p, targets[..., None], axis=-1)
-    assert loss.value == pytest.approx(-np.log(right).mean(), rel=1e-14)
-    expected = slope(lambda: softmax_cross_entropy(logits, targets).value, logits)
-    np.testing.assert_allclose(loss.gradient, expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_cross_entropy_of_any_size_is_finite(dtype: str) -> None:
-    big = np.finfo(dtype).max / 4
-    logits = np.array([[big, -big, 0.0], [-big, -big, -big]], dtype)
-    loss = softmax_cross_entropy(logits, [0, 2])
-    assert loss.value == pytest.approx(math.log(3) / 2, rel=1e-6)
-    assert loss.gradient.dtype == dtype
-    np.testing.assert_allclose(loss.gradient.sum(axis=-1), 0, atol=1e-7)
+@pytest.mark.parametrize("bias", [True, False])
+def test_dense_says_all_of_itself(bias: bool, dtype: str) -> None:
+    """repr is evaluated, config goes through JSON; both give the layer again."""
+    layer = Dense(3, 2, bias=bias, dtype=dtype, seed=4)
+    config = json.loads(json.dumps(layer.config()))
+    again = Dense.from_config(config, layer.state_dict())
+    told = eval(repr(layer), {"Dense": Dense})
+    told.load_state_dict(layer.state_dict())
+    x = numbers(4, 3)
+    for other in (again, told):
+        assert other.config() == layer.config() == config
+        assert repr(other) == repr(layer)
+        assert other(x).dtype == dtype
+        np.testing.assert_array_equal(other(x), layer(x))
 
 
-def test_cross_entropy_refuses_what_does_not_fit() -> None:
-    logits = numbers(4, 3)
-    assert softmax_cross_entropy(logits[:0], np.zeros(0, int)).value == 0
-    with pytest.raises(ValueError, match=r"targets: expected the shape .* \(4,\), got \(3,\)"):
-        softmax_cross_entropy(logits, [0, 1, 2])
-    with pytest.raises(ValueError, match=r"targets: expected classes in \[0, 3\), got 0 to 3"):
-        softmax_cross_entropy(logits, [0, 1, 2, 3])
-    with pytest.raises(TypeError, match="targets: expected an integer dtype, got float64"):
-        softmax_cross_entropy(logits, np.zeros(4))
-    with pytest.raises(TypeError, match="logits: expected a floating dtype, got int64"):
-        softmax_cross_entropy(np.zeros((4, 3), np.int64), [0, 1, 2, 0])
+def test_what_dense_says() -> None:
+    assert repr(Dense(3, 2)) == "Dense(3, 2)"
+    layer = Dense(3, 2, bias=False, dtype=">f8")
+    assert repr(layer) == "Dense(3, 2, bias=False, dtype='float64')"
+    assert layer.config() == {
+        "kind": "nn.Dense",
+        "in_features": 3,
+        "out_features": 2,
+        "bias": False,
+        "dtype": "float64",
+    }
 
 
-def test_mse_and_its_gradient() -> None:
-    prediction, targets = numbers(4, 3), numbers(4, 3, seed=1)
-    loss = mse(prediction, targets)
-    assert loss.value == pytest.approx(((prediction - targets) ** 2).mean(), rel=1e-14)
-    expected = slope(lambda: mse(prediction, targets).value, prediction)
-    np.testing.assert_allclose(loss.gradient, expected, rtol=0, atol=1e-8)
-    with pytest.raises(ValueError, match="targets: expected the shape of prediction"):
-        mse(prediction, targets[:1])
+def test_a_config_that_does_not_fit_is_refused() -> None:
+    layer = Dense(3, 2, seed=0)
+    config, state = layer.config(), layer.state_dict()
+    for wrong, kind, text in (
+        (None, TypeError, r"config: expected what Dense.config\(\) returned, got NoneType"),
+        ({}, ValueError, "config: expected that of a layer of kind 'nn.Dense', got None"),
+        (config | {"kind": "GRU"}, ValueError, "got 'GRU'"),
+        (config | {"seed": 0}, ValueError, "config: expected the options of Dense; unknown 'seed'"),
+        ({"kind": "nn.Dense", "in_features": 3}, ValueError, "missing 'out_features'"),
+        (config | {"in_features": "3"}, TypeError, "in_features: expected a whole number"),
+        (config | {"dtype": "int8"}, TypeError, "dtype: expected float32 or float64"),
+        (config | {"in_features": 4}, ValueError, "weight: expected shape"),
+    ):
+        with pytest.raises(kind, match=text):
+            Dense.from_config(wrong, state)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="missing 'bias'"):
+        Dense.from_config(config, {"weight": state["weight"]})
+    # What an older version did not know has its default.
+    sizes = {"kind": "nn.Dense", "in_features": 3, "out_features": 2}
+    assert repr(Dense.from_config(sizes, state)) == "Dense(3, 2)"
 
 
-# --- optimisation ---------------------------------------------------------------------------------
-
-
-def test_adam_by_hand() -> None:
-    p = {"a": np.array([1.0, -2.0]), "still": np.ones(1)}
-    adam = Adam(0.1, betas=(0.8, 0.9), eps=1e-3)
-    m = v = np.zeros(2)
-    wanted = p["a"].copy()
-    for t in range(1, 5):
-        g = np.array([t, -0.5 * t])
-        m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g * g
-        wanted = wanted - 0.1 * (m / (1 - 0.8**t)) / (np.sqrt(v / (1 - 0.9**t)) + 1e-3)
-        adam.step(p, {"a": g})
-    np.testing.assert_allclose(p["a"], wanted, rtol=1e-14)
-    assert p["still"] == 1
-    with pytest.raises(ValueError, match=r"grads\['a'\]: expected shape \(2,\), got \(3,\)"):
-        adam.step(p, {"a": np.zeros(3)})
-    assert adam.steps == 4
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_adam_and_clipping_are_torchs(dtype: str) -> None:
-    torch = pytest.importorskip("torch")
-    shapes = {"w": (13, 7), "b": (13,)}
-    ours = {name: numbers(*shape, dtype=dtype) for name, shape in shapes.items()}
-    theirs = [torch.nn.Parameter(torch.from_numpy(p.copy())) for p in ours.values()]
-    adam, rival = Adam(3e-3), torch.optim.Adam(theirs, lr=3e-3)
-    for t in range(20):
-        grads = {n: numbers(*s, seed=t, dtype=dtype) / (1 + t) for n, s in shapes.items()}
-        for p, g in zip(theirs, grads.values(), strict=True):
-            p.grad = torch.from_numpy(g.copy())
-        norm = clip_global_norm(grads, 2.0)
-        assert norm == pytest.approx(float(torch.nn.utils.clip_grad_norm_(theirs, 2.0)), rel=1e-6)
-        adam.step(ours, grads)
-        rival.step()
-    tolerance = 2e-7 if dtype == "float32" else 1e-15
-    for p, q in zip(ours.values(), theirs, strict=True):
-        np.testing.assert_allclose(p, q.detach().numpy(), rtol=tolerance, atol=tolerance)
-
-
-def test_clipping() -> None:
-    grads = {"a": np.full(9, 1e30, np.float32), "b": np.full(7, -1e30, np.float32)}
-    assert clip_global_norm(grads, 1.0) == pytest.approx(4e30, rel=1e-6)
-    assert clip_global_norm(grads, 1.0) == pytest.approx(1.0, rel=1e-5)
-    before = grads["a"].copy()
-    assert clip_global_norm(grads, 2.0) == pytest.approx(1.0, rel=1e-5)
-    np.testing.assert_array_equal(grads["a"], before)
-    grads["a"][0] = np.nan
-    assert math.isnan(clip_global_norm(grads, 0.1))
-    np.testing.assert_array_equal(grads["a"][1:], before[1:])
-    with pytest.raises(ValueError, match="max_norm: expected a positive number"):
-        clip_global_norm(grads, 0.0)
+@pytest.mark.parametrize("name", ["losses", "optim"])
+def test_the_examples_of_the_docstrings_run(name: str) -> None:
+    found = doctest.testmod(importlib.import_module(f"fusedrnn.nn.{name}"))
+    assert found.failed == 0
+    assert found.attempted >= 5

@@ -14,7 +14,7 @@ import pytest
 
 import fusedrnn as fr
 from conftest import Chosen
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 from layer_cases import (
     CELLS,
     arguments,
@@ -99,6 +99,37 @@ def test_gradients(backend: Chosen, cell: str, noise: str) -> None:
     arrays = {"x": call["x"]}
     arrays |= {f"state {k}": a for k, a in enumerate(arrays_of(g.state))}
     check_differences(layer, loss, arrays, gradients, elements=3)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm_projected", "gru", "gru_norm"])
+def test_training_without_noise(backend: Chosen, cell: str, noise: str) -> None:
+    """[D9] A plain call's bits and their gradients, zoneout's expectation too; nothing is drawn."""
+    layer = noisy(cell, noise)
+    draw = rng(0)
+    g = given_of(layer, 4, 3, draw)
+    call, generator = arguments(layer, g), rng()
+    before = generator.bit_generator.state
+    y, last, saved = layer.forward(**call, rng=generator, noise=False)
+    backend.ran(kernel(layer))
+    assert generator.bit_generator.state == before
+    plain, plain_last = layer(**call)
+    assert same(y, plain)
+    assert same_states(last, plain_last)
+    assert not same(layer.forward(**call, rng=generator)[0], y)
+    assert saved.nbytes < layer.forward(**call, rng=generator)[2].nbytes
+    dy, dlast = like(y, draw), like(last, draw)
+    gradients = named(layer.backward(saved, dy, dlast))
+
+    def loss() -> float:
+        y, last = layer(**call)
+        return weighted([y, *arrays_of(last)], [dy, *arrays_of(dlast)])
+
+    arrays = {"x": call["x"]}
+    arrays |= {f"state {k}": a for k, a in enumerate(arrays_of(g.state))}
+    check_differences(layer, loss, arrays, gradients, elements=3)
+    with pytest.raises(TypeError, match="noise: expected True or False, got NoneType"):
+        layer.forward(**call, noise=None)
 
 
 @pytest.mark.parametrize("noise", NOISES)

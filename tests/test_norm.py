@@ -16,7 +16,7 @@ import oracle
 from cases import DTYPES, EDGES, Case, assert_same_bits, call, out_gradients, outcome, same_bits
 from conftest import FMA_ISAS, Chosen
 from floor import Inputs, Weights, by_name, reference
-from fusedrnn._spec import CELLS, Array
+from fusedrnn._cells import CELLS, Array
 
 NORMED = [name for name, spec in CELLS.items() if spec.norm]
 UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}
@@ -55,7 +55,7 @@ def test_one_unit_is_its_biases(backend: Chosen, cell: str) -> None:
     weights, inputs = call(cell, Case(3, 2, 4, 1), "float32")
     first = outcome(backend.run, weights, inputs, *out_gradients(weights, inputs))
     other, gains = 3 * weights[0].w_ih, {"norm_ih": -weights[0].w_ih[:, 0]}
-    changed = (replace(weights[0], w_ih=np.ascontiguousarray(other), cache={}, **gains),)
+    changed = (replace(weights[0], w_ih=np.ascontiguousarray(other), **gains),)
     second = outcome(backend.run, changed, inputs, *out_gradients(weights, inputs))
     assert same_bits(first["y"], second["y"])
     for name in ("dx", "dw_ih 0", "dw_hh 0", "dnorm_ih 0", "dnorm_hh 0"):
@@ -83,7 +83,7 @@ def test_what_normalisation_takes_out(backend: Chosen, cell: str) -> None:
         w = getattr(weights[0], name)
         shift = np.random.default_rng(4).standard_normal((weights[0].spec.x_gates, 1, w.shape[1]))
         moved = (w.reshape(-1, 21, w.shape[1]) + shift).reshape(w.shape)
-        other = (replace(weights[0], cache={}, **{name: moved}),)
+        other = (replace(weights[0], **{name: moved}),)
         found = backend.run.forward(other, inputs, save=False, num_threads=None).y
         assert np.abs(found - y).max() <= 1e-12, name
 
@@ -96,7 +96,7 @@ def test_the_cell_state_is_not_normalised(backend: Chosen) -> None:
     _, (h, c), _ = backend.run.forward(weights, inputs, save=False, num_threads=None)
     assert np.abs(c - oracle.forward(weights, inputs)[1][1]).max() <= 1e-13
     for name in ("norm_c", "norm_c_bias"):
-        other = (replace(weights[0], cache={}, **{name: getattr(weights[0], name) + 1}),)
+        other = (replace(weights[0], **{name: getattr(weights[0], name) + 1}),)
         _, (h2, c2), _ = backend.run.forward(other, inputs, save=False, num_threads=None)
         assert same_bits(c, c2)
         assert np.abs(h - h2).max() > 0.01
@@ -113,7 +113,7 @@ def test_absent_biases_are_zeros(backend: Chosen, cell: str, dtype: str) -> None
     assert {"b_ih", "b_hh"} <= set(zeros)
     gradient = out_gradients(weights, inputs)
     right = outcome(backend.run, weights, inputs, *gradient)
-    other = (replace(w, cache={}, **zeros),)
+    other = (replace(w, **zeros),)
     assert_same_bits(outcome(backend.run, other, inputs, *gradient), right)
 
 

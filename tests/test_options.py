@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 import fusedrnn as fr
 from cases import ARRAYS, RECURRENT, SIZES, hidden_sizes
 from conftest import ISAS
-from fusedrnn._activations import NAMES, Activation, Options, defaults
 from floor import Backend, Gradients, Inputs, Weights, by_name, reference
-from fusedrnn._spec import CELLS, Array
+from fusedrnn._activations import NAMES, Activation, Options, defaults
+from fusedrnn._cells import CELLS, Array
 
 SMOOTH = ("tanh", "sigmoid", "affine", "scaled_tanh", "softsign", "softplus")
 
@@ -122,8 +122,7 @@ class Call:
         """Another call with a random direction in place of every array that has a gradient."""
         other: Call = object.__new__(Call)
         other.weights = tuple(
-            replace(w, **{n: like(self.rng, getattr(w, n)) for n in ARRAYS}, cache={})
-            for w in self.weights
+            replace(w, **{n: like(self.rng, getattr(w, n)) for n in ARRAYS}) for w in self.weights
         )
         other.inputs = self.inputs._replace(
             x=like(self.rng, self.inputs.x),
@@ -135,7 +134,7 @@ class Call:
 
     def moved(self, line: Call, by: float) -> tuple[tuple[Weights, ...], Inputs]:
         weights = tuple(
-            replace(w, **{n: plus(getattr(w, n), getattr(v, n), by) for n in ARRAYS}, cache={})
+            replace(w, **{n: plus(getattr(w, n), getattr(v, n), by) for n in ARRAYS})
             for w, v in zip(self.weights, line.weights, strict=True)
         )
         states = self.inputs.states

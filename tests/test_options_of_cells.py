@@ -227,8 +227,7 @@ def test_copies_and_text(backend: Chosen, kind: Any, options: dict[str, Any]) ->
         y, last = layer(**arguments(layer, g))
         backend.ran(kernel(layer))
         noisy = layer.forward(**arguments(layer, g), rng=np.random.default_rng(1))[0]
-        text = repr(layer).replace("float32", "'float32'")
-        told = eval(text, {kind.__name__: kind})
+        told = eval(repr(layer), {kind.__name__: kind})
         told.load_state_dict(layer.state_dict())
         copies = (pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer), copy.copy(layer), told)
         for other in copies:
@@ -242,11 +241,10 @@ def test_copies_and_text(backend: Chosen, kind: Any, options: dict[str, Any]) ->
 
 def test_repr() -> None:
     assert repr(fr.LSTM(3, 4, 2, bias="input", coupled=True, clip=2, zoneout=0.1, dropout=0.2)) == (
-        "LSTM(3, 4, num_layers=2, bias='input', coupled=True, clip=2, dropout=0.2, "
-        "zoneout=0.1, dtype=float32)"
+        "LSTM(3, 4, num_layers=2, bias='input', coupled=True, clip=2.0, dropout=0.2, zoneout=0.1)"
     )
     assert repr(fr.RNN(3, [4, 5], bidirectional=True, nonlinearity=("elu", 2))) == (
-        "RNN(3, (4, 5), num_layers=2, bidirectional=True, nonlinearity=('elu', 2), dtype=float32)"
+        "RNN(3, (4, 5), num_layers=2, bidirectional=True, nonlinearity=('elu', 2))"
     )
 
 

@@ -17,7 +17,7 @@ import fusedrnn as fr
 from cases import CELL_NAMES, DTYPES, SIZES, Case, any_case, call, converted, out_gradients, outcome
 from conftest import ISAS
 from floor import by_name, reference
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 
 pytestmark = pytest.mark.skipif(not ISAS, reason="this installation has no compiled kernels")
 UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}

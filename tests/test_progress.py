@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 
 import pytest
 
@@ -18,28 +17,62 @@ class Terminal(io.StringIO):
 def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now)
-    monkeypatch.setattr(progress.shutil, "get_terminal_size", lambda: os.terminal_size((60, 24)))
+    monkeypatch.setattr(progress, "width", lambda _: 60)
     stream = Terminal()
     line = progress.Progress(stream)
     now += 50  # the first picture starts the clock: a resumed run begins in the middle
-    line.update(0.5, lambda: "a")
+    line.update(0.5, lambda: ["a" * 15, "a"])
     now += 0.05
     line.update(0.55, lambda: pytest.fail("shown too soon"))
     now += 9.95
-    line.update(0.6, lambda: "b" * 80)
-    line.update(1.0, lambda: "c")
+    line.update(0.6, lambda: ["b" * 15, "b" * 80])
+    line.update(0.7, lambda: pytest.fail("shown too soon"))
+    now += 10
+    line.update(0.8, lambda: ["c" * 35, "c"])
+    line.update(1.0, lambda: ["d"])
     line.close()
     line.close()
     pictures = stream.getvalue().split("\r")[1:]
-    assert pictures[0] == "[##########..........]  50%  a  --:-- left\x1b[K"
-    assert pictures[1] == "[############........]  60%  " + "b" * 30 + "\x1b[K"
-    assert pictures[2] == "[####################] 100%  c  0:00 left\x1b[K\n"
+    assert pictures[0] == "[##########..........]  50%  aaaaaaaaaaaaaaa  a  --:-- left"
+    # What does not fit is left out, the last text first and then the bar; the time left never is.
+    assert pictures[1].rstrip() == "[############........]  60%  bbbbbbbbbbbbbbb  0:40 left"
+    assert pictures[2].rstrip() == " 80%  " + "c" * 35 + "  c  0:13 left"
+    assert pictures[-1].rstrip() == "[####################] 100%  d  0:00 left"
+    # Blanks over the rest of the last picture, and no escape code.
+    assert len(pictures[1]) == len(pictures[0])
+    assert "\x1b" not in stream.getvalue()
+    assert all(len(picture.rstrip("\n")) <= 59 for picture in pictures)
     stream = Terminal()
     line = progress.Progress(stream)
-    line.update(0.0, lambda: "a")
+    line.update(0.0, lambda: ["a"])
     now += 30.0
-    line.update(0.25, lambda: "b")
+    line.update(0.25, lambda: ["b"])
     assert "25%  b  1:30 left" in stream.getvalue()
+
+
+def test_a_terminal_that_is_gone_ends_the_picture_alone() -> None:
+    class Gone(Terminal):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    line = progress.Progress(Gone())
+    line.update(0.0, lambda: ["a"])
+    line.update(1.0, lambda: pytest.fail("nobody can see it"))
+    line.close()
+
+
+def test_quiet_and_dumb_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    line = progress.Progress(stream, quiet=True)
+    line.update(1.0, lambda: pytest.fail("nobody wants to see it"))
+    line.close()
+    assert stream.getvalue() == ""
+    monkeypatch.setenv("TERM", "dumb")
+    line = progress.Progress(stream)
+    for share in (0.0, 0.01, 0.5):
+        line.update(share, lambda: ["a"])
+    line.close()
+    assert stream.getvalue() == "  0%  a  --:-- left\n 50%  a  0:00 left\n"
 
 
 def test_clock() -> None:

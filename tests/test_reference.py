@@ -8,8 +8,8 @@ import pytest
 from cases import CELL_NAMES, RECURRENT, Case, call, converted, out_gradients
 from conftest import Chosen
 from fusedrnn._activations import sigmoid
-from fusedrnn._reference import CELLS
-from fusedrnn._spec import CELLS as SPECS
+from fusedrnn._backends.reference.walks import CELLS
+from fusedrnn._cells import CELLS as SPECS
 
 
 def test_every_cell_is_there() -> None:

@@ -24,8 +24,8 @@ from cases import (
 )
 from conftest import ISAS, Chosen
 from floor import Inputs, Weights
-from fusedrnn._spec import CELLS, Array
-from fusedrnn._walk import plan
+from fusedrnn._cells import CELLS, Array
+from fusedrnn.core._plan import plan
 from test_runtime import output
 
 needs_native = pytest.mark.skipif(not ISAS, reason="this installation has no compiled kernels")
@@ -192,7 +192,7 @@ def test_read_only_inputs(native: Chosen, cell: str) -> None:
             array.flags.writeable = False
             copies.append((array, array.copy()))
     for w in weights:
-        w.invalidate()
+        w.cache.clear()
     for threads in (1, 3):
         assert_same_bits(outcome(native.run, weights, inputs, *gradient, threads=threads), right)
         native.ran(f"{cell} float32")

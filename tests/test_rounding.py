@@ -11,7 +11,7 @@ import pytest
 
 from cases import CELL_NAMES, DTYPES, Case, assert_same_bits, call, out_gradients, outcome
 from conftest import FMA_ISAS, Chosen, choose
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 
 pytestmark = pytest.mark.skipif(not FMA_ISAS, reason="no instruction set with fma here")
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -208,10 +209,14 @@ def test_build_config() -> None:
 # --- the environment ----------------------------------------------------------------------------
 
 
+CALL = "fr.GRU(3, 5)(np.ones((2, 1, 3)))"
+
+
 def test_environment_backend() -> None:
     code = "fr.GRU(3, 5)(np.ones((2, 1, 3)))\nprint(fr.last_path().backend)"
     assert output(code, FUSEDRNN_BACKEND="reference") == "reference"
-    assert last_line(run("", FUSEDRNN_BACKEND="cuda")) == (
+    assert output("print('imported')", FUSEDRNN_BACKEND="cuda") == "imported"
+    assert last_line(run(CALL, FUSEDRNN_BACKEND="cuda")) == (
         "ValueError: FUSEDRNN_BACKEND: expected 'native' or 'reference', got 'cuda'"
     )
 
@@ -221,12 +226,46 @@ def test_environment_isa_and_threads() -> None:
     code = "print(fr.isa(), fr.num_threads())"
     assert output(code, FUSEDRNN_ISA=ISAS[-1], FUSEDRNN_NUM_THREADS="5") == f"{ISAS[-1]} 5"
     assert output(code, FUSEDRNN_ISA="", FUSEDRNN_NUM_THREADS="").split()[0] == ISAS[0]
-    assert "mmx" in last_line(run("", FUSEDRNN_ISA="mmx"))
-    for text in ("0", "-1", "two", "99999"):
-        assert last_line(run("", FUSEDRNN_NUM_THREADS=text)) == (
-            "ValueError: FUSEDRNN_NUM_THREADS: expected a whole number from 1 to 1024, "
-            f"got {text!r}"
+    for code in (CALL, "fr.isa()", "fr.build_config()", "fr.use_backend('native')"):
+        assert last_line(run(code, FUSEDRNN_ISA="mmx")) == (
+            f"ValueError: FUSEDRNN_ISA: expected one that this machine runs ({', '.join(ISAS)}), "
+            "got 'mmx'"
         )
+    for text in ("0", "-1", "two", "99999"):
+        for code in (CALL, "fr.num_threads()"):
+            assert last_line(run(code, FUSEDRNN_NUM_THREADS=text)) == (
+                "ValueError: FUSEDRNN_NUM_THREADS: expected a whole number from 1 to 1024, "
+                f"got {text!r}"
+            )
+    both = {"FUSEDRNN_NUM_THREADS": "two", "FUSEDRNN_BACKEND": "reference"}
+    assert "FUSEDRNN_NUM_THREADS" in last_line(run(CALL, **both))
+
+
+def test_rooms_are_imported_when_first_used() -> None:
+    """`import fusedrnn as fr` then fr.nn, fr.weights; importing fusedrnn pays for none of them."""
+    code = """
+import sys
+rooms = ("nn", "weights", "onnx")
+print([name for name in sys.modules if name.startswith("fusedrnn.") and name[9:] in rooms])
+assert set(rooms) <= set(dir(fr))
+print(fr.nn.Dense.__name__, fr.weights.from_keras.__name__)
+print(fr.nn is sys.modules["fusedrnn.nn"])
+try:
+    fr.onnx
+except ImportError as error:
+    print(error)
+try:
+    fr.attention
+except AttributeError as error:
+    print(error)
+"""
+    lines = output(code).split("\n")
+    assert lines[:3] == ["[]", "Dense from_keras", "True"]
+    assert lines[-1] == "module 'fusedrnn' has no attribute 'attention'"
+    if find_spec("onnx") is None:
+        assert "pip install" in lines[3]
+    else:
+        assert len(lines) == 4
 
 
 # --- without kernels ----------------------------------------------------------------------------
@@ -260,7 +299,7 @@ print(fr.build_config()["reason"])
         "ValueError: isa: expected nothing to choose, got 'avx2'; this installation has no "
         "compiled kernels (no compiler was there)"
     )
-    assert last_line(run("", where, FUSEDRNN_BACKEND="native")) == (
+    assert last_line(run(CALL, where, FUSEDRNN_BACKEND="native")) == (
         "ValueError: FUSEDRNN_BACKEND: 'native' is not in this installation (no compiler was "
         "there); only 'reference' can be chosen"
     )

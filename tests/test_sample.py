@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import Chosen
-from fusedrnn.nn import Alphabet, CharLM, generate
+from fusedrnn.charlm import Alphabet, CharLM, generate
 
 TEXT = "the quick brown fox jumps over the lazy dog; pack my box with five dozen jugs.\n"
 
@@ -29,7 +29,9 @@ def test_generated_text_depends_on_seed_prompt_and_temperature(backend: Chosen) 
     assert len(write("")) == 40
     with pytest.raises(ValueError, match="does not know: 'É'"):
         generate(model, "É", 3)
-    with pytest.raises(ValueError, match="temperature: expected 0 or more, got nan"):
+    with pytest.raises(
+        ValueError, match="temperature: expected a finite number of 0 or more, got nan"
+    ):
         generate(model, "a", 3, temperature=math.nan)
     with pytest.raises(ValueError, match="length: expected 0 or more, got -1"):
         generate(model, "a", -1)

@@ -99,7 +99,7 @@ def test_it_follows_the_parameters(backend: Chosen) -> None:
     stream.reset()
     layer.params["bias_ih_l0"] = np.ones(5)
     assert not np.array_equal(stream.step(X[0, 0]), h)
-    assert repr(stream) == "RNN(3, 5, dtype=float32).stream(batch_size=1)"
+    assert repr(stream) == "RNN(3, 5).stream(batch_size=1)"
 
 
 def test_an_empty_chunk(backend: Chosen) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fusedrnn.nn import Alphabet, corpus, load_corpus
-from fusedrnn.nn.baselines import compressed_bits, context_bits
+from fusedrnn.charlm import Alphabet, corpus, load_corpus
+from fusedrnn.charlm.baselines import compressed_bits, context_bits
 
 
 def test_alphabet() -> None:

@@ -16,7 +16,7 @@ import pytest
 import fusedrnn as fr
 from conftest import Chosen
 from floor import Inputs, Weights, reference
-from fusedrnn._spec import CELLS, Array
+from fusedrnn._cells import CELLS, Array
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytestmark = pytest.mark.torch

@@ -14,7 +14,7 @@ import pytest
 
 import fusedrnn as fr
 from conftest import Chosen
-from fusedrnn._spec import Array
+from fusedrnn._cells import Array
 from layer_cases import arrays_of, kernel, like, named, state_of
 from layer_oracle import parts
 

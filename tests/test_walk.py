@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusedrnn._spec import Array
-from fusedrnn._walk import plan
+from fusedrnn._cells import Array
+from fusedrnn.core._plan import plan
 
 Row = tuple[list[tuple[int, bool]], bool]  # (time, cut before it) of each step, cut after the last
 

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 import fusedrnn as fr
-from fusedrnn import weights as fw
 from floor import Inputs, Weights, current
-from fusedrnn._spec import CELLS, Array
+from fusedrnn import weights as fw
+from fusedrnn._cells import CELLS, Array
 
 INPUTS, H, P = 3, 5, 2
 GATES = {"rnn_tanh": "a", "lstm": "ifgo", "lstm_peephole": "ifgo"}
@@ -482,60 +482,36 @@ def test_chosen_activations() -> None:
         fw.to_keras(peepholes, "lstm_chosen")
 
 
-# --- files ------------------------------------------------------------------------------------
+# --- their cell ---------------------------------------------------------------------------
 
-FILES = [".npz", ".safetensors", ".onnx"]
-
-
-@pytest.mark.parametrize("suffix", FILES)
-def test_files(tmp_path: Path, suffix: str) -> None:
-    needed = {".npz": "numpy", ".safetensors": "safetensors", ".onnx": "onnx"}[suffix]
-    pytest.importorskip(needed)
-    path = tmp_path / f"model{suffix}"
-    fw.save(path, LSTM | {"half": zeros(2).astype("f2"), "file": np.float64(3)})
-    found = fw.load(path)
-    assert found.pop("half").dtype == np.float16
-    assert found.pop("file") == 3
-    same({name: a.copy() for name, a in found.items()}, LSTM)
-    fw.save(str(path), linen(Blocks("gru"), "gru") | {"strided": K[0].T[::2]})
-    found = fw.load(path)
-    np.testing.assert_array_equal(found.pop("strided"), K[0].T[::2])
-    assert sorted(found) == sorted(
-        f"{a}/{b}" for a, part in linen(Blocks("gru"), "gru").items() for b in part
-    )
-    same(fw.from_flax(found, "gru"), fw.from_flax(linen(Blocks("gru"), "gru"), "gru"))
+STATE = fr.GRU(INPUTS, H, seed=0, reset_after=False).state_dict()
 
 
-def test_nothing_is_unpickled(tmp_path: Path) -> None:
-    path = tmp_path / "objects.npz"
-    np.savez(path, a=np.array([print], object))
-    with pytest.raises(ValueError, match="allow_pickle"):
-        fw.load(path)
-    path.write_bytes(b"\x80\x04N.")  # a pickle by another name
-    with pytest.raises(ValueError, match="allow_pickle"):
-        fw.load(path)
-    with path.open("wb") as file:
-        np.save(file, zeros(2))
-    with pytest.raises(ValueError, match=r"a \.npz of several arrays; found one"):
-        fw.load(path)
-    for name in ("model.pt", "model.pkl", "model"):
-        with pytest.raises(ValueError, match=r"ends in .npz, .safetensors, .onnx; pickles are nev"):
-            fw.load(tmp_path / name)
-        with pytest.raises(ValueError, match=r"ends in .npz, .safetensors, .onnx; pickles are nev"):
-            fw.save(tmp_path / name, LSTM)
-    with pytest.raises(TypeError, match="save: expected a as an array of floating point"):
-        fw.save(path, {"a": np.array([print], object)})
-
-
-def test_an_extra_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> None:
-        raise ImportError(name)
-
-    monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(ImportError, match=r"safetensors: pip install 'fusedrnn\[weights\]'"):
-        fw.load(tmp_path / "a.safetensors")
-    with pytest.raises(ImportError, match=r"onnx: pip install 'fusedrnn\[onnx\]'"):
-        fw.save(tmp_path / "a.onnx", LSTM)
+def test_conversions_know_the_cell() -> None:
+    """What from_keras and the others return is refused by a layer of another cell; stacks too."""
+    before = keras(Blocks("gru_reset_before"), "gru_reset_before")
+    one = fw.from_keras(before, "gru_reset_before")
+    assert one.cell == "gru_reset_before"  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"of a gru_reset_before cell; this layer's cell is gru\."):
+        fr.GRU(INPUTS, H).load_state_dict(one)
+    fr.GRU(INPUTS, H, reset_after=False).load_state_dict(one)
+    stack = fw.from_torch(LSTM, "lstm") | fw.from_keras([zeros(H, 4 * H), *K[1:]], "lstm", layer=1)
+    assert stack.cell == "lstm"  # type: ignore[attr-defined]
+    fr.LSTM(INPUTS, H, 2).load_state_dict(stack)
+    mixed = one | fw.from_keras(keras(Blocks("gru"), "gru"), "gru", layer=1)
+    with pytest.raises(ValueError, match="of a gru_reset_before and gru cell; this layer's"):
+        fr.GRU(INPUTS, H, 2).load_state_dict(mixed)
+    assert fw.from_keras(K, "lstm_chosen").cell is None  # type: ignore[attr-defined]
+    fr.LSTM(INPUTS, H, clip=2.0).load_state_dict(fw.from_keras(K, "lstm_chosen"))
+    plain: Arrays = {"a": 1}
+    assert type(plain | one) is dict
+    for convert in (fw.to_keras, fw.to_onnx, fw.to_torch, fw.to_flax, fw.from_torch):
+        with pytest.raises(
+            ValueError, match="weights of a gru cell; found those of a gru_reset_bef"
+        ):
+            convert(STATE, "gru")  # type: ignore[operator]
+    fw.to_keras(dict(STATE), "gru_reset_before")
+    fw.to_onnx(fr.LSTM(INPUTS, H, clip=2.0).state_dict(), "lstm_chosen")
 
 
 # --- live -------------------------------------------------------------------------------------
@@ -600,8 +576,57 @@ def test_live_torch_projection() -> None:
     same(fw.to_torch(params, "lstm"), params)
     with torch.no_grad():
         close(computed(params, "lstm"), module(torch.from_numpy(X))[0].numpy())
-    with pytest.raises(TypeError, match="NumPy cannot read it"):
-        fw.from_torch(dict(module.named_parameters()), "lstm")
+
+
+@pytest.mark.torch
+def test_live_torch_weights_as_people_have_them() -> None:
+    """named_parameters(), bfloat16 and float16 modules, cells, modules inside others."""
+    torch = pytest.importorskip("torch")
+    model = torch.nn.ModuleDict(
+        {
+            "rnn": torch.nn.GRU(INPUTS, H, 2),
+            "cell": torch.nn.LSTMCell(INPUTS, H),
+            "fc": torch.nn.Linear(H, 2),
+        }
+    )
+    state, wanted = model.state_dict(), {}
+    for prefix, cell in (("rnn.", "gru"), ("cell.", "lstm")):
+        names = [name[len(prefix) :] for name in state if name.startswith(prefix)]
+        wanted[cell] = {
+            name + "_l0" * (cell == "lstm"): state[prefix + name].numpy().copy() for name in names
+        }
+        same(fw.from_torch(state, cell, prefix=prefix), wanted[cell])
+        same(fw.from_torch(dict(model.named_parameters()), cell, prefix=prefix), wanted[cell])
+    cells = model["cell"]
+    with torch.no_grad():
+        h, c = torch.zeros(2, X.shape[1], H)
+        for x in torch.from_numpy(X):
+            h, c = cells(x, (h, c))
+    close(computed(fw.from_torch(cells.state_dict(), "lstm"), "lstm")[-1], h)
+    without = torch.nn.RNNCell(INPUTS, H, bias=False)
+    same(
+        fw.from_torch(without.state_dict(), "rnn_tanh"),
+        {f"{name}_l0": tensor.numpy() for name, tensor in without.state_dict().items()},
+    )
+
+    for dtype in (torch.bfloat16, torch.float16):
+        narrow = torch.nn.GRU(INPUTS, H, 2).to(dtype)
+        found = fw.from_torch(dict(narrow.named_parameters()), "gru")
+        same(found, {n: p.detach().float().numpy() for n, p in narrow.named_parameters()})
+
+    for arguments, text in (
+        (
+            (state, "gru"),
+            "found those of modules in 'rnn.', 'cell.'; pass prefix=\"rnn.\" or prefi",
+        ),
+        ((state, "gru", "rn."), "names that begin with 'rn.'; found those of modules in 'rnn.', "),
+    ):
+        with pytest.raises(ValueError, match=re.escape(text)):
+            fw.from_torch(*arguments[:2], prefix="".join(arguments[2:]))
+    with pytest.raises(
+        TypeError, match=r"a mapping of names to arrays, module.state_dict\(\), got"
+    ):
+        fw.from_torch(model, "gru")
 
 
 # Keras 3.15's own, with NumPy 2 and its NumPy backend.
@@ -609,7 +634,7 @@ of_keras = pytest.mark.filterwarnings("ignore:__array__ implementation:Deprecati
 
 
 def keras_module() -> Any:
-    os.environ.setdefault("KERAS_BACKEND", "numpy")
+    os.environ.setdefault("KERAS_BACKEND", "torch")  # its NumPy backend needs JAX
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip("keras")
@@ -817,7 +842,7 @@ PAGE = (Path(__file__).resolve().parent.parent / "docs/weights.md").read_text()
 @pytest.mark.parametrize("at", range(PAGE.count("```python\n")))
 def test_the_page_runs(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = re.findall(r"```python\n(.*?)```", PAGE, re.S)[at]
-    for module in re.findall(r"^import (keras|torch|onnx|safetensors)", code, re.M):
+    for module in re.findall(r"^import (keras|torch|onnx|h5py)", code, re.M):
         if module == "keras":
             keras_module()
         pytest.importorskip(module)

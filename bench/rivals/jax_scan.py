@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bench.cases import Array, Case
+from bench.cases import RATE, Array, Case
 from bench.rivals import Prepared
 
 State = tuple[Any, ...]
@@ -20,6 +20,8 @@ def versions() -> dict[str, str]:
 
 
 def refuses(case: Case) -> str:
+    if case.mode in ("changed", "function"):
+        return "its weights are arguments of every call"
     return "no lengths" if case.data == "lengths" else ""
 
 
@@ -119,15 +121,22 @@ def _training(case: Case, weights: Any, state: State) -> Prepared:
 
     def run(weights: Any, x: Any, dy: Any) -> Any:
         y, back, states = jax.vjp(lambda w, x: layer(w, x, state), weights, x, has_aux=True)
-        return y, states, *back(dy)
+        dweights, dx = back(dy)
+        updated = {name: w - RATE * dweights[name] for name, w in weights.items()}
+        return y, states, dweights, dx, updated
 
     compiled = jax.jit(run)
+
+    def call() -> Any:
+        nonlocal weights
+        *result, weights = jax.block_until_ready(compiled(weights, x, dy))
+        return result
 
     def read(result: Any) -> dict[str, Array]:
         dweights = {f"d{name}": np.asarray(a) for name, a in result[2].items() if "weight" in name}
         return {**_read(result), "dx": np.asarray(result[3]), **dweights}
 
-    return Prepared(lambda: jax.block_until_ready(compiled(weights, x, dy)), read)
+    return Prepared(call, read)
 
 
 MODES = {"forward": _forward, "step": _step, "training": _training}

@@ -30,8 +30,10 @@ def versions() -> dict[str, str]:
 def refuses(case: Case) -> str:
     if case.cell not in KINDS:
         return "no such cell"
-    if case.mode == "step":
-        return "no stream"
+    if case.mode in ("step", "changed", "function"):
+        return "no stream, and no call without its weights"
+    if case.training:
+        return "its training step is that of fit, which does more"
     if case.data == "lengths":
         return "masks cost it more than padding"
     return "" if case.dtype == "float32" else "float32 only here"

@@ -18,8 +18,8 @@ Feeds = dict[str, Array]
 
 
 def refuses(case: Case) -> str:
-    if case.training:
-        return "inference only"
+    if case.training or case.mode in ("changed", "function"):
+        return "inference of a fixed graph only"
     return "" if case.dtype == "float32" else "float32 only"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import fusedrnn as fr
-from bench.cases import Array, Case
+from bench.cases import RATE, Array, Case
 from bench.rivals import Prepared
 from bench.rivals.memory import growth
 
@@ -67,7 +67,11 @@ def _training(case: Case, made: Any) -> Prepared:
 
     def call() -> Any:
         y, state, saved = made.forward(x, lengths=lengths)
-        return y, state, made.backward(saved, dy)
+        gradients = made.backward(saved, dy)
+        with made.writable() as params:
+            for name, gradient in gradients[2].items():
+                params[name] -= RATE * gradient
+        return y, state, gradients
 
     def read(result: Any) -> dict[str, Array]:
         y, state, (dx, _, dparams) = result
@@ -77,7 +81,30 @@ def _training(case: Case, made: Any) -> Prepared:
     return Prepared(call, read)
 
 
-MODES = {"forward": _forward, "step": _step, "training": _training}
+def _changed(case: Case, made: Any) -> Prepared:
+    x, name = case.x(), "bias_ih_l0"
+
+    def call() -> Any:
+        with made.writable() as params:
+            params[name][0] += RATE
+        return made(x)
+
+    return Prepared(call, lambda result: {"y": result[0], **states(result[1])})
+
+
+def _function(case: Case, made: Any) -> Prepared:
+    run = {"RNN": fr.rnn_forward, "GRU": fr.gru_forward, "LSTM": fr.lstm_forward}[case.cell]
+    x, weights = case.x(), list(made.state_dict().values())
+    return Prepared(lambda: run(x, *weights), lambda result: {"y": result[0], "h": result[1]})
+
+
+MODES = {
+    "forward": _forward,
+    "step": _step,
+    "training": _training,
+    "changed": _changed,
+    "function": _function,
+}
 
 
 def probe(sizes: Mapping[str, int]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from bench.cases import Array, Case
+from bench.cases import RATE, Array, Case
 from bench.rivals import Prepared
 from bench.rivals.memory import growth
 
@@ -78,27 +78,50 @@ def _step(case: Case, made: Any) -> Prepared:
 
 def _training(case: Case, made: Any) -> Prepared:
     run, x, dy = runner(case, made), torch.from_numpy(case.x()), torch.from_numpy(case.dy())
-    leaves = [x.requires_grad_(), *made.parameters()]
-    names = ["x", *(name for name, _ in made.named_parameters())]
+    x.requires_grad_()
+    optimizer = torch.optim.SGD(made.parameters(), lr=RATE)
 
     def call() -> Any:
+        x.grad = None
+        optimizer.zero_grad()
         y, state = run(x)
-        return y, state, torch.autograd.grad(y, leaves, dy)
+        y.backward(dy)
+        optimizer.step()
+        return y, state
 
     def read(result: Any) -> dict[str, Array]:
-        y, state, gradients = result
-        found = {f"d{name}": g.numpy() for name, g in zip(names, gradients, strict=True)}
-        wanted = ("x", *PARAMETERS)
+        y, state = result
+        assert x.grad is not None
+        weights = {f"d{name}": getattr(made, name).grad.numpy() for name in PARAMETERS}
         return {
             "y": y.detach().numpy(),
             **states(state),
-            **{f"d{name}": found[f"d{name}"] for name in wanted},
+            "dx": x.grad.numpy(),
+            **weights,
         }
 
     return Prepared(call, read)
 
 
-MODES = {"forward": _forward, "step": _step, "training": _training}
+def _changed(case: Case, made: Any) -> Prepared:
+    run, x = runner(case, made), torch.from_numpy(case.x())
+
+    def call() -> Any:
+        with torch.inference_mode():
+            made.bias_ih_l0[0] += RATE
+            return run(x)
+
+    return Prepared(call, lambda result: {"y": result[0].numpy(), **states(result[1])})
+
+
+# A function of plain arrays is to torch what any call is: its modules keep nothing between calls.
+MODES = {
+    "forward": _forward,
+    "step": _step,
+    "training": _training,
+    "changed": _changed,
+    "function": _forward,
+}
 
 
 def kept(case: Case, weights: Mapping[str, Array]) -> dict[str, float]:

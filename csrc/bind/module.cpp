@@ -176,7 +176,9 @@ PYBIND11_MODULE(_core, m) {
         .def_property_readonly("isa", &PackedWeights::isa)
         .def_property_readonly("nbytes", &PackedWeights::nbytes)
         .def("close", &PackedWeights::close)
-        .def("open", &PackedWeights::open);
+        .def("open", &PackedWeights::open)
+        .def("heir", &PackedWeights::heir)
+        .def("panels", &PackedWeights::copied);
     m.def("same_bytes", same_bytes);
     m.def("forward", forward);
     m.def("backward", backward);

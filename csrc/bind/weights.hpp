@@ -9,8 +9,10 @@
 
 #include <unistd.h>
 
+#include <iterator>
 #include <memory>
 #include <stdexcept>
+#include <utility>
 #include <variant>
 
 #include "arrays.hpp"
@@ -97,11 +99,11 @@ class PackedWeights {
     std::string isa() const { return table.isa; }
     Index nbytes() const { return bytes(Form::kForward) + bytes(Form::kBackward); }
 
-    // Lets go of the arrays before they change. Without `wait` no call may be running that reads the weights. With
-    // it, only those are waited for that read the arrays themselves: a call that has its panels
-    // goes on with them, and the next panels are made elsewhere.
+    // Lets go of the arrays before they change. Without `wait` no call may be running that reads
+    // the weights. With it, only those are waited for that read the arrays themselves: a call that
+    // has its panels goes on with them, and the next panels are made elsewhere.
     void close(bool wait) {
-        if (closed_) throw std::runtime_error("weights: another thread is changing them");
+        if (closed_ && !wait) throw std::runtime_error("weights: another thread is changing them");
         if (!wait && readers_ > 0)
             throw std::runtime_error("weights: a call in another thread reads them");
         closed_ = true;
@@ -112,8 +114,8 @@ class PackedWeights {
             }
         arrays_ = py::tuple();
     }
-    // Takes the arrays, of the same shapes as before. `changed`: panels are made anew when they are next needed, in the memory of the old ones
-    // unless a call still reads those.
+    // Takes the arrays, of the same shapes as before. `changed`: panels are made anew when they are
+    // next needed, in the memory of the old ones unless a call still reads those.
     void open(py::tuple arrays, bool changed) {
         arrays_ = std::move(arrays);
         closed_ = false;
@@ -124,11 +126,22 @@ class PackedWeights {
         }
     }
 
+    // The weights that come after these, which stay closed: of other values and the same shapes.
+    // They take over the memory of the panels unless a call still reads it.
+    std::unique_ptr<PackedWeights> heir(py::tuple arrays) {
+        if (!closed_) throw std::runtime_error("weights: close them first");
+        auto made =
+            std::make_unique<PackedWeights>(table.isa, info.name, std::move(arrays), options);
+        for (std::size_t i = 0; readers_ == 0 && i < std::size(panels_); ++i)
+            made->panels_[i].memory = std::exchange(panels_[i].memory, std::monostate{});
+        return made;
+    }
+
     // Held by a call for as long as it reads the weights; made and ended under the lock.
     class Reading {
       public:
         explicit Reading(PackedWeights& pack) : pack_(&pack) {
-            if (pack.closed_) throw std::runtime_error("weights: another thread is changing them");
+            pack.refuse_if_closed();
             ++pack.readers_;
         }
         Reading(Reading&& other) noexcept : pack_(std::exchange(other.pack_, nullptr)) {}
@@ -159,13 +172,28 @@ class PackedWeights {
                 usleep(20);
                 continue;
             }
-            if (closed_) throw std::runtime_error("weights: another thread is changing them");
+            refuse_if_closed();
             pack<T>(form, panels);
         }
         return std::get<std::shared_ptr<Scratch<T>>>(panels.memory);
     }
 
+    // A copy of the panels, for tests of the layout.
+    py::object copied(bool backward) {
+        const Form form = backward ? Form::kBackward : Form::kForward;
+        const Reading reading(*this);
+        if (wide) return py::array_t<double>(items(form), panels<double>(form)->data());
+        return py::array_t<float>(items(form), panels<float>(form)->data());
+    }
+
   private:
+    void refuse_if_closed() const {
+        if (closed_)
+            throw std::runtime_error(
+                "parameters changed while this call read them: it computed "
+                "nothing; repeat it");
+    }
+
     enum class State { kStale, kPacking, kReady };
     struct Panels {
         State state = State::kStale;
@@ -207,6 +235,15 @@ class PackedWeights {
         return job;
     }
 
+    // Packing runs at the speed of memory: threads pay where one core does not reach it, and the
+    // panels are too many for one core's cache.
+    int threads_for(Form form) const {
+        constexpr Index kBytesOfAThread = 1024 * 1024;
+        const Index size = items(form) * static_cast<Index>(wide ? sizeof(double) : sizeof(float));
+        if (size < 2 * kBytesOfAThread) return 1;
+        return static_cast<int>(std::min<Index>(default_threads(), size / kBytesOfAThread));
+    }
+
     template <class T>
     void pack(Form form, Panels& panels) {
         Pack<T> job = sources<T>();
@@ -218,8 +255,9 @@ class PackedWeights {
             job.out = std::get<std::shared_ptr<Scratch<T>>>(panels.memory)->data();
             const py::gil_scoped_release free;
             const Kernels<T>& kernels = kernels_of<T>(table);
-            std::memset(job.out, 0, static_cast<std::size_t>(items(form)) * sizeof(T));
-            (form == Form::kForward ? kernels.pack : kernels.pack_backward)(job);
+            Barrier none{};
+            run(form == Form::kForward ? kernels.pack : kernels.pack_backward, &job,
+                {threads_for(form), false}, none);
         } catch (...) {
             panels.state = State::kStale;
             throw;

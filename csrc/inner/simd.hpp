@@ -36,6 +36,12 @@
 
 #define FUSEDRNN_INLINE [[gnu::always_inline]] inline
 
+#if defined(__clang__)
+#define FUSEDRNN_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define FUSEDRNN_UNROLL _Pragma("GCC unroll 32")
+#endif
+
 // The body of an operation whose intrinsic differs by the element type.
 #define FUSEDRNN_BY_TYPE(type, for_float, for_double) \
     if constexpr (std::same_as<type, float>)          \
@@ -255,6 +261,89 @@ FUSEDRNN_INLINE V sqrt(V x) {
 #else
     FUSEDRNN_BY_TYPE(scalar_t<V>, vsqrtq_f32(x), vsqrtq_f64(x));
 #endif
+}
+
+// Shuffles of two vectors. Lanes lie in blocks of 16 bytes, which x86 crosses at a cost. Within
+// each block, zip_low and zip_high take the lanes of the block's lower or upper half, of a and b by
+// turns.
+template <Single V>
+FUSEDRNN_INLINE V zip_low(V a, V b) {
+#if FUSEDRNN_VECTOR_BYTES == 64
+    FUSEDRNN_BY_TYPE(scalar_t<V>, _mm512_maskz_unpacklo_ps(0xffff, a, b),
+                     _mm512_maskz_unpacklo_pd(0xff, a, b));
+#elif defined(FUSEDRNN_MM)
+    FUSEDRNN_BY_TYPE(scalar_t<V>, FUSEDRNN_MM(unpacklo_ps)(a, b), FUSEDRNN_MM(unpacklo_pd)(a, b));
+#else
+    FUSEDRNN_BY_TYPE(scalar_t<V>, vzip1q_f32(a, b), vzip1q_f64(a, b));
+#endif
+}
+
+template <Single V>
+FUSEDRNN_INLINE V zip_high(V a, V b) {
+#if FUSEDRNN_VECTOR_BYTES == 64
+    FUSEDRNN_BY_TYPE(scalar_t<V>, _mm512_maskz_unpackhi_ps(0xffff, a, b),
+                     _mm512_maskz_unpackhi_pd(0xff, a, b));
+#elif defined(FUSEDRNN_MM)
+    FUSEDRNN_BY_TYPE(scalar_t<V>, FUSEDRNN_MM(unpackhi_ps)(a, b), FUSEDRNN_MM(unpackhi_pd)(a, b));
+#else
+    FUSEDRNN_BY_TYPE(scalar_t<V>, vzip2q_f32(a, b), vzip2q_f64(a, b));
+#endif
+}
+
+#if FUSEDRNN_VECTOR_BYTES > 16
+// The even (odd) blocks of a, then those of b.
+template <Single V>
+FUSEDRNN_INLINE V even_blocks(V a, V b) {
+#if FUSEDRNN_VECTOR_BYTES == 64
+    FUSEDRNN_BY_TYPE(scalar_t<V>, _mm512_maskz_shuffle_f32x4(0xffff, a, b, 0x88),
+                     _mm512_maskz_shuffle_f64x2(0xff, a, b, 0x88));
+#else
+    FUSEDRNN_BY_TYPE(scalar_t<V>, _mm256_permute2f128_ps(a, b, 0x20),
+                     _mm256_permute2f128_pd(a, b, 0x20));
+#endif
+}
+
+template <Single V>
+FUSEDRNN_INLINE V odd_blocks(V a, V b) {
+#if FUSEDRNN_VECTOR_BYTES == 64
+    FUSEDRNN_BY_TYPE(scalar_t<V>, _mm512_maskz_shuffle_f32x4(0xffff, a, b, 0xdd),
+                     _mm512_maskz_shuffle_f64x2(0xff, a, b, 0xdd));
+#else
+    FUSEDRNN_BY_TYPE(scalar_t<V>, _mm256_permute2f128_ps(a, b, 0x31),
+                     _mm256_permute2f128_pd(a, b, 0x31));
+#endif
+}
+#endif
+
+// One stage of transpose: exchanges bit J of the row's number with a bit of the lane's. Bits within
+// a block of 16 bytes are exchanged from the highest down, those of the block's number from the
+// lowest up; then every bit that leaves a lane's number arrives at the same place of the row's.
+template <int J, Single V, int L>
+FUSEDRNN_INLINE void transpose_stage(V (&m)[L]) {
+    FUSEDRNN_UNROLL for (int r = 0; r < L; ++r) {
+        if ((r & J) != 0) continue;
+        const V a = m[r], b = m[r | J];
+#if FUSEDRNN_VECTOR_BYTES > 16
+        if constexpr (J * sizeof(scalar_t<V>) >= 16) {
+            m[r] = even_blocks(a, b);
+            m[r | J] = odd_blocks(a, b);
+            continue;
+        }
+#endif
+        m[r] = zip_low(a, b);
+        m[r | J] = zip_high(a, b);
+    }
+}
+
+// Lane j of vector i becomes lane i of vector j.
+template <Single V, int L>
+FUSEDRNN_INLINE void transpose(V (&m)[L]) {
+    static_assert(L == kLanes<scalar_t<V>>);
+    constexpr int kBlockLanes = 16 / static_cast<int>(sizeof(scalar_t<V>));
+    if constexpr (kBlockLanes == 4) transpose_stage<2>(m);
+    transpose_stage<1>(m);
+    if constexpr (L > kBlockLanes) transpose_stage<kBlockLanes>(m);
+    if constexpr (L > 2 * kBlockLanes) transpose_stage<2 * kBlockLanes>(m);
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -8,12 +8,6 @@
 #include "kernels.hpp"
 #include "simd.hpp"
 
-#if defined(__clang__)
-#define FUSEDRNN_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define FUSEDRNN_UNROLL _Pragma("GCC unroll 32")
-#endif
-
 namespace fusedrnn::FUSEDRNN_ISA {
 
 // The broadcast side, rows x K: element (i, g * len + q) is a[i * row + g * seg + q * k].

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._spec import Array
+from ._cells import Array
 
 
 class Activation(NamedTuple):
@@ -19,6 +19,9 @@ class Activation(NamedTuple):
     name: str
     alpha: float = 0.0
     beta: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.alpha}, {self.beta})" if self[1:] != (0, 0) else self.name
 
 
 class Options(NamedTuple):
@@ -29,6 +32,11 @@ class Options(NamedTuple):
     h: Activation
     clip: float = np.inf  # every activation's input is clipped to [-clip, clip]
     coupled: bool = False  # forget gate = 1 - input gate
+
+    def __str__(self) -> str:
+        said = [str(one) for one in self[:3]]
+        said += [f"clip {self.clip}"] if self.clip != np.inf else []
+        return f"({', '.join(said + ['coupled'] * self.coupled)})"
 
 
 def sigmoid(x: Array) -> Array:

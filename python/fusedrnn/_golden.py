@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ._activations import Activation, Options, defaults
 from ._backends.types import Backend, Given, Inputs, Wanted
-from ._spec import CELLS, Array
+from ._cells import CELLS, Array
 from .core._packed import Packed
 from .core._plan import plan
 

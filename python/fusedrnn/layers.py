@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
-from . import _check, _check_options
 from ._activations import Activation, Options
-from ._layer import Layer
-from ._spec import Array
+from ._cells import Array
+from ._checks import arguments as _check
+from ._checks import options as _check_options
+from ._layers.dense import Dense
+from ._layers.layer import Layer
 
-__all__ = ["GRU", "LSTM", "RNN"]
+__all__ = ["GRU", "LSTM", "RNN", "Dense"]
 
 # A name, (name, alpha) or (name, alpha, beta).
 ActivationLike: TypeAlias = str | tuple[Any, ...]
@@ -27,12 +29,11 @@ def _choose(
     chosen: str,
     usual: tuple[str, ...],
     given: Sequence[ActivationLike] | None,
-    clip: float | None,
+    bound: float,
     coupled: bool = False,
 ) -> tuple[str, Options | None]:
     """The cell of the usual activations where they are given, else the one that chooses."""
     activations = _check_options.activations(given, usual)
-    bound = _check_options.clip(clip)
     plain = tuple(Activation(name) for name in usual)
     if activations == plain and bound == np.inf and not coupled:
         return cell, None
@@ -40,7 +41,7 @@ def _choose(
     return chosen, Options(f, g, h, bound, coupled)
 
 
-class RNN(Layer[Array]):
+class RNN(Layer[Array, ArrayLike]):
     """Elman network: ``h' = f(W x + b_ih + R h + b_hh)``; ``y, h_n = rnn(x, h0)``.
 
     Parameters
@@ -94,7 +95,8 @@ class RNN(Layer[Array]):
     J. L. Elman, Finding structure in time, Cognitive Science 14, 1990.
     """
 
-    _shown: ClassVar[dict[str, Any]] = {"nonlinearity": "tanh", "clip": None}
+    _kind = "RNN"
+    _own: ClassVar[dict[str, Any]] = {"nonlinearity": "tanh", "clip": None}
 
     def __init__(
         self,
@@ -115,13 +117,15 @@ class RNN(Layer[Array]):
         zoneout: float = 0.0,
         drop_connect: float = 0.0,
     ) -> None:
-        self.nonlinearity, self.clip = _check_options.frozen(nonlinearity), clip
+        self.nonlinearity = _check_options.frozen(nonlinearity)
+        bound = _check_options.clip(clip)
+        self.clip = None if bound == np.inf else bound
         fixed = isinstance(nonlinearity, str) and nonlinearity in _check.NONLINEARITIES
-        if fixed and clip is None:
+        if fixed and self.clip is None:
             cell, options = f"rnn_{nonlinearity}", None
         else:
             f = _check_options.activation(nonlinearity, "nonlinearity")
-            cell, options = "rnn_chosen", Options(f, f, f, _check_options.clip(clip))
+            cell, options = "rnn_chosen", Options(f, f, f, bound)
         self._create(
             cell,
             options,
@@ -141,7 +145,7 @@ class RNN(Layer[Array]):
         )
 
 
-class LSTM(Layer[tuple[Array, Array]]):
+class LSTM(Layer[tuple[Array, Array], Sequence[ArrayLike | None]]):
     """LSTM: ``c' = f c + i g``, ``h' = o tanh(c')``; ``y, (h_n, c_n) = lstm(x, (h0, c0))``.
 
     Gates in the order i f g o. With peepholes, i and f also see ``p * c``, o sees ``p * c'``. With
@@ -213,7 +217,9 @@ class LSTM(Layer[tuple[Array, Array]]):
     projection: H. Sak, A. Senior and F. Beaufays, LSTM based RNN architectures, 2014.
     """
 
-    _shown: ClassVar[dict[str, Any]] = {
+    _kind = "LSTM"
+    _own: ClassVar[dict[str, Any]] = {
+        "proj_size": 0,
         "peepholes": False,
         "activations": None,
         "coupled": False,
@@ -248,12 +254,14 @@ class LSTM(Layer[tuple[Array, Array]]):
     ) -> None:
         self.peepholes = _check.flag(peepholes, "peepholes")
         self.coupled = _check.flag(coupled, "coupled")
-        self.activations, self.clip = _check_options.frozen(activations), clip
+        self.activations = _check_options.frozen(activations)
+        bound = _check_options.clip(clip)
+        self.clip = None if bound == np.inf else bound
         base, usual = "lstm_peephole" if self.peepholes else "lstm", ("sigmoid", "tanh", "tanh")
-        cell, options = _choose(base, "lstm_chosen", usual, activations, clip, self.coupled)
+        cell, options = _choose(base, "lstm_chosen", usual, activations, bound, self.coupled)
         others = {
             "peepholes": self.peepholes,
-            "proj_size": proj_size != 0,
+            "proj_size": _check.integer(proj_size, "proj_size", 0) != 0,
             "activations, clip or coupled": options is not None,
         }
         self.layer_norm = _check_options.layer_norm(layer_norm, others)
@@ -279,7 +287,7 @@ class LSTM(Layer[tuple[Array, Array]]):
         )
 
 
-class GRU(Layer[Array]):
+class GRU(Layer[Array, ArrayLike]):
     """GRU: ``h' = (1 - z) n + z h``; ``y, h_n = gru(x, h0)``.
 
     Gates in the order r z n, with ``n = tanh(W_n x + b_in + r (R_n h + b_hn))`` or, with the
@@ -341,7 +349,8 @@ class GRU(Layer[Array]):
     machine translation, EMNLP 2014.
     """
 
-    _shown: ClassVar[dict[str, Any]] = {
+    _kind = "GRU"
+    _own: ClassVar[dict[str, Any]] = {
         "reset_after": True,
         "activations": None,
         "clip": None,
@@ -370,9 +379,11 @@ class GRU(Layer[Array]):
         drop_connect: float = 0.0,
     ) -> None:
         self.reset_after = _check.flag(reset_after, "reset_after")
-        self.activations, self.clip = _check_options.frozen(activations), clip
+        self.activations = _check_options.frozen(activations)
+        bound = _check_options.clip(clip)
+        self.clip = None if bound == np.inf else bound
         base = "gru" if self.reset_after else "gru_reset_before"
-        cell, options = _choose(base, f"{base}_chosen", ("sigmoid", "tanh"), activations, clip)
+        cell, options = _choose(base, f"{base}_chosen", ("sigmoid", "tanh"), activations, bound)
         others = {
             "reset_after=False": not self.reset_after,
             "activations or clip": options is not None,

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _check, _check_options
 from ._backends import choice
 from ._backends.types import Given, Inputs, Threads, Wanted
-from ._spec import CELLS, Array, CellSpec
+from ._cells import CELLS, Array, CellSpec
+from ._checks import arguments as _check
+from ._checks import options as _check_options
 from .core._packed import Packed
 from .core._plan import plan
 

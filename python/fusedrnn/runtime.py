@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from . import _check
 from ._backends import choice, settings
 from ._backends.choice import use_backend
 from ._backends.settings import Scope, last_path, path_counts
+from ._checks import arguments as _check
 from ._version import __version__
 
 __all__ = [
@@ -79,7 +79,7 @@ def use_isa(name: str) -> Scope[str | None]:
     ValueError
         This machine or this installation lacks it.
     """
-    _check.choice(name, "isa", supported_isas(), _why_not(name))
+    _check.choice(name, "isa", supported_isas(), _why_not(_check.text(name, "isa")))
     return settings.chosen_isa.set(name)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from . import runtime
 from ._backends import choice
+from ._cells import Array
 from ._golden import CASES, digests, load_hashes, results
-from ._spec import Array
 
 __all__ = ["BOUNDS", "EXEMPT", "Report", "selftest"]
 
@@ -50,18 +51,30 @@ class Report:
         return not self.faults
 
     def __str__(self) -> str:
-        errors = ", ".join(
-            f"{dtype} {error:.1e} (bound {BOUNDS[dtype]:.0e})"
-            for dtype, error in self.worst.items()
-        )
         if self.hashed:
-            hashes = f"{self.hashed} of {self.cases} cases compared with golden hashes"
+            hashes = f"{self.hashed} compared with golden hashes"
         elif self.isa in EXEMPT:
             hashes = "no golden hashes without fma"
         else:
             hashes = "no golden hashes in this installation"
-        first = f"{self.isa:<10}{self.cases} cases; largest error {errors}; {hashes}"
-        return "\n".join([first, *(f"  FAILED {fault}" for fault in self.faults)])
+        lines = [f"{self.isa:<10}{self.cases} cases; {hashes}"]
+        lines += [
+            f"{'':<10}largest error {dtype} {error:.1e} (bound {BOUNDS[dtype]:.0e})"
+            for dtype, error in self.worst.items()
+        ]
+        return "\n".join([*lines, *(f"  FAILED {fault}" for fault in self.faults)])
+
+    def facts(self) -> dict[str, Any]:
+        """The same for programs, as JSON can hold it."""
+        return {
+            "isa": self.isa,
+            "passed": self.passed,
+            "cases": self.cases,
+            "hashed": self.hashed,
+            "largest_error": dict(self.worst),
+            "bounds": {dtype: BOUNDS[dtype] for dtype in self.worst},
+            "faults": list(self.faults),
+        }
 
 
 def selftest() -> Iterator[Report]:
@@ -115,3 +128,11 @@ def _compare(
         report.worst[dtype] = max(report.worst.get(dtype, 0.0), error)
         if not error <= BOUNDS[dtype]:
             report.faults.append(f"{name}: {part} is off by {error:.1e}")
+
+
+if __name__ == "__main__":  # python -m fusedrnn.selftest
+    import sys
+
+    from fusedrnn.cli import main
+
+    sys.exit(main(["selftest", *sys.argv[1:]]))

@@ -247,11 +247,12 @@ class Run {
         const Weights& w = weights_[size(d)];
         const Index items = backward ? at_.back_total : at_.pack_total;
         Scratch<T>& out = memory_.emplace_back(items);
-        std::fill_n(out.data(), items, T(0));
+        std::fill_n(out.data(), items, kUnwritten);
+        Pack<T> job{cell_,           at_,          w.w_ih.data(), or_null(w.w_hh), or_null(w.b_ih),
+                    or_null(w.b_hh), or_null(w.p), nullptr,       out.data()};
         const Kernels<T>& kernels = kernels_of<T>(table_);
-        (backward ? kernels.pack_backward
-                  : kernels.pack)({cell_, at_, w.w_ih.data(), or_null(w.w_hh), or_null(w.b_ih),
-                                   or_null(w.b_hh), or_null(w.p), nullptr, out.data()});
+        const auto pack = backward ? kernels.pack_backward : kernels.pack;
+        for (int i = 0; i < plan_.threads; ++i) pack(&job, i, plan_.threads);
         return out.data();
     }
 

@@ -16,8 +16,8 @@ import numpy as np
 
 import fusedrnn as fr
 from fusedrnn import _golden
-from fusedrnn._backend import current
-from fusedrnn._spec import Array
+from fusedrnn._backends.choice import current
+from fusedrnn._cells import Array
 from fusedrnn.selftest import EXEMPT
 
 TARGET = Path(__file__).resolve().parents[2] / "python" / "fusedrnn" / "golden.json"

@@ -1,10 +1,18 @@
-// Arithmetic on a cell's integers: where slots, panels and blocks lie.
+// Arithmetic on a cell's integers: where slots, panels and blocks lie, and which of them a thread
+// takes.
 #pragma once
 
 #include "../simd.hpp"
 #include "kernels.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
+
+// The part [begin, end) of n items that one of `threads` takes.
+struct Share {
+    Index begin, end;
+    Share(Index n, int thread, int threads)
+        : begin(n * thread / threads), end(n * (thread + 1) / threads) {}
+};
 
 template <class T>
 inline constexpr Index kBlock = kBlockBytes / static_cast<Index>(sizeof(T));

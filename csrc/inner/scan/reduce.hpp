@@ -49,9 +49,16 @@ class Reduce : BackwardView<C, T> {
     [[gnu::noinline]] void finish() {
         T* base = dir_.scratch;
         const Index hidden = at_.hidden;
+        auto rows = [&](int s0, int s1, Index from, Index k, T* to) {
+            if (to != nullptr) unpack_rows<T>({kCell, hidden, s0, s1}, base + from, k, to, panel_);
+        };
+        rows(0, XG, at_.bwd_dw, at_.input, dir_.dw);
+        if constexpr (recurrent(kCell)) {
+            const Index early = at_.padded * (kEarly - HF) * at_.output;
+            rows(HF, kEarly, at_.bwd_dr, at_.output, dir_.dr);
+            if constexpr (kLate) rows(kEarly, G, at_.bwd_dr + early, at_.output, dir_.dr);
+        }
         if (thread_ == 0) {
-            if (dir_.dw != nullptr)
-                unpack_rows(kCell, hidden, 0, XG, base + at_.bwd_dw, at_.input, dir_.dw);
             for (Index unit = 0; !kCell.norm && unit < hidden; ++unit)
                 for (int s = 0; s < G; ++s) {
                     const Index row = api_rows(kCell, s) * hidden + unit;
@@ -70,13 +77,7 @@ class Reduce : BackwardView<C, T> {
                         copy(sum, dir_.db_h + (C::kH[k] - HF) * hidden, hidden);
                 }
         }
-        if (recurrent(kCell) && thread_ == threads_ - 1) {
-            const Index early = at_.padded * (kEarly - HF) * at_.output;
-            if (dir_.dr != nullptr)
-                unpack_rows(kCell, hidden, HF, kEarly, base + at_.bwd_dr, at_.output, dir_.dr);
-            if (kLate && dir_.dr != nullptr)
-                unpack_rows(kCell, hidden, kEarly, G, base + at_.bwd_dr + early, at_.output,
-                            dir_.dr);
+        if (thread_ == threads_ - 1) {
             for (Index unit = 0; dir_.dproject != nullptr && unit < hidden; unit += 4 * L) {
                 const Index n = least(4 * L, hidden - unit), wide = vectors_of<T>(n) * L;
                 for (Index p = 0; p < at_.output; ++p)

@@ -8,13 +8,6 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// The part [begin, end) of n items that one of `threads` takes.
-struct Share {
-    Index begin, end;
-    Share(Index n, int thread, int threads)
-        : begin(n * thread / threads), end(n * (thread + 1) / threads) {}
-};
-
 // The rows of a thread: all of them where threads divide units.
 template <class T>
 Share rows_of(const Call<T>& call, int thread, int threads) {
@@ -106,15 +99,13 @@ FUSEDRNN_INLINE vec<T> take(const T* from, int n) {
     return n >= kLanes<T> ? load(from) : load_n(from, n);
 }
 
+// A function of its own: the loop that a compiler makes of it looks first whether the two overlap,
+// and would stand in the walks of every cell.
 template <class T>
-void copy(const T* from, T* to, Index n) {
-    for (Index i = 0; i < n; ++i) to[i] = from[i];
-}
-
-// A row of [B][n] or zeros where the array is absent, into n elements.
-template <class T>
-void copy_or_zero(const T* from, Index row, T* to, Index n) {
-    for (Index i = 0; i < n; ++i) to[i] = from == nullptr ? T(0) : from[row * n + i];
+[[gnu::noinline]] void copy(const T* from, T* to, Index n) {
+    Index i = 0;
+    for (; i + kLanes<T> <= n; i += kLanes<T>) store(to + i, load(from + i));
+    for (; i < n; ++i) to[i] = from[i];
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

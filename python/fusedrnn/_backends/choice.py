@@ -8,7 +8,8 @@ import warnings
 from functools import cache
 from pathlib import Path as FilePath
 
-from .settings import Scope, Setting
+from .._checks import arguments as _check
+from .settings import Scope, Setting, from_environment, refuse_environment
 from .types import Backend
 
 
@@ -28,7 +29,6 @@ def not_built() -> str | None:
     return None if _build.NATIVE else _build.REASON
 
 
-@cache
 def native() -> Backend | None:
     """The compiled backend; None where it was not built.
 
@@ -36,7 +36,15 @@ def native() -> Backend | None:
     ------
     ImportError
         It was built but cannot be loaded.
+    ValueError
+        A variable FUSEDRNN_... has a wrong value.
     """
+    refuse_environment()
+    return _load_native()
+
+
+@cache
+def _load_native() -> Backend | None:
     try:
         from .. import _core  # noqa: F401
     except ImportError as error:
@@ -62,6 +70,7 @@ def reference() -> Backend:
 
 def by_name(name: str, asked_by: str = "backend") -> Backend:
     """The backend called `name`; ValueError with the choices otherwise."""
+    _check.text(name, asked_by)
     if name == "reference":
         return reference()
     if name != "native":
@@ -87,12 +96,12 @@ def _by_default() -> Backend:
         "apt-get install g++) and install fusedrnn again; or set FUSEDRNN_BACKEND=reference to "
         "choose the reference and silence this warning",
         ReferenceBackendWarning,
-        stacklevel=_caller_level(),
+        stacklevel=caller_level(),
     )
     return reference()
 
 
-def _caller_level() -> int:
+def caller_level() -> int:
     """The stacklevel, seen from the function that warns, of the first frame outside the package."""
     level, frame = 1, sys._getframe(1)
     package = __name__.partition(".")[0]
@@ -102,6 +111,7 @@ def _caller_level() -> int:
 
 
 def _chosen_by_environment() -> Backend | None:
+    refuse_environment()  # FUSEDRNN_NUM_THREADS was read before
     name = os.environ.get("FUSEDRNN_BACKEND", "")
     return by_name(name, "FUSEDRNN_BACKEND") if name else native()
 
@@ -133,4 +143,6 @@ def use_backend(name: str) -> Scope[Backend | None]:
 
 
 # None: nobody chose, and there are no compiled kernels.
-_backend: Setting[Backend | None] = Setting("backend", _chosen_by_environment())
+_backend: Setting[Backend | None] = Setting(
+    "backend", from_environment(_chosen_by_environment, None)
+)

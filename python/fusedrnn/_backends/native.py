@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from .._activations import core_options
-from .._spec import Array
+from .._cells import Array
 from .settings import chosen_isa, chosen_threads, record
 from .types import (
     ANY_NUMBER,
@@ -15,6 +17,7 @@ from .types import (
     Gradients,
     Inputs,
     Outcome,
+    Sources,
     Threads,
     Wanted,
     delivered,
@@ -24,7 +27,19 @@ from .types import (
 if TYPE_CHECKING:
     from ..core._packed import Packed
 
-DEFAULT_ISA = _core.default_isa()
+
+def _default_isa() -> str:
+    """What FUSEDRNN_ISA says, else the best of this machine."""
+    name = os.environ.get("FUSEDRNN_ISA", "")
+    runs = [isa for isa, supported, _ in _core.isas() if supported]
+    if name and name not in runs:
+        raise ValueError(
+            f"FUSEDRNN_ISA: expected one that this machine runs ({', '.join(runs)}), got {name!r}"
+        )
+    return _core.default_isa()
+
+
+DEFAULT_ISA = _default_isa()
 BLOCK_BYTES = 64
 
 
@@ -63,13 +78,10 @@ class NativeBackend:
         """The instruction set: panels of different ones differ."""
         return packed.isa or chosen_isa.get() or DEFAULT_ISA
 
-    def form(self, packed: Packed, direction: int) -> _core.PackedWeights:
+    def form(self, packed: Packed, direction: int, sources: Sources) -> _core.PackedWeights:
         """Packed panels of one direction; they are made when a call first needs them."""
         return _core.PackedWeights(
-            self.form_key(packed),
-            packed.cell,
-            packed.sources[direction],
-            core_options(packed.options),
+            self.form_key(packed), packed.cell, sources, core_options(packed.options)
         )
 
     def saved_shape(self, packed: Packed, steps: int, batch: int) -> tuple[int, ...]:
@@ -145,7 +157,7 @@ class NativeBackend:
         return units[..., : spec.gates, :], units[..., -1, :] if spec.states > 1 else None
 
 
-def _asked(packed: Packed, wanted: dict[str, bool | Array]) -> tuple[object, ...]:
+def _asked(packed: Packed, wanted: Mapping[str, bool | Array]) -> tuple[object, ...]:
     """What `_core` is told of each array of WEIGHTS: None, True, or where it goes."""
     asked: dict[str, Any] = {name: value for name, value in wanted.items() if value is not False}
     if packed.spec.norm:
@@ -157,7 +169,7 @@ def _asked(packed: Packed, wanted: dict[str, bool | Array]) -> tuple[object, ...
 
 
 def _given_back(
-    packed: Packed, wanted: dict[str, bool | Array], values: tuple[Any, ...], add: bool
+    packed: Packed, wanted: Mapping[str, bool | Array], values: tuple[Any, ...], add: bool
 ) -> dict[str, Array]:
     """The gradients of one direction by name."""
     found = named(values)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Generic, NamedTuple, TypeVar
 
-from .. import _check
+from .._checks import arguments as _check
 
 Value = TypeVar("Value")
 
@@ -77,11 +78,34 @@ class Scope(Generic[Value]):
             self._token = None
 
 
+# What is wrong with the variables FUSEDRNN_...: said by the first call that would obey them and not
+# by the import, which the command line and other programs could not catch.
+_environment_errors: list[str] = []
+
+
+def from_environment(read: Callable[[], Value], otherwise: Value) -> Value:
+    """What a variable says; `otherwise` if it says something wrong, which is kept."""
+    try:
+        return read()
+    except ValueError as error:
+        _environment_errors.append(str(error))
+        return otherwise
+
+
+def refuse_environment() -> None:
+    """Raise a ValueError if a variable FUSEDRNN_... has a wrong value; it names the variable."""
+    if _environment_errors:
+        raise ValueError(_environment_errors[0])
+
+
 # The choices of runtime.py, for the compiled backend. None: what FUSEDRNN_ISA or the machine says.
 chosen_isa: Setting[str | None] = Setting("isa", None)
 # 0: as many as the machine, its quota and OpenMP grant.
 chosen_threads: Setting[int] = Setting(
-    "num_threads", _check.environment_threads(os.environ.get("FUSEDRNN_NUM_THREADS", ""))
+    "num_threads",
+    from_environment(
+        lambda: _check.environment_threads(os.environ.get("FUSEDRNN_NUM_THREADS", "")), 0
+    ),
 )
 
 # --- what ran -------------------------------------------------------------------------------------

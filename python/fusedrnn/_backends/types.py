@@ -6,12 +6,12 @@ Direction 1 walks time backwards, each row from its own last valid step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from .._spec import Array
+from .._cells import Array
 
 if TYPE_CHECKING:
     from ..core._packed import Packed
@@ -76,7 +76,7 @@ class Wanted(NamedTuple):
     """Which gradients to compute, and where they go: False, True for a new array, or an array."""
 
     dx: bool | Array = True
-    dweights: tuple[dict[str, bool | Array], ...] = ()  # by direction; a missing name is False
+    dweights: tuple[Mapping[str, bool | Array], ...] = ()  # by direction; missing is False
     dstates: bool | tuple[Array, ...] = True
     add: bool = False  # add to the weight gradients that were brought
 
@@ -108,12 +108,15 @@ class Form(Protocol):
     def close(self, wait: bool) -> None:
         """Let go of the arrays; no call begins to read the weights from here on.
 
-        RuntimeError if a call reads them; with `wait`, waits for those that read the arrays
-        themselves, and the others go on with what was derived.
+        RuntimeError if a call reads them or if it is closed; with `wait`, waits for calls that
+        read the arrays themselves, and the others go on with what was derived.
         """
 
     def open(self, sources: Sources, changed: bool) -> None:
         """Take the arrays; calls may begin again. `changed`: derive anew."""
+
+    def heir(self, sources: Sources) -> Form | None:
+        """The form of the weights that come after these; None if there is nothing to take over."""
 
 
 class Steps(Protocol):
@@ -137,8 +140,8 @@ class Backend(Protocol):
 
     name: str
 
-    def form(self, packed: Packed, direction: int) -> Form:
-        """A new form of the weights of one direction."""
+    def form(self, packed: Packed, direction: int, sources: Sources) -> Form:
+        """A new form of the weights of one direction, whose arrays are `sources`."""
 
     def form_key(self, packed: Packed) -> str:
         """Which of the forms of `packed` a call reads now."""
@@ -179,6 +182,9 @@ class Backend(Protocol):
 
         Views or copies; undefined at steps that were not executed.
         """
+
+
+CHANGED = "parameters changed while this call read them: it computed nothing; repeat it"
 
 
 def stacked_gains(arrays: dict[str, Array], shape: tuple[int, int]) -> Array:

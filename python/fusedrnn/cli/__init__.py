@@ -1,20 +1,25 @@
-"""The command line: fusedrnn info, selftest, train, generate, bench."""
+"""The command line: fusedrnn info, selftest, train, generate, bench.
+
+Here belongs what reads arguments, writes to terminals and knows about signals. What is computed
+comes from the rooms below, whose public names suffice.
+"""
+
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import sys
+import importlib
 from collections.abc import Sequence
 
+from .._backends.settings import refuse_environment
 from .._version import __version__
-from . import bench, generate, info, selftest, train
+from . import bench, console, generate, info, selftest, train
+from .options import Command
+from .stops import Stopped, stop_code
 
 __all__ = ["main"]
-
-# What shells report for a program that Ctrl-C ended: 128 + SIGINT.
-INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,33 +33,76 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0; 1 where a check failed; 2 for wrong input; 130 after Ctrl-C.
+        The exit code: 0; 1 where a check failed, a run diverged, or output was lost; 2 for wrong
+        input; 128 + N where signal N ended it, 130 for Ctrl-C, and 141 where the reader of a pipe
+        has had enough.
     """
-    parser = argparse.ArgumentParser(
-        prog="fusedrnn", description="Recurrent networks for NumPy, with fused CPU kernels."
+    console.ready()
+    parser = _parser()
+    _complete(parser)
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as done:  # after --help, --version or wrong arguments
+        code = _settled("fusedrnn", int(done.code or 0))
+        raise SystemExit(code) from None
+    return _settled(arguments.prog, _code_of(arguments))
+
+
+def _code_of(arguments: argparse.Namespace) -> int:
+    """Run the command; what goes wrong is said in one line."""
+    prog: str = arguments.prog
+    try:
+        refuse_environment()
+        code: int = arguments.run(arguments)
+    except console.OutputLost as lost:
+        return _lost(prog, lost)
+    except (KeyboardInterrupt, Stopped) as stop:
+        return stop_code(stop)
+    except MemoryError as error:
+        return _wrong(prog, f"out of memory: {error}" if str(error) else "out of memory", 1)
+    except OSError as error:
+        return _wrong(prog, console.in_words(error))
+    except ValueError as error:
+        return _wrong(prog, str(error))
+    except FloatingPointError as error:
+        console.note(f"{prog}: {error}")
+        return 1
+    return code
+
+
+def _settled(prog: str, code: int) -> int:
+    """The exit code, when all that was written has arrived; success without it is none."""
+    try:
+        console.settle()
+    except console.OutputLost as lost:
+        return code or _lost(prog, lost)
+    return code
+
+
+def _lost(prog: str, lost: console.OutputLost) -> int:
+    if not lost.reader_left:
+        console.note(f"{prog}: {lost}")
+    return lost.code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Command(
+        prog="fusedrnn",
+        description="Recurrent networks for NumPy, with fused CPU kernels.",
     )
     parser.add_argument("--version", action="version", version=f"fusedrnn {__version__}")
-    commands = parser.add_subparsers(metavar="command", required=True)
+    commands = parser.add_subparsers(metavar="command", required=True, parser_class=Command)
     for command in (info, selftest, train, generate, bench):
         command.add_parser(commands)
-    arguments = parser.parse_args(argv)
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character shows a substitute, not a traceback.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-    try:
-        code: int = arguments.run(arguments)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader, head for one, has had enough
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, OSError) as error:
-        print(f"{arguments.prog}: error: {error}", file=sys.stderr)
-        return 2
-    except FloatingPointError as error:
-        print(f"{arguments.prog}: {error}", file=sys.stderr)
-        return 1
+    return parser
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks how a line goes on, where argcomplete is installed."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("argcomplete").autocomplete(parser)
+
+
+def _wrong(prog: str, text: str, code: int = 2) -> int:
+    console.note(f"{prog}: error: {text}")
     return code

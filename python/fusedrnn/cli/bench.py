@@ -8,15 +8,16 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import GRU, LSTM, RNN, runtime
-from .._backend import native
+from .._backends.choice import native
+from .console import say, say_json
 from .info import INSTALL
-from .options import natural
+from .options import add_json, add_quiet, thread_count
 from .progress import Progress
 
 __all__ = ["add_parser"]
@@ -76,38 +77,98 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "to be the same. The whole benchmark is bench/run.py of the source tree.",
     )
     parser.add_argument(
-        "--threads", type=natural, default=1, metavar="N", help="of both (default: 1)"
+        "--threads", type=thread_count, default=1, metavar="N", help="of both (default: 1)"
     )
+    add_quiet(parser)
+    add_json(parser, "the results")
     parser.set_defaults(run=run, prog=parser.prog)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What was measured of a piece of work; best seconds of a call.
+
+    Attributes
+    ----------
+    apart : float or None
+        How far the results of both lie apart, relative to the largest element; None without torch.
+    ours, torch : float or None
+        Seconds; None where results differ or torch is not installed.
+    """
+
+    work: Work
+    apart: float | None
+    ours: float | None = None
+    torch: float | None = None
+
+    @property
+    def same(self) -> bool:
+        """Whether the results agree, as far as there are two."""
+        return self.apart is None or self.apart <= TOLERANCE
+
+    def row(self, peak: float) -> str:
+        """The line of the table; `peak` in GFLOP/s."""
+        if self.ours is None:
+            return f"{self.work.name:34} not timed: results are {self.apart:.1e} apart"
+        rate = self.work.flops / self.ours * 1e-9
+        line = f"{self.work.name:34}{self.ours * 1e6:10,.1f}{rate:9.1f}{rate / peak:9.0%}"
+        if self.torch is not None:
+            line += f"{self.torch * 1e6:10,.1f}{self.torch / self.ours:7.2f}x"
+        return line
+
+    def facts(self, peak: float) -> dict[str, Any]:
+        """The same for programs."""
+        rate = None if self.ours is None else self.work.flops / self.ours * 1e-9
+        return {
+            **asdict(self.work),
+            "results_apart": self.apart,
+            "ours_seconds": self.ours,
+            "gflops": rate,
+            "of_peak": None if rate is None else rate / peak,
+            "torch_seconds": self.torch,
+            "ratio": None if None in (self.ours, self.torch) else self.torch / self.ours,  # type: ignore[operator]
+        }
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Time, print; 1 where results differ."""
     if native() is None:
-        print(f"This installation has no compiled kernels: nothing to time.\n{INSTALL}")
+        say(f"This installation has no compiled kernels: nothing to time.\n{INSTALL}")
         return 1
     torch = _torch()
     peak = _peak()
-    threads: int = arguments.threads
-    beside = "torch is not installed" if torch is None else f"beside torch {torch.__version__}"
-    print(
-        f"{runtime.isa()}, float32, {threads} thread{'s' * (threads != 1)}; best of {ROUNDS} "
-        f"rounds; {beside}\nFMA peak of one thread: {peak:.0f} GFLOP/s\n"
-    )
-    progress = Progress(sys.stderr)
-    lines, same = [], True
+    number: int = arguments.threads
+    aloud = not (arguments.quiet or arguments.json)
+    if aloud:
+        beside = "torch is not installed" if torch is None else f"beside torch {torch.__version__}"
+        say(
+            f"{runtime.isa()}, float32, {number} thread{'s' * (number != 1)}; best of {ROUNDS} "
+            f"rounds; {beside}\nFMA peak of one thread: {peak:.0f} GFLOP/s\n"
+        )
+    progress = Progress(sys.stderr, arguments.quiet)
+    found = []
     try:
-        for number, work in enumerate(WORK):
-            progress.update(number / len(WORK), lambda work=work: work.name)  # type: ignore[misc]
-            line, agrees = _measure(work, torch, threads, peak)
-            lines.append(line)
-            same = same and agrees
-        progress.update(1.0, lambda: "done")
+        for done, work in enumerate(WORK):
+            progress.update(done / len(WORK), lambda work=work: (work.name,))  # type: ignore[misc]
+            found.append(_measure(work, torch, number))
+        progress.update(1.0, lambda: ("done",))
     finally:
         progress.close()
-    print(f"{'':38}{'ours us':>10}{'GFLOP/s':>9}{'of peak':>9}{'torch us':>10}{'ratio':>8}")
-    print("\n".join(lines))
-    return 0 if same else 1
+    if aloud:
+        say(f"{'':34}{'ours us':>10}{'GFLOP/s':>9}{'of peak':>9}{'torch us':>10}{'ratio':>8}")
+        say("\n".join(timing.row(peak * number) for timing in found))
+    if arguments.json:
+        say_json(
+            {
+                "isa": runtime.isa(),
+                "dtype": "float32",
+                "threads": number,
+                "torch": None if torch is None else str(torch.__version__),
+                "peak_gflops_of_one_thread": peak,
+                "work": [timing.facts(peak * number) for timing in found],
+            }
+        )
+    return 0 if all(timing.same for timing in found) else 1
 
 
 def _torch() -> Any:
@@ -120,28 +181,24 @@ def _peak() -> float:
     return max(_core.peak_gflops(runtime.isa(), False) for _ in range(3))
 
 
-def _measure(work: Work, torch: Any, threads: int, peak: float) -> tuple[str, bool]:
-    """The line of the table, and whether the results agree."""
+def _measure(work: Work, torch: Any, threads: int) -> Timing:
+    """Time ours and, where there is one and it gives the same, torch's."""
     rng = np.random.default_rng(0)
     layer = KINDS[work.cell](work.input_size, work.hidden_size, seed=0)
     x = rng.standard_normal((work.steps, work.batch, work.input_size), dtype=np.float32)
     dy = rng.standard_normal((work.steps, work.batch, work.hidden_size), dtype=np.float32)
     calls = {"ours": _ours(work, layer, x, dy, threads)}
+    apart = None
     if torch is not None:
         calls["torch"] = _theirs(work, torch, layer, x, dy, threads)
         apart = _apart(calls["ours"](), calls["torch"]())
         if not apart <= TOLERANCE:
-            return f"{work.name:38}  not timed: results are {apart:.1e} apart", False
+            return Timing(work, apart)
     best = dict.fromkeys(calls, float("inf"))
     for _ in range(ROUNDS):
         for name, call in calls.items():
             best[name] = min(best[name], _best(call, SECONDS))
-    rate = work.flops / best["ours"] * 1e-9
-    share = rate / (peak * threads)
-    line = f"{work.name:38}{best['ours'] * 1e6:10,.1f}{rate:9.1f}{share:9.0%}"
-    if "torch" in best:
-        line += f"{best['torch'] * 1e6:10,.1f}{best['torch'] / best['ours']:7.2f}x"
-    return line, True
+    return Timing(work, apart, **best)
 
 
 def _best(call: Call, seconds: float) -> float:

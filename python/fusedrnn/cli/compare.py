@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .._backend import native, not_built
+from .._backends.choice import native, not_built
 from ..runtime import use_backend
+from .console import labelled
 
 if TYPE_CHECKING:
-    from ..nn import Trainer
+    from ..charlm import Trainer
 
 __all__ = ["measure"]
 
@@ -45,12 +46,12 @@ def measure(build: Callable[[], Trainer]) -> str:
                 trainer.update(0.0)
         speeds[name] = (trainer.characters - characters) / (trainer.seconds - seconds)
         losses[name] = trainer.losses[first - 1 :]
-    text = "Speed: " + ", ".join(f"{name} {speeds[name]:,.0f} characters/s" for name in names)
+    text = ", ".join(f"{name} {speeds[name]:,.0f} characters/s" for name in names)
     if len(names) < 2:
-        return f"{text} (no compiled kernels: {not_built()})"
+        return labelled("Speed:", f"{text} (no compiled kernels: {not_built()})", 7)
     pairs = list(zip(losses["native"], losses["reference"], strict=False))
-    apart = max(abs(a - b) / abs(b) for a, b in pairs)
-    return (
-        f"{text}: {speeds['native'] / speeds['reference']:.1f} times; "
-        f"the first {len(pairs)} losses agree within {apart:.1e}"
-    )
+    # The loss of an alphabet of one character is 0.
+    apart = max(abs(a - b) / (abs(b) or 1.0) for a, b in pairs)
+    ratio = f"{speeds['native'] / speeds['reference']:.1f} times"
+    agree = f"the first {len(pairs)} losses agree within {apart:.1e}"
+    return labelled("Speed:", f"{text}: {ratio}; {agree}", 7)

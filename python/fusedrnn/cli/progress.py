@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TextIO
+
+from .console import width
 
 __all__ = ["Progress", "clock"]
 
 # Seconds between two pictures on a terminal.
 PERIOD = 0.2
-BAR = 20
+BARS = (20, 10)
 
 
 class Progress:
@@ -20,20 +22,26 @@ class Progress:
     Parameters
     ----------
     stream : text file
-        Standard error, as a rule. A terminal (isatty) gets one line, rewritten.
+        Standard error, as a rule. A terminal (isatty, and not TERM=dumb) gets one line, rewritten.
+    quiet : bool
+        Show nothing.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._live = stream.isatty()
+    def __init__(self, stream: TextIO, quiet: bool = False) -> None:
+        self._stream: TextIO | None = None if quiet else stream
+        self._live = stream.isatty() and os.environ.get("TERM") != "dumb"
         self._began = time.perf_counter()
         self._last = -PERIOD
         self._first_share: float | None = None
         self._tenth = -1
-        self._open = False
+        self._length = 0  # of the picture that is on the terminal
 
-    def update(self, share: float, text: Callable[[], str]) -> None:
-        """Show a share of the run, in [0, 1], and a text, asked for only when it is shown."""
+    def update(self, share: float, text: Callable[[], Sequence[str]]) -> None:
+        """Show a share of the run, in [0, 1], and texts, asked for only when they are shown.
+
+        The first text is the most important one. Where the line is too narrow for all, the last
+        ones are left out; the share and the time left are always there.
+        """
         elapsed = time.perf_counter() - self._began
         if self._first_share is None:
             # The rate is measured from the first call: a resumed run begins in the middle.
@@ -46,27 +54,54 @@ class Progress:
                 return
         elif tenth == self._tenth:
             return
+        if self._stream is None:
+            return
         self._last, self._tenth = elapsed, tenth
         gained = share - self._first_share
-        left = clock(elapsed / gained * (1.0 - share)) if gained > 0 else "--:--"
-        line = f"{share:4.0%}  {text()}  {left} left"
+        left = f"{clock(elapsed / gained * (1.0 - share)) if gained > 0 else '--:--'} left"
+        room = width(self._stream) - 1
+        line = _line(f"{share:4.0%}", text(), left, room)
         if self._live:
-            filled = int(share * BAR)
-            line = f"[{'#' * filled}{'.' * (BAR - filled)}] {line}"
-            width = shutil.get_terminal_size().columns - 1
-            # Erase to the end of the line: the last picture may have been longer.
-            self._stream.write(f"\r{line[:width]}\x1b[K")
-            self._open = True
+            line = _bar(share, room - len(line)) + line
+            # Blanks over the rest of the last picture. Ctrl-C may come while this is written.
+            before, self._length = self._length, len(line)
+            self._write(f"\r{line:<{min(before, room)}}")
         else:
-            self._stream.write(line + "\n")
-        self._stream.flush()
+            self._write(line + "\n")
 
     def close(self) -> None:
         """End the line, so that what follows begins a new one."""
-        if self._open:
-            self._stream.write("\n")
+        if self._length:
+            self._write("\n")
+            self._length = 0
+
+    def _write(self, text: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text)
             self._stream.flush()
-            self._open = False
+        except OSError:  # the terminal is gone; the run goes on without a picture
+            self._stream = None
+
+
+def _bar(share: float, room: int) -> str:
+    """The longest bar that fits, or none."""
+    for length in BARS:
+        filled = int(share * length)
+        bar = f"[{'#' * filled}{'.' * (length - filled)}] "
+        if len(bar) <= room:
+            return bar
+    return ""
+
+
+def _line(share: str, texts: Sequence[str], left: str, room: int) -> str:
+    """The parts that fit, in their order."""
+    for count in range(len(texts), -1, -1):
+        line = "  ".join([share, *texts[:count], left])
+        if len(line) <= room:
+            return line
+    return f"{share}  {left}"[:room]
 
 
 def clock(seconds: float) -> str:

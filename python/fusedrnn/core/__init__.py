@@ -14,7 +14,7 @@ arrays, and no layer.
 from .._activations import Activation, Options
 from .._backends.settings import Path, last_path, path_counts
 from .._backends.types import Gradients
-from .._check_options import activation
+from .._checks.options import activation
 from ._cache import PackCache
 from ._call import Forward, backward, forward, plan_of, saved_shape
 from ._inside import cells_of, gates_of

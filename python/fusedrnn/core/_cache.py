@@ -8,8 +8,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from .. import _check
 from .._activations import Options
+from .._checks import arguments as _check
 from . import _checks
 from ._packed import Packed, Weights, pack
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._backends import choice
 from .._backends.types import Gradients
-from .._spec import Array
+from .._cells import Array
 from . import _checks
 from ._packed import Packed
 from ._plan import Plan

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import _check, _check_options
 from .._activations import Options
 from .._backends import choice
 from .._backends.types import Given, Inputs, Threads, Wanted
-from .._spec import CELLS, Array
+from .._cells import CELLS, Array
+from .._checks import arguments as _check
+from .._checks import options as _check_options
 from ._plan import Plan, plan
 
 if TYPE_CHECKING:

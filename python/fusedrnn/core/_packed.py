@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import _check
 from .._activations import Options
-from .._backends.types import Backend, Form, Sources, stacked_gains
-from .._spec import CELLS, Array, CellSpec
+from .._backends.types import CHANGED, Backend, Form, Sources, stacked_gains
+from .._cells import CELLS, Array, CellSpec
+from .._checks import arguments as _check
 from . import _checks
 
 # Numbers of all packs of a process: no two states of weights share one.
@@ -81,8 +81,15 @@ class Packed:
         pinned = f", isa={self.isa!r}" if self.isa else ""
         return f"Packed({self.cell!r}, {sizes}, D={self.directions}, {self.dtype}{pinned})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.cell, self.arrays, self.options, self.isa)
+    def __getstate__(self) -> dict[str, Any]:
+        # Forms are derived; sources may hold what is derived too.
+        return {**self.__dict__, "_forms": {}, "sources": [], "_owned": True}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.generation = next(_generations)
+        if self.arrays:  # a closed pack stays closed
+            self._take_sources()
 
     def _take_sources(self) -> None:
         """The six arrays of each direction as the compiled module takes them."""
@@ -105,14 +112,15 @@ class Packed:
 
     def forms(self, backend: Backend) -> list[Any]:
         """What `backend` reads in place of the weights, one for each direction."""
-        key = backend.name, backend.form_key(self)
+        key, sources = (backend.name, backend.form_key(self)), self.sources
         found = self._forms.get(key)
-        if found is None:
-            if not self.sources:
-                raise RuntimeError("weights: another thread is changing them")
-            made = [backend.form(self, d) for d in range(self.directions)]
+        if found is None and sources:
+            made = [backend.form(self, d, own) for d, own in enumerate(sources)]
             # Of two threads that come here at the same time both use what the first one stored.
             found = self._forms.setdefault(key, made)
+        # Asked last: whoever changes the arrays takes the sources away before he closes the forms.
+        if found is None or self.sources is not sources or not sources:
+            raise RuntimeError(CHANGED)
         return found
 
     def held(self) -> list[dict[str, Array]]:
@@ -127,7 +135,7 @@ class Packed:
         """
         arrays = self.arrays
         if not arrays:
-            raise RuntimeError("weights: another thread is changing them")
+            raise RuntimeError(CHANGED)
         return [dict(one) for one in arrays]
 
     @property
@@ -185,32 +193,48 @@ class Packed:
         calls that are reading the arrays themselves are waited for; those that have derived what
         they need go on with it.
         """
-        closed: list[Form] = []
+        arrays, sources = self.arrays, self.sources
+        if not arrays and not wait:
+            raise RuntimeError("weights: another thread is changing them")
+        self.arrays, self.sources = [], []
+        closed: list[tuple[Form, Sources]] = []
         try:
             for forms in list(self._forms.values()):
-                for form in forms:
+                for form, own in zip(forms, sources, strict=False):
                     form.close(wait)
-                    closed.append(form)
-        except BaseException:
-            for form, sources in zip(closed, itertools.cycle(self.sources)):
-                form.open(sources, False)
+                    closed.append((form, own))
+        except RuntimeError:
+            for form, own in closed:
+                form.open(own, False)
+            self.arrays, self.sources = arrays, sources
             raise
-        arrays, self.arrays, self.sources = self.arrays, [], []
         return arrays
 
     def open(self, arrays: list[dict[str, Array]]) -> None:
         """Take the arrays, of the same names, shapes and dtype as before, in their new state."""
-        self.arrays, self.generation = arrays, next(_generations)
+        self.generation = next(_generations)
+        self.arrays = arrays
         self._take_sources()
         for forms in list(self._forms.values()):
             for form, sources in zip(forms, self.sources, strict=True):
                 form.open(sources, True)
 
+    def heir(self, arrays: list[dict[str, Array]]) -> Packed:
+        """The pack that comes after this one, which stays closed.
 
-def _restored(
-    cell: str, arrays: list[dict[str, Array]], options: Options | None, isa: str | None
-) -> Packed:
-    return Packed(cell, arrays, options, isa, True)
+        A call that began with this one, and has not read it yet, is refused: it never mixes old
+        values with new ones.
+        """
+        made = Packed(self.cell, arrays, self.options, self.isa, False)
+        for key, forms in list(self._forms.items()):
+            for form in forms:
+                form.close(True)  # it may have been made while `close` went over the others
+            pairs = zip(forms, made.sources, strict=True)
+            heirs = [form.heir(sources) for form, sources in pairs]
+            if None not in heirs:
+                made._forms[key] = heirs
+        self._forms = {}
+        return made
 
 
 def _same_bits(mine: Array, theirs: object) -> bool:

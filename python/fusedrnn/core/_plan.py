@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._spec import Array
+from .._cells import Array
 
 
 class Plan(NamedTuple):

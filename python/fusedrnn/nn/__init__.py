@@ -1,25 +1,18 @@
-"""Models from NumPy and fusedrnn's kernels alone: losses, optimiser, dense layer, text model."""
+"""What stands around the layers of a model, from NumPy and the kernels alone.
 
-from .corpus import Alphabet, Corpus, builtin_text, load_corpus
-from .dense import Dense
-from .lm import CharLM
+Here belong a dense layer, losses and an optimiser. Whole models are built elsewhere: the text model
+of `fusedrnn train` is in `fusedrnn.charlm`.
+"""
+
+from ..layers import Dense
 from .losses import Loss, mse, softmax_cross_entropy
 from .optim import Adam, clip_global_norm
-from .sample import generate
-from .train import Trainer
 
 __all__ = [
     "Adam",
-    "Alphabet",
-    "CharLM",
-    "Corpus",
     "Dense",
     "Loss",
-    "Trainer",
-    "builtin_text",
     "clip_global_norm",
-    "generate",
-    "load_corpus",
     "mse",
     "softmax_cross_entropy",
 ]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import _check
-from .._spec import Array, CellSpec
+from .._cells import Array, CellSpec
+from .._checks import arguments as _check
 from . import _text
 from ._formats import B_HH, B_IH, PROJECTION, Entry, Layout, R, W, apart, letters, numbers
 

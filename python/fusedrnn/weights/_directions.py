@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .. import _check
-from .._spec import CELLS, Array
+from .._cells import CELLS, Array
+from .._checks import arguments as _check
 from ._blocks import Blocks, read, write
 from ._stack import direction_of, layout_of, ours
 

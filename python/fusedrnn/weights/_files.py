@@ -1,202 +1,199 @@
-"""Arrays by name in files: .npz, .safetensors, .onnx. Reading one never runs code that is in it."""
+"""Arrays by name in files of many kinds. Reading one never runs code that is in it."""
 
 from __future__ import annotations
 
-import importlib
+import json
 import os
-import zipfile
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from .. import _check
-from .._spec import Array
-from . import _text
+from .. import _foreign, _npz
+from .._cells import CELLS, Array
+from .._checks import arguments as _check
+from .._layers.params import StateDict
+from .._storage import replacing
+from . import _keras, _onnx, _safetensors, _torch_files
 from ._flax import flattened
 
-SUFFIXES = (".npz", ".safetensors", ".onnx")
-# ONNX's names of a node's weights, and their places among its inputs.
-INPUTS = {"W": 1, "R": 2, "B": 3, "P": 7}
+# Where a file says what cell its weights are of.
+CELL = "fusedrnn.cell"
 
 
-def _package(name: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        _check.weights_package(extra, name.split(".")[0], error)
-
-
-def _suffix(what: str, path: str | os.PathLike[str]) -> str:
-    suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        expected = f"a file name that ends in {', '.join(SUFFIXES)}; pickles are never read"
-        _check.weights_differ(what, expected, str(path))
-    return suffix
-
-
-def load(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """Read all arrays of a file; nothing is unpickled.
+def load(path: str | os.PathLike[str]) -> StateDict:
+    """Read all arrays of a file; nothing in it is run, nothing is unpickled.
 
     Parameters
     ----------
     path : str or path
-        A .npz; a .safetensors (extra ``weights``); a .onnx (extra ``onnx``), of which these are the
-        initializers and constants of the graph.
+        .npz, .safetensors; .onnx (extra ``onnx``), of which these are the initializers and
+        constants of the graph; .keras, .weights.h5 and .h5 of Keras (extra ``weights``), of which
+        these are the weights of the layers, `LAYER/0`, `LAYER/1` ...; any other .h5, of which these
+        are the datasets; .pt and .pth of PyTorch, where that is installed, of which these are the
+        tensors, those of nested dicts by names joined with "/", and nothing else of a checkpoint.
 
     Returns
     -------
-    dict of str to ndarray
-        By the names in the file, for one of the ``from_`` functions.
+    StateDict
+        A dict of names to arrays, for one of the ``from_`` functions or for
+        ``layer.load_state_dict``; its attribute `cell` says of what cell they are, if the file
+        does, and None if not. Floating point of 16 bits is widened to float32.
 
     Raises
     ------
+    OSError
+        The file cannot be read.
     ValueError
-        Another kind of file, or one with Python objects in it.
+        Another kind of file; it is damaged, or has Python objects in it.
     ImportError
-        The extra is not installed.
+        The package that this kind of file needs is not installed.
     """
-    suffix = _suffix("load", path)
-    if suffix == ".npz":
-        with open(path, "rb") as file:
-            arrays = np.load(file, allow_pickle=False)
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                _check.weights_differ(
-                    "load", "a .npz of several arrays", f"one, of a .npy, in {path}"
-                )
-            return {name: arrays[name] for name in arrays.files}
-    if suffix == ".safetensors":
-        return dict(_package("safetensors.numpy", "weights").load_file(path))
-    return _initializers(_package("onnx", "onnx").load(os.fspath(path)).graph)
+    arrays, cell = _reader(path)(path)
+    return StateDict({name: _foreign.as_array(a) for name, a in arrays.items()}, cell)
 
 
-def save(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
-    """Write arrays to a file, which `load` reads.
+def save(path: str | os.PathLike[str], arrays: Any, *, cell: str | None = None) -> None:
+    """Write arrays to a file, which `load` reads, and so do other programs.
+
+    The file is written whole or not at all: if this is stopped, `path` holds what it held before.
 
     Parameters
     ----------
     path : str or path
         A .npz, .safetensors or .onnx; the latter becomes a graph of initializers and no nodes.
-    arrays : mapping of str to array_like
-        Floating point. A nested mapping is flattened, its names joined by "/".
+    arrays : mapping of str to array_like, or a layer
+        Numbers; a layer stands for its ``state_dict()``. A nested mapping is flattened, its names
+        joined by "/". bfloat16 is widened to float32.
+    cell : str, optional
+        What cell these are the weights of, as ``layer.cell`` has it; a layer and its
+        ``state_dict()`` know. It is written too, and ``load_state_dict`` of another cell refuses
+        what `load` returns.
 
     Raises
     ------
+    OSError
+        The file cannot be written.
     TypeError
-        `arrays` is not a mapping, or what is in it not floating point.
+        `arrays` is not a mapping, or what is in it no numbers.
     ValueError
-        Another kind of file name.
+        Another kind of file name; two names become one, or a name cannot be kept; `cell` is none,
+        or not that of `arrays`.
     ImportError
-        The extra is not installed.
+        The package that this kind of file needs is not installed.
+
+    See Also
+    --------
+    fusedrnn.save : a layer with its options.
     """
-    suffix = _suffix("save", path)
+    write = _writer(path)
+    if not isinstance(arrays, Mapping) and callable(getattr(arrays, "state_dict", None)):
+        arrays = arrays.state_dict()
+    known = _cell("save", cell, arrays)
     flat = {
-        name: np.ascontiguousarray(_check.weights_array("save", name, value))
+        name: np.asarray(_check.weights_numbers("save", name, value), order="C")
         for name, value in flattened("save", arrays).items()
     }
-    if suffix == ".npz":
-        # np.savez has argument names of its own, which an array cannot have.
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, a in flat.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, a, allow_pickle=False)
-    elif suffix == ".safetensors":
-        _package("safetensors.numpy", "weights").save_file(flat, path)
-    else:
-        onnx = _package("onnx", "onnx")
-        tensors = [onnx.numpy_helper.from_array(a, name) for name, a in flat.items()]
-        graph = onnx.helper.make_graph([], "weights", [], [], tensors)
-        onnx.save(onnx.helper.make_model(graph), os.fspath(path))
+    _npz.checked_names(flat)
+    with replacing(path) as file:
+        write(file, flat, known)
 
 
-class OnnxLayer(NamedTuple):
-    """One recurrent node of an ONNX graph."""
-
-    cell: str
-    """Cell by our name: what the node's type, W, P and linear_before_reset say."""
-    attributes: dict[str, Any]
-    """The node's attributes: direction, hidden_size, activations, clip ..."""
-    arrays: dict[str, Array]
-    """For `from_onnx`."""
-
-
-def onnx_layers(path: str | os.PathLike[str]) -> dict[str, OnnxLayer]:
-    """Find the RNN, LSTM and GRU nodes of a .onnx file (extra ``onnx``).
-
-    Parameters
-    ----------
-    path : str or path
-        The file.
-
-    Returns
-    -------
-    dict of str to OnnxLayer
-        By the nodes' names, or the names of their first outputs where they have none; in the order
-        of the graph. ``from_onnx(found.arrays, found.cell)`` converts one.
-
-    Raises
-    ------
-    ValueError
-        Weights of a node are computed in the graph, or there is no such node.
-    ImportError
-        The extra is not installed.
-    """
-    onnx = _package("onnx", "onnx")
-    graph = onnx.load(os.fspath(path)).graph
-    constants = _initializers(graph)
-    layers: dict[str, OnnxLayer] = {}
-    for node in graph.node:
-        if node.op_type in ("RNN", "LSTM", "GRU"):
-            name = node.name or next(filter(None, node.output), "")
-            arrays = _weights(name, node, constants)
-            attributes = {a.name: _attribute(onnx, a) for a in node.attribute}
-            layers[name] = OnnxLayer(_cell(node.op_type, attributes, arrays), attributes, arrays)
-    if not layers:
-        _check.weights_differ("onnx_layers", "RNN, LSTM or GRU nodes", f"none in {path}")
-    return layers
+def _cell(what: str, cell: object, arrays: object) -> str | None:
+    """The cell of weights, said by the caller or by themselves."""
+    known = getattr(arrays, "cell", None)
+    if cell is None:
+        return known if isinstance(known, str) else None
+    if not isinstance(cell, str):
+        _check.weights_type(what, "cell as a name", cell)
+    name, _, options = cell.partition("(")
+    if name not in CELLS or name.endswith("_chosen") != bool(options):
+        expected = "cell as layer.state_dict().cell has it, with the activations if these are "
+        _check.weights_differ(what, f"{expected}chosen", repr(cell))
+    if isinstance(known, str) and known != cell:
+        _check.weights_differ(what, f"weights of a {cell} cell", f"those of a {known} cell")
+    return cell
 
 
-def _weights(name: str, node: Any, constants: Mapping[str, Array]) -> dict[str, Array]:
-    inputs = {key: node.input[i] for key, i in INPUTS.items() if i < len(node.input)}
-    given = {key: source for key, source in inputs.items() if source}
-    computed = [f"{key} = {source}" for key, source in given.items() if source not in constants]
-    if computed:
-        expected = "weights that are initializers or constants"
-        _check.weights_differ(f"onnx_layers: node {name!r}", expected, _text.listed(computed))
-    return {key: constants[source] for key, source in given.items()}
+# --- kinds of files -----------------------------------------------------------------------------
+
+Reader = Callable[[str | os.PathLike[str]], tuple[Mapping[str, Array], str | None]]
+Writer = Callable[[BinaryIO, Mapping[str, Array], str | None], None]
 
 
-def _initializers(graph: Any) -> dict[str, Array]:
-    to_array = _package("onnx.numpy_helper", "onnx").to_array
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            tensors[node.output[0]] = node.attribute[0].t
-    return {name: to_array(tensor) for name, tensor in tensors.items()}
+def _read_npz(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str | None]:
+    with open(path, "rb") as file:
+        if file.read(6) == b"\x93NUMPY":
+            _check.weights_differ("load", "a .npz of several arrays", f"one, of a .npy, in {path}")
+    with _npz.opened(path) as archive:
+        if _is_layer(archive):
+            _check.weights_differ("load", "arrays", f"a layer in {path}: fusedrnn.load reads it")
+        try:
+            said = json.loads(archive.comment or b"{}")
+        except ValueError:  # another program's
+            said = {}
+        cell = said.get(CELL) if isinstance(said, dict) else None
+        cell = cell if isinstance(cell, str) else None
+        return {name: archive[name] for name in archive.names}, cell
 
 
-def _attribute(onnx: Any, attribute: Any) -> Any:
-    value = onnx.helper.get_attribute_value(attribute)
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, list):
-        return [part.decode() if isinstance(part, bytes) else part for part in value]
-    return value
+def _is_layer(archive: _npz.Archive) -> bool:
+    """Whether fusedrnn.save wrote it."""
+    if archive.names[:1] != ["header"]:
+        return False
+    text = archive["header"]
+    return text.dtype.kind == "U" and re.match(r'\{"format": "fusedrnn"', str(text)) is not None
 
 
-def _cell(kind: str, attributes: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
-    """The cell of a node; one whose activations are chosen where the usual one would not do."""
-    names = [name.lower() for name in attributes.get("activations", ())]
-    usual = {"RNN": ["tanh"], "GRU": ["sigmoid", "tanh"], "LSTM": ["sigmoid", "tanh", "tanh"]}[kind]
-    plain = not (attributes.get("clip") or attributes.get("input_forget"))
-    if kind == "RNN":
-        same = len({*names}) < 2 and {*names} <= {"tanh", "relu", "sigmoid"}
-        return f"rnn_{(names or usual)[0]}" if plain and same else "rnn_chosen"
-    plain = plain and names in ([], usual, usual * 2)
-    if kind == "GRU":
-        base = "gru" if attributes.get("linear_before_reset") else "gru_reset_before"
-        return base if plain else f"{base}_chosen"
-    if not plain:
-        return "lstm_chosen"
-    return "lstm_peephole" if "P" in arrays else "lstm"
+def _write_npz(file: BinaryIO, arrays: Mapping[str, Array], cell: str | None) -> None:
+    _npz.write(file, arrays, b"" if cell is None else json.dumps({CELL: cell}).encode())
+
+
+def _read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str | None]:
+    arrays, metadata = _safetensors.read(path)
+    return arrays, metadata.get(CELL)
+
+
+def _write_safetensors(file: BinaryIO, arrays: Mapping[str, Array], cell: str | None) -> None:
+    _safetensors.write(file, arrays, {} if cell is None else {CELL: cell})
+
+
+def _read_onnx(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str | None]:
+    arrays, metadata = _onnx.read(path)
+    return arrays, metadata.get(CELL)
+
+
+def _write_onnx(file: BinaryIO, arrays: Mapping[str, Array], cell: str | None) -> None:
+    _onnx.write(file, arrays, {} if cell is None else {CELL: cell})
+
+
+READERS: dict[str, Reader] = {
+    ".npz": _read_npz,
+    ".safetensors": _read_safetensors,
+    ".onnx": _read_onnx,
+    **dict.fromkeys((".keras", ".h5", ".hdf5"), lambda path: (_keras.read(path), None)),
+    **dict.fromkeys((".pt", ".pth"), lambda path: (_torch_files.read(path), None)),
+}
+WRITERS: dict[str, Writer] = {
+    ".npz": _write_npz,
+    ".safetensors": _write_safetensors,
+    ".onnx": _write_onnx,
+}
+
+
+def _reader(path: str | os.PathLike[str]) -> Reader:
+    suffix = Path(path).suffix.lower()
+    if suffix not in READERS:
+        expected = f"a file name that ends in {', '.join(READERS)}; other pickles are never read"
+        _check.weights_differ("load", expected, str(path))
+    return READERS[suffix]
+
+
+def _writer(path: str | os.PathLike[str]) -> Writer:
+    suffix = Path(path).suffix.lower()
+    if suffix not in WRITERS:
+        expected = f"a file name that ends in {', '.join(WRITERS)}"
+        _check.weights_differ("save", expected, str(path))
+    return WRITERS[suffix]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .. import _check
-from .._spec import CELLS, Array
+from .._cells import CELLS, Array
+from .._checks import arguments as _check
 from . import _text
 from ._blocks import fits, names, read, write
 from ._stack import direction_of, layout_of, layouts_of, ours
@@ -60,9 +60,11 @@ def flattened(what: str, tree: object, before: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in _check.weights_mapping(what, tree).items():
         whole = f"{before}{name}"
-        flat |= (
-            flattened(what, value, f"{whole}/") if isinstance(value, Mapping) else {whole: value}
-        )
+        nested = isinstance(value, Mapping)
+        part = flattened(what, value, f"{whole}/") if nested else {whole: value}
+        for twice in flat.keys() & part.keys():
+            _check.weights_differ(what, "names that differ when joined by '/'", f"two {twice!r}")
+        flat |= part
     return flat
 
 

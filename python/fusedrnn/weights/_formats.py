@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from .._spec import CELLS, CellSpec
+from .._cells import CELLS, CellSpec
 
 # Our arrays, by the names they have in a mapping, without _l{k} and _reverse.
 W, R = "weight_ih", "weight_hh"

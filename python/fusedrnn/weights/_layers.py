@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from .. import _check
-from .._spec import CELLS, Array
+from .. import _foreign
+from .._cells import CELLS, Array
+from .._checks import arguments as _check
 from . import _text
 from ._blocks import Blocks, fits, names, read, write
 from ._formats import Layout
-from ._stack import layer_of, layout_of, ours, restacked
+from ._stack import layer_of, layout_of, ours, restacked, same_cell
 
 # --- PyTorch ----------------------------------------------------------------------------------
 
 
 def from_torch(state_dict: Mapping[str, Any], cell: str, *, prefix: str = "") -> dict[str, Array]:
-    """Weights of ``torch.nn.RNN``, ``LSTM`` or ``GRU``: all layers and directions, checked, copied.
+    """Weights of ``torch.nn.RNN``, ``LSTM``, ``GRU`` or one of their cells, checked and copied.
 
     The names are ours too; what this adds to ``layer.load_state_dict`` is the check of a whole
     stack, and that nothing of it is left out.
@@ -28,7 +29,9 @@ def from_torch(state_dict: Mapping[str, Any], cell: str, *, prefix: str = "") ->
     state_dict : mapping of str to array_like
         ``weight_ih_l{k}`` (n*H, I), ``weight_hh_l{k}`` (n*H, H or P), with biases ``bias_ih_l{k}``
         and ``bias_hh_l{k}`` (n*H,), with a projection ``weight_hr_l{k}`` (P, H), each for the
-        reverse direction again with ``_reverse``. Gates i f g o; r z n. CPU tensors or arrays.
+        reverse direction again with ``_reverse``. Gates i f g o; r z n. ``RNNCell``, ``LSTMCell``
+        and ``GRUCell`` have the names without ``_l{k}``. Arrays or tensors, on whatever device;
+        ``dict(module.named_parameters())`` too.
     cell : str
         A cell that PyTorch has: "rnn_tanh" ..., "lstm", "gru".
     prefix : str
@@ -46,12 +49,29 @@ def from_torch(state_dict: Mapping[str, Any], cell: str, *, prefix: str = "") ->
     ValueError
         A name, shape or cell is none of those above: the text lists what was expected and found.
     """
+    if hasattr(state_dict, "state_dict"):
+        expected = "a mapping of names to arrays, module.state_dict()"
+        _check.weights_type("from_torch", expected, state_dict)
     given = _check.weights_mapping("from_torch", state_dict)
     inside = {name[len(prefix) :]: given[name] for name in given if name.startswith(prefix)}
-    if prefix and not inside:
-        _check.weights_differ("from_torch", f"names that begin with {prefix!r}", _text.found(given))
+    ours = {new: inside[name] for name, new in _foreign.stack_names(inside).items()}
+    if not any(map(_foreign.is_recurrent, inside)):
+        _no_module(given, prefix)
+    same_cell("from_torch", state_dict, cell)
     what = f"from_torch: after {prefix!r}" if prefix else "from_torch"
-    return restacked(what, inside, cell, "torch", "fusedrnn")
+    return restacked(what, ours, cell, "torch", "fusedrnn")
+
+
+def _no_module(given: Mapping[str, Any], prefix: str) -> None:
+    """Say what prefix would find a recurrent module, if there is one."""
+    known = [name for name in map(_foreign.ending, given) if _foreign.is_recurrent(name)]
+    advice = _foreign.prefix_advice(given, known)
+    expected = f"names that begin with {prefix!r}" if prefix else "names of one recurrent module"
+    if advice:
+        modules = _text.listed(map(repr, _foreign.prefixes(given, known)))
+        _check.weights_differ("from_torch", expected, f"those of modules in {modules}{advice}")
+    if prefix and not any(name.startswith(prefix) for name in given):
+        _check.weights_differ("from_torch", expected, _text.found(given))
 
 
 def to_torch(params: Mapping[str, Any], cell: str) -> dict[str, Array]:
@@ -87,10 +107,10 @@ def from_keras(arrays: Sequence[Any], cell: str, *, layer: int = 0) -> dict[str,
     Parameters
     ----------
     arrays : list of array_like
-        What ``keras_layer.get_weights()`` returns: kernel (I, n*H), recurrent_kernel (H, n*H) and,
-        unless ``use_bias=False``, bias (n*H,); that of a GRU with ``reset_after=True`` (Keras's
-        default) is (2, 3*H). Bidirectional: those of the forward layer, then of the backward one.
-        Gates i f c o; z r h.
+        What ``keras_layer.get_weights()`` returns, or one list of `keras_layers`: kernel (I, n*H),
+        recurrent_kernel (H, n*H) and, unless ``use_bias=False``, bias (n*H,); that of a GRU with
+        ``reset_after=True`` (Keras's default) is (2, 3*H). Bidirectional: those of the forward
+        layer, then of the backward one. Gates i f c o; z r h.
     cell : str
         "gru" is ``reset_after=True``, "gru_reset_before" is ``reset_after=False``.
     layer : int
@@ -110,7 +130,7 @@ def from_keras(arrays: Sequence[Any], cell: str, *, layer: int = 0) -> dict[str,
     """
     layout = layout_of(cell, "keras")
     if not isinstance(arrays, (list, tuple)):
-        _check.weights_type("from_keras", "the list of layer.get_weights()", arrays)
+        _not_a_list(arrays)
     sides = 2 if len(arrays) in (4, 6) else 1
     each = len(arrays) // sides
     if len(arrays) not in (2, 3, 4, 6):
@@ -121,6 +141,14 @@ def from_keras(arrays: Sequence[Any], cell: str, *, layer: int = 0) -> dict[str,
         for i in range(sides)
     ]
     return ours("from_keras", _read_all("from_keras", layout, parts), cell, layer)
+
+
+def _not_a_list(value: object) -> NoReturn:
+    expected = "the list of layer.get_weights()"
+    if isinstance(value, Mapping):
+        layers = dict.fromkeys(str(name).rpartition("/")[0] or str(name) for name in value)
+        expected += f" of one layer, keras_layers(path)[name] with name one of {[*layers]}"
+    _check.weights_type("from_keras", expected, value)
 
 
 def _numbered(arrays: Sequence[Any]) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import _check
-from .._spec import CELLS, Array
+from .._cells import CELLS, Array
+from .._checks import arguments as _check
+from .._layers.params import StateDict
 from . import _text
 from ._blocks import Blocks, read, write
-from ._formats import Layout, R, W, cells, find
+from ._formats import CHOSEN, Layout, R, W, cells, find
 
 _NAME = re.compile(r"\w+?_l(\d+)(_reverse)?")
 Place = tuple[int, bool]  # layer, and whether it is the reverse direction
@@ -61,6 +62,20 @@ def _pair(what: str, directions: Sequence[Mapping[str, Any]]) -> None:
         _check.weights_differ(what, "both directions of a layer to be alike", _text.found(both))
 
 
+def same_cell(what: str, params: object, cell: str) -> None:
+    """Weights that know their cell are converted as weights of no other."""
+    known = getattr(params, "cell", None)
+    if isinstance(known, str) and known.partition("(")[0] != cell:
+        expected = f"weights of a {cell} cell"
+        found = f"those of a {known} cell; dict(...) of them is converted whatever its cell"
+        _check.weights_differ(what, expected, found)
+
+
+def _of_cell(arrays: dict[str, Array], cell: str) -> StateDict:
+    """Arrays of ours that know their cell; of chosen activations the name says too little."""
+    return StateDict(arrays, None if cell.endswith(CHOSEN) else cell)
+
+
 def named(
     what: str, directions: Sequence[Blocks], cell: str, places: Sequence[Place], system: str
 ) -> dict[str, Array]:
@@ -84,12 +99,13 @@ def ours(
     if len(places) == 2:
         backward = {name: a for name, a in arrays.items() if name.endswith("_reverse")}
         _pair(what, [{name: arrays[name] for name in arrays if name not in backward}, backward])
-    return arrays
+    return _of_cell(arrays, cell)
 
 
 def restacked(what: str, params: object, cell: str, source: str, target: str) -> dict[str, Array]:
     """A whole stack, from one system with torch's names to another."""
     layout = layout_of(cell, source)
+    same_cell(what, params, cell)
     places = _split(what, layout, params)
     layers, sides = len({k for k, _ in places}), 1 + any(reverse for _, reverse in places)
     whole = [(k, side > 0) for k in range(layers) for side in range(sides)]
@@ -104,7 +120,8 @@ def restacked(what: str, params: object, cell: str, source: str, target: str) ->
         if width != wanted:
             expected = f"{wanted} columns in weight_ih_l{k}, the width of layer {k - 1}'s output"
             _check.weights_differ(what, expected, str(width))
-    return named(what, list(blocks.values()), cell, whole, target)
+    arrays = named(what, list(blocks.values()), cell, whole, target)
+    return _of_cell(arrays, cell) if target == "fusedrnn" else arrays
 
 
 def _places(places: Collection[Place]) -> str:
@@ -114,6 +131,7 @@ def _places(places: Collection[Place]) -> str:
 def layer_of(what: str, params: object, cell: str, layer: int | None) -> list[Blocks]:
     """One layer of our mapping: forward, or forward and reverse. Nothing is left out unasked."""
     layout = layout_of(cell, "fusedrnn")
+    same_cell(what, params, cell)
     places = _split(what, layout, params)
     layers = sorted({k for k, _ in places})
     if layer is None and len(layers) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..._activations import Options
-from ..._spec import Array, CellSpec
-from ..types import Inputs, Sources
+from ..._cells import Array, CellSpec
+from ..types import CHANGED, Inputs, Sources
 
 if TYPE_CHECKING:
     from ...core._packed import Packed
@@ -58,47 +57,52 @@ class Weights:
 class ReferenceForm:
     """Copies of one direction's weights, made when a call first needs them: see `types.Form`.
 
-    A call computes with the copies, so it never sees an array that is being written.
+    A call computes with the copies, so it never sees an array that is being written. There is no
+    lock: whoever copies asks afterwards whether the arrays are still those he began with.
     """
 
     def __init__(self, packed: Packed, direction: int) -> None:
         self._packed, self._direction = packed, direction
-        self._lock = threading.Lock()
-        self._weights: Weights | None = None
+        self._copied: tuple[int, Weights] | None = None  # and the generation they are of
         self._closed = False
 
     @property
     def nbytes(self) -> int:
         """Bytes of the copies."""
-        if self._weights is None:
+        if self._copied is None:
             return 0
-        values = vars(self._weights).values()
+        values = vars(self._copied[1]).values()
         return sum(a.nbytes for a in values if isinstance(a, np.ndarray))
 
     def close(self, wait: bool) -> None:
         """No copy is made from here on."""
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("weights: another thread is changing them")
-            self._closed = True
+        if self._closed and not wait:
+            raise RuntimeError("weights: another thread is changing them")
+        self._closed = True
 
     def open(self, sources: Sources, changed: bool) -> None:
         """Copies are made anew if the arrays have changed."""
-        with self._lock:
-            self._closed = False
-            if changed:
-                self._weights = None
+        self._closed = False
+        if changed:
+            self._copied = None
+
+    def heir(self, sources: Sources) -> None:
+        """Copies are made anew: there is nothing to take over."""
 
     def weights(self) -> Weights:
         """The copies."""
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("weights: another thread is changing them")
-            if self._weights is None:
-                packed = self._packed
-                copies = {k: a.copy() for k, a in packed.arrays[self._direction].items()}
-                self._weights = Weights(packed.spec, **copies, options=packed.options)
-            return self._weights
+        packed, copied = self._packed, self._copied
+        generation = packed.generation
+        if copied is None or copied[0] != generation:
+            copies = {k: a.copy() for k, a in packed.held()[self._direction].items()}
+            if packed.spec.vectors and not packed.spec.norm:  # zeros if the layer has no peepholes
+                zeros = np.zeros((packed.spec.vectors, packed.hidden_size), packed.dtype)
+                copies.setdefault("p", zeros)
+            copied = generation, Weights(packed.spec, **copies, options=packed.options)
+        if self._closed or packed.generation != generation:
+            raise RuntimeError(CHANGED)
+        self._copied = copied
+        return copied[1]
 
 
 class Slots:

@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from ..._activations import Options, relu, sigmoid
-from ..._spec import Array
+from ..._cells import Array
 from .call import Weights
 
 States: TypeAlias = tuple[Array, ...]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..._activations import Activation, Options, activate, slope
-from ..._spec import Array
+from ..._cells import Array
 from .call import Weights
 from .cells import Backward, Cell, States, Step, peephole_terms
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..._activations import sigmoid
-from ..._spec import Array
+from ..._cells import Array
 from .call import Weights
 from .cells import Backward, Cell, Norm, States, Step, d_sigmoid, d_tanh
 

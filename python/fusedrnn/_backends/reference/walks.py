@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..._spec import Array
+from ..._cells import Array
 from ..settings import record
-from ..types import ANY_NUMBER, Given, Gradients, Inputs, Outcome, Threads, Wanted, delivered
+from ..types import (
+    ANY_NUMBER,
+    Given,
+    Gradients,
+    Inputs,
+    Outcome,
+    Sources,
+    Threads,
+    Wanted,
+    delivered,
+)
 from . import cells as _cells
 from . import chosen, norm
 from .call import Call, ReferenceForm, Slots, Weights, calls, zeros
@@ -50,7 +60,7 @@ class ReferenceBackend:
         """There is one form."""
         return "numpy"
 
-    def form(self, packed: Packed, direction: int) -> ReferenceForm:
+    def form(self, packed: Packed, direction: int, sources: Sources) -> ReferenceForm:
         """Copies of one direction's weights."""
         return ReferenceForm(packed, direction)
 

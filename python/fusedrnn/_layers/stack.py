@@ -1,0 +1,195 @@
+"""Layers one after the other: each is one call of the floor, with the call's noise between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from .._backends.choice import by_name, current
+from .._backends.types import Backend, Given, Gradients, Inputs, Threads, Wanted
+from .._cells import Array
+from ..core._packed import Packed
+from .noise import Drawn, Rates, connected, connected_back, draw, dropped_input, masked
+from .state import States
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """Where a training call takes its masks from."""
+
+    rates: Rates
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """One layer of a saved call; arrays are time-major."""
+
+    packed: Packed
+    inputs: Inputs
+    y: Array
+    saved: Array
+    backend: str
+    drawn: Drawn | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what the backend kept, of the masks, and of the R that DropConnect left."""
+        total, drawn = self.saved.nbytes, self.drawn
+        if drawn is None:
+            return total
+        masks = [drawn.input, drawn.output, drawn.drop, *(drawn.keep or ())]
+        total += sum(mask.nbytes for mask in masks if mask is not None)
+        return total + 2 * sum(mask.nbytes for mask in drawn.connect or ())
+
+
+def nbytes(layers: Sequence[Kept]) -> int:
+    """Bytes that a call keeps beyond its x and y: outputs between layers, inputs under masks."""
+    total = sum(one.nbytes for one in layers) + sum(one.y.nbytes for one in layers[:-1])
+    before: Array | None = None  # the mask on the outputs of the layer before
+    for one in layers:
+        x, drawn = one.inputs.x, one.drawn
+        if x is not None and drawn is not None:
+            total += x.nbytes if before is not None or drawn.input is not None else 0
+            before = drawn.output
+    return total
+
+
+def forward(
+    layers: Sequence[Packed],
+    inputs: Inputs,
+    states: Sequence[States] | None,
+    initial: Sequence[States] | None,
+    *,
+    save: bool,
+    threads: Threads,
+    noise: Noise | None = None,
+    y: Array | None = None,
+) -> tuple[Array, list[States], list[Kept]]:
+    """Run `inputs`, which say all but the states, through every layer; `y` takes the result."""
+    run = current()
+    finals: list[States] = []
+    kept: list[Kept] = []
+    out: Array | None = None
+    for k, packed in enumerate(layers):
+        last, call = k == len(layers) - 1, inputs
+        if states is not None:
+            call = call._replace(states=states[k])
+        if initial is not None:
+            call = call._replace(initial=initial[k])
+        if out is not None:
+            call = call._replace(x=out, tokens=None)
+        drawn = None
+        if noise is not None:
+            drawn, packed, call = _noisy(noise, packed, call, last)
+        out, final, saved = run.forward(
+            packed, call, y=y if last else None, saved=save, threads=threads
+        )
+        finals.append(final)
+        if saved is not None:
+            kept.append(Kept(packed, call, out, saved, run.name, drawn))
+        if drawn is not None and drawn.output is not None:
+            out = masked(out, drawn.output)
+    return cast("Array", out), finals, kept
+
+
+def _noisy(noise: Noise, packed: Packed, call: Inputs, last: bool) -> tuple[Drawn, Packed, Inputs]:
+    """One layer's masks, and its weights and inputs under them."""
+    steps, batch = call.sequence.shape[:2]
+    drawn = draw(noise.rng, noise.rates, packed, steps, batch, last)
+    if drawn.input is not None:
+        call = call._replace(x=dropped_input(call.x, call.tokens, drawn.input), tokens=None)
+    return drawn, connected(packed, drawn), call._replace(drop=drawn.drop, keep=drawn.keep)
+
+
+@dataclass(frozen=True, eq=False)
+class Incoming:
+    """Gradients of one layer's outputs but y; None: zeros."""
+
+    states: States | None = None
+    cells: Array | None = None  # (D, T, B, H)
+    gates: Array | None = None  # (D, T, B, n, H)
+
+
+def backward(
+    kept: Sequence[Kept],
+    dy: Array | None,
+    incoming: Sequence[Incoming],
+    *,
+    per_sample: bool,
+    threads: Threads,
+    dx: Array | None = None,
+) -> tuple[Array | None, list[States], list[tuple[dict[str, Array], ...]]]:
+    """Walk back through every layer: dx, gradients of the first states and of the weights."""
+    dstates: list[States] = []
+    dweights: list[tuple[dict[str, Array], ...]] = []
+    for k, one, given in zip(
+        reversed(range(len(kept))), reversed(kept), reversed(incoming), strict=True
+    ):
+        drawn = one.drawn
+        if dy is not None and drawn is not None and drawn.output is not None:
+            dy = masked(dy, drawn.output)
+        run, arrived = by_name(one.backend), Given(dy, given.states, given.cells, given.gates)
+        target: bool | Array = dx if k == 0 and dx is not None else True
+        names = dict.fromkeys(_names(one.packed), not per_sample)
+        found = _gradients(run, one, one.inputs, arrived, target, names, True, threads)
+        directions = found.dweights
+        if per_sample:
+            directions = _each_sample(run, one, arrived, threads)
+        dy = found.dx
+        if drawn is not None:
+            directions = connected_back(directions, drawn)
+            if drawn.input is not None and dy is not None:
+                dy = masked(dy, drawn.input[None])
+        dstates.append(cast("States", found.dstates))
+        dweights.append(directions)
+    return dy, dstates[::-1], dweights[::-1]
+
+
+def _names(packed: Packed) -> tuple[str, ...]:
+    """Every weight that the cell can have here, given or not."""
+    return tuple(packed.spec.shapes(1, 1, 1 if packed.projects else 0))
+
+
+def _gradients(
+    run: Backend,
+    one: Kept,
+    inputs: Inputs,
+    given: Given,
+    dx: bool | Array,
+    names: dict[str, bool],
+    dstates: bool,
+    threads: Threads,
+) -> Gradients:
+    wanted = Wanted(dx, (dict(names),) * one.packed.directions, dstates)
+    return run.backward(one.packed, inputs, one.y, one.saved, given, wanted, threads=threads)
+
+
+def _each_sample(
+    run: Backend, one: Kept, given: Given, threads: Threads
+) -> tuple[dict[str, Array], ...]:
+    """Weight gradients of every sequence by itself, along a new first axis.
+
+    Each is a walk in which the other sequences have length 0: what they would add is never formed.
+    """
+    inputs, packed = one.inputs, one.packed
+    steps, batch = inputs.sequence.shape[:2]
+    names = dict.fromkeys(_names(packed), True)
+    lengths = np.full(batch, steps) if inputs.lengths is None else inputs.lengths
+    samples = []
+    for b in range(batch):
+        only = inputs._replace(lengths=np.where(np.arange(batch) == b, lengths, 0))
+        samples.append(_gradients(run, one, only, given, False, names, False, threads).dweights)
+    if not samples:
+        shapes = packed.spec.shapes(
+            packed.input_size, packed.hidden_size, packed.output_size if packed.projects else 0
+        )
+        empty = {name: np.zeros((0, *shape), packed.dtype) for name, shape in shapes.items()}
+        return (empty,) * packed.directions
+    return tuple(
+        {name: np.stack([sample[d][name] for sample in samples]) for name in names}
+        for d in range(packed.directions)
+    )

@@ -1,0 +1,166 @@
+"""Where a run is saved, so that neither the run is lost nor what was in the file before."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..charlm import runfile
+from .console import in_words, note, shell, shown
+from .memory import readable
+
+__all__ = ["Destination", "NotSaved"]
+
+Writer = Callable[[Path], None]
+
+
+class NotSaved(Exception):
+    """A run could be saved nowhere."""
+
+
+class Destination:
+    """The file of a run.
+
+    Parameters
+    ----------
+    path : path
+        Where the run is to be saved.
+    replace : bool
+        Whether a run that is there already may be replaced.
+    """
+
+    def __init__(self, path: Path, *, replace: bool) -> None:
+        self.path = path
+        self.wanted = path
+        self._seen = self._check(replace)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the run was saved in another file than the one that was asked for."""
+        return self.path != self.wanted
+
+    def check_room(self, size: int) -> None:
+        """Refuse a disk that has no room for so many bytes beside the old file."""
+        free = shutil.disk_usage(os.path.realpath(self.path.parent)).free
+        if free < size:
+            raise ValueError(
+                f"{shown(self.path)}: the disk has {readable(free)} left, and the run takes "
+                f"{readable(size)}; --out names another place"
+            )
+
+    def write(self, save: Writer) -> None:
+        """Save; where another program has put a file in the meantime, under a new name beside it.
+
+        Raises
+        ------
+        OSError
+            It cannot be saved. Nothing has changed.
+        """
+        now = _identity(self.path)
+        if now is not None and now != self._seen:
+            taken, self.path = self.path, next(_free_names(self.path.parent, self.path))
+            note(
+                f"{shown(taken)} was written by another program while this run trained, and stays "
+                f"as it is. This run is saved as {shown(self.path)}"
+            )
+        save(self.path)
+        self._seen = _identity(self.path)
+
+    def write_somewhere(self, save: Writer) -> None:
+        """Save; where that fails, in another folder, and say so.
+
+        Raises
+        ------
+        NotSaved
+            It can be saved nowhere; the text says why.
+        """
+        try:
+            self.write(save)
+            return
+        except OSError as error:
+            failure = error
+        failures = [in_words(failure)]
+        for folder in _other_folders(self.path.parent):
+            for place in _free_names(folder, self.path):
+                try:
+                    save(place)
+                except OSError as error:
+                    failures.append(in_words(error))
+                    break
+                stays = ", and what was there before is as it was" if self._seen else ""
+                note(
+                    f"{failures[0]}{stays}. Saved {shown(place)} instead; to go on where it was to "
+                    f"be: fusedrnn train --resume {shell(place)} --out {shell(self.wanted)}"
+                )
+                self.path, self._seen = place, _identity(place)
+                return
+        raise NotSaved("; ".join(failures))
+
+    def _check(self, replace: bool) -> tuple[int, ...] | None:
+        """Refuse, before the work and not after it, a place where nothing can be saved."""
+        name, path = shown(self.path), Path(os.path.realpath(self.path))
+        folder = path.parent
+        if not folder.is_dir():
+            raise ValueError(f"{name}: the folder {shown(folder)} does not exist")
+        if path.is_dir():
+            raise ValueError(f"{name}: is a folder; --out names a file in it")
+        if path.exists():
+            self._check_old(path, name, replace)
+        try:  # whether a file can be made there is known when one was
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror} in its folder", str(self.path)) from error
+        return _identity(self.path)
+
+    def _check_old(self, path: Path, name: str, replace: bool) -> None:
+        if not path.is_file():
+            raise ValueError(f"{name}: is not a regular file; --out names another")
+        if path.stat().st_size and not runfile.recognised(path):
+            raise ValueError(
+                f"{name}: exists and is not a fusedrnn model file; it is not replaced, --out names "
+                "another"
+            )
+        if not os.access(path, os.W_OK):
+            raise ValueError(f"{name}: is protected against writing; --out names another")
+        if path.stat().st_size and not replace:
+            quoted = shell(self.path)
+            raise ValueError(
+                f"{name}: exists; --resume {quoted} goes on with it, --force replaces it, --out "
+                "names another file"
+            )
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """What tells a file from the one that was there before; None where there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _free_names(folder: Path, like: Path) -> Iterator[Path]:
+    """Names in a folder that no file has."""
+    number = 1
+    while True:
+        tail = f"-{number}" if number > 1 else ""
+        path = folder / f"{like.stem}{tail}{like.suffix}"
+        if not os.path.lexists(path):
+            yield path
+        number += 1
+
+
+def _other_folders(folder: Path) -> Iterator[Path]:
+    """Folders where a run may find room."""
+    found = [folder.resolve()]
+    candidates = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
+    candidates += ["/tmp", "/var/tmp", os.path.expanduser("~"), os.getcwd()]
+    for candidate in candidates:
+        path = Path(candidate).resolve()
+        if candidate and path.is_dir() and path not in found:
+            found.append(path)
+            yield path

@@ -1,0 +1,179 @@
+"""Checks of what is passed to nn: hyperparameters, and mappings of names to arrays.
+
+A text names the argument, what was expected and what came, and says what to write instead if the
+mistake is a common one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import arguments as _check
+from .._checks.options import number
+from .losses import Loss
+
+__all__ = [
+    "betas",
+    "distinct",
+    "epsilon",
+    "gradients",
+    "learning_rate",
+    "memory_of",
+    "positive",
+    "share",
+]
+
+Array = NDArray[Any]
+
+
+# --- hyperparameters --------------------------------------------------------------------------
+
+
+def learning_rate(value: object, name: str = "lr") -> float:
+    """A finite number that is at least 0."""
+    if hasattr(value, "params") or (isinstance(value, Iterable) and not isinstance(value, str)):
+        raise TypeError(
+            f"{name}: expected a finite number of at least 0, got {_check.describe(value)}; the "
+            "parameters are given to step(target, grads)"
+        )
+    return number(value, name, "a finite number of at least 0", lambda v: 0 <= v < math.inf)
+
+
+def positive(value: object, name: str) -> float:
+    """A number above 0; infinity is one."""
+    return number(value, name, "a number above 0", lambda v: v > 0)
+
+
+def epsilon(value: object) -> float:
+    """A finite number above 0."""
+    return number(value, "eps", "a finite number above 0", lambda v: 0 < v < math.inf)
+
+
+def share(value: object, name: str) -> float:
+    """A number in [0, 1]."""
+    return number(value, name, "a number in [0, 1]", lambda v: 0 <= v <= 1)
+
+
+def betas(value: object) -> tuple[float, float]:
+    """Two numbers in [0, 1)."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        came = f"{len(value)} items" if isinstance(value, (tuple, list)) else _check.describe(value)
+        raise TypeError(f"betas: expected two numbers in [0, 1), got {came}")
+    first, second = (
+        number(one, f"betas[{k}]", "a number in [0, 1)", lambda v: 0 <= v < 1)
+        for k, one in enumerate(value)
+    )
+    return first, second
+
+
+# --- mappings of names to arrays --------------------------------------------------------------
+
+
+def _is_array(value: object) -> TypeGuard[Array]:
+    return (
+        isinstance(value, np.ndarray)
+        and value.dtype.kind == "f"
+        and not isinstance(value, np.ma.MaskedArray)
+    )
+
+
+def gradients(value: object, name: str) -> dict[str, Array]:
+    """A mapping of names to arrays of floating point, as a dict of the same arrays."""
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"{name}: expected a mapping of names to arrays, got {_came(value)}{_advice(value)}"
+        )
+    arrays = dict(value)
+    for key, array in arrays.items():
+        if not _is_array(array):
+            raise TypeError(
+                f"{name}[{key!r}]: expected an array of floating point, got {_came(array)}"
+                f"{_advice_inside(array)}"
+            )
+    return arrays
+
+
+def _came(value: object) -> str:
+    return "a Loss" if isinstance(value, Loss) else _check.describe(value)
+
+
+def _advice(value: object) -> str:
+    """What to write in place of something that is no mapping."""
+    if isinstance(value, Loss):
+        return (
+            "; give loss.gradient to the last layer's backward(), and pass the gradients by name "
+            "that backward() returns"
+        )
+    if isinstance(value, (tuple, list)):
+        if any(isinstance(part, Mapping) for part in value):
+            if isinstance(value, tuple):
+                return "; backward() returns the gradients by name last: pass that part alone"
+            return "; pass the mappings one after another"
+        return '; write {"name": array, ...}'
+    if isinstance(value, np.ndarray):
+        return '; write {"name": array}'
+    if hasattr(value, "backward"):
+        return "; pass the gradients by name that its backward() returned"
+    return ""
+
+
+def _advice_inside(value: object) -> str:
+    """What to write in place of an entry that is no array."""
+    if isinstance(value, Mapping):
+        return "; pass each mapping by itself"
+    if value is None:
+        return "; leave out a parameter that has no gradient"
+    return ""
+
+
+def memory_of(array: Array) -> object:
+    """The object that owns the memory of an array: itself, or what it is a view of."""
+    owner: object = array
+    while True:
+        if isinstance(owner, np.ndarray):
+            base: object = owner.base
+        elif isinstance(owner, memoryview):
+            base = owner.obj
+        else:
+            return owner
+        if base is None:
+            return owner
+        owner = base
+
+
+def distinct(arrays: Iterable[tuple[str, Array]]) -> None:
+    """Refuse arrays that share memory: what is done to one would be done to the other again."""
+    of_one_owner: dict[int, list[tuple[int, int, str, Array]]] = {}
+    for name, array in arrays:
+        if array.size:
+            place = (*_bounds(array), name, array)
+            of_one_owner.setdefault(id(memory_of(array)), []).append(place)
+    for places in of_one_owner.values():
+        reaching: list[tuple[int, int, str, Array]] = []
+        for place in sorted(places, key=lambda place: place[0]):
+            start, _, name, array = place
+            reaching = [other for other in reaching if other[1] > start]
+            for _, _, other, there in reaching:
+                if np.shares_memory(array, there):
+                    raise ValueError(
+                        f"{other} and {name} share memory; pass each array once, and the sum of "
+                        "the gradients if one parameter serves twice"
+                    )
+            reaching.append(place)
+
+
+def _bounds(array: Array) -> tuple[int, int]:
+    """The address of the first byte of an array, and of the first after it."""
+    first: int = array.__array_interface__["data"][0]
+    last = first + array.itemsize
+    for length, stride in zip(array.shape, array.strides, strict=True):
+        if stride < 0:
+            first += (length - 1) * stride
+        else:
+            last += (length - 1) * stride
+    return first, last

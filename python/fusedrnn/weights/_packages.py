@@ -1,0 +1,16 @@
+"""Packages that some file formats need, imported when a file of theirs is read."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from .._checks import arguments as _check
+
+
+def package(name: str, extra: str, advice: str = "") -> Any:
+    """A package that an extra of ours installs."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        _check.weights_package(extra, name.split(".")[0], error, advice)

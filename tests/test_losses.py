@@ -1,0 +1,439 @@
+"""Losses against plain NumPy, arithmetic by hand, torch; what is padding and what is extreme."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedrnn as fr
+from fusedrnn import nn
+from fusedrnn.nn import Loss, mse, softmax_cross_entropy
+
+Array = np.ndarray[Any, np.dtype[Any]]
+FLOATS = ("float32", "float64")
+T, B, V = 5, 3, 4
+LENGTHS = np.array([5, 2, 0])
+REAL = np.arange(T)[:, None] < LENGTHS  # (T, B)
+
+
+def numbers(*shape: int, seed: int = 0, dtype: str = "float64") -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def classes(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).integers(0, V, shape)
+
+
+def slope(f: Callable[[], float], x: Array, step: float = 1e-6) -> Array:
+    """Central differences of a scalar function."""
+    g = np.zeros_like(x)
+    for place in np.ndindex(x.shape):
+        old = x[place]
+        x[place] = old + step
+        above = f()
+        x[place] = old - step
+        g[place] = (above - f()) / (2 * step)
+        x[place] = old
+    return g
+
+
+def same(one: Loss, other: Loss) -> None:
+    assert one.value == other.value
+    assert one.gradient.dtype == other.gradient.dtype
+    np.testing.assert_array_equal(one.gradient, other.gradient)
+
+
+def padded(seed: int = 0, dtype: str = "float64") -> tuple[Array, Array]:
+    """Logits and targets with rubbish in the padding."""
+    logits, targets = numbers(T, B, V, seed=seed, dtype=dtype), classes(T, B, seed=seed)
+    rubbish = np.resize([np.nan, np.inf, -np.inf, 1e30], (~REAL).sum())
+    logits[~REAL] = rubbish[:, None]
+    targets[~REAL] = np.resize([-100, -1, V, 10**6], (~REAL).sum())
+    return logits, targets
+
+
+# --- cross-entropy --------------------------------------------------------------------------------
+
+
+def test_cross_entropy_and_its_gradient() -> None:
+    logits, targets = numbers(4, 3, 5), np.arange(12).reshape(4, 3) % 5
+    loss = softmax_cross_entropy(logits, targets)
+    p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    right = np.take_along_axis(p, targets[..., None], axis=-1)
+    assert loss.value == pytest.approx(-np.log(right).mean(), rel=1e-14)
+    expected = slope(lambda: softmax_cross_entropy(logits, targets).value, logits)
+    np.testing.assert_allclose(loss.gradient, expected, rtol=0, atol=1e-9)
+
+
+def test_cross_entropy_counts_no_padding() -> None:
+    """The mean is over real rows: 1.088 came in place of 1.179 on a padded batch."""
+    logits = np.zeros((2, 2, 2))
+    logits[0, 0], logits[1, 0], logits[0, 1] = [0, 1], [2, 0], [0, 0]
+    logits[1, 1] = [0, 9]  # padding, predicted well
+    targets = np.array([[0, 1], [1, 1]])
+    losses = [math.log(1 + math.e), math.log(1 + math.e**2), math.log(2)]
+    loss = softmax_cross_entropy(logits, targets, lengths=[2, 1])
+    assert loss.value == pytest.approx(sum(losses) / 3, rel=1e-14)
+    everything = softmax_cross_entropy(logits, targets)
+    assert everything.value == pytest.approx(
+        (sum(losses) + math.log1p(math.exp(-9))) / 4, rel=1e-14
+    )
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_no_bit_depends_on_what_is_in_the_padding(dtype: str) -> None:
+    """Value and gradient are those of the real rows alone; the padding gets exactly 0."""
+    logits, targets = padded(dtype=dtype)
+    alone = softmax_cross_entropy(logits[REAL], targets[REAL])
+    assert math.isfinite(alone.value)
+    whole = np.zeros_like(logits)
+    whole[REAL] = alone.gradient
+    expected = Loss(alone.value, whole)
+    ignored = np.where(REAL, targets, -100)
+    same(softmax_cross_entropy(logits, targets, lengths=LENGTHS), expected)
+    same(softmax_cross_entropy(logits, targets, mask=REAL), expected)
+    same(softmax_cross_entropy(logits, ignored, ignore_index=-100), expected)
+    same(softmax_cross_entropy(logits, ignored, ignore_index=-100, mask=REAL), expected)
+    same(softmax_cross_entropy(logits, ignored, ignore_index=-100, lengths=[5, 5, 5]), expected)
+    assert not np.signbit(expected.gradient[~REAL]).any()
+    both = softmax_cross_entropy(logits, targets, lengths=LENGTHS, ignore_index=targets[0, 0])
+    same(both, softmax_cross_entropy(logits, targets, mask=REAL & (targets != targets[0, 0])))
+    assert both.value != expected.value
+
+    # Sequences as rows: the same rows in another order, so the sum may round differently.
+    other = softmax_cross_entropy(
+        logits.swapaxes(0, 1), targets.T, lengths=LENGTHS, batch_first=True
+    )
+    assert other.value == pytest.approx(alone.value, rel=1e-6 if dtype == "float32" else 1e-14)
+    np.testing.assert_array_equal(other.gradient.swapaxes(0, 1), expected.gradient)
+    same(
+        softmax_cross_entropy(logits.swapaxes(0, 1), targets.T, mask=REAL.T, batch_first=True),
+        other,
+    )
+    # Without a batch axis.
+    one = softmax_cross_entropy(logits[:, 1], targets[:, 1], lengths=2)
+    same(one, softmax_cross_entropy(logits[:, 1], targets[:, 1], mask=REAL[:, 1]))
+    assert one.value == softmax_cross_entropy(logits[:2, 1], targets[:2, 1]).value
+    assert not one.gradient[2:].any()
+
+
+def test_the_head_does_not_learn_from_padding() -> None:
+    """y is 0 at padding, so logits are the bias there; a loss that counts them trains it."""
+    gru, head = fr.GRU(2, 6, seed=0, dtype="float64"), nn.Dense(6, V, seed=1, dtype="float64")
+    x, targets = numbers(T, 1, 2), classes(T, 1)
+
+    def of(steps: int) -> tuple[float, dict[str, Array]]:
+        """Loss and gradients of one sequence of two steps, padded to `steps`."""
+        y, _, saved = gru.forward(x[:steps], lengths=[2])
+        logits, of_head = head.forward(y)
+        loss = softmax_cross_entropy(logits, targets[:steps], lengths=[2])
+        dy, dense = head.backward(of_head, loss.gradient)
+        return loss.value, {**dense, **gru.backward(saved, dy)[2]}
+
+    value, gradients = of(2)
+    with_padding, others = of(T)
+    assert with_padding == value
+    for name, g in gradients.items():
+        np.testing.assert_allclose(others[name], g, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("given", ["lengths", "mask", "ignore_index"])
+def test_masked_cross_entropy_by_differences(given: str) -> None:
+    logits, targets = numbers(T, B, V), classes(T, B)
+    options: dict[str, Any] = {"lengths": LENGTHS, "mask": REAL, "ignore_index": 2}
+    options = {given: options[given]}
+    gradient = softmax_cross_entropy(logits, targets, **options).gradient
+    expected = slope(lambda: softmax_cross_entropy(logits, targets, **options).value, logits)
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-9)
+    assert np.abs(gradient).max() > 0.01
+    out = targets == 2 if given == "ignore_index" else ~REAL
+    assert not gradient[out].any()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("ignore", [-100, 1])
+def test_cross_entropy_is_torchs(ignore: int, dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    logits, targets = numbers(T, B, V, dtype=dtype), classes(T, B)
+    targets[~REAL] = ignore
+    given = torch.from_numpy(logits.copy()).requires_grad_()
+    theirs = torch.nn.functional.cross_entropy(
+        given.flatten(0, 1), torch.from_numpy(targets).flatten(), ignore_index=ignore
+    )
+    theirs.backward()
+    loss = softmax_cross_entropy(logits, targets, ignore_index=ignore)
+    tolerance = 1e-6 if dtype == "float32" else 1e-14
+    assert loss.value == pytest.approx(theirs.item(), rel=tolerance)
+    np.testing.assert_allclose(loss.gradient, given.grad.numpy(), rtol=0, atol=tolerance)
+    if ignore == -100:
+        same(softmax_cross_entropy(logits, targets, lengths=LENGTHS), loss)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_without_a_row_that_counts_the_loss_is_zero(dtype: str) -> None:
+    logits, targets = np.full((T, B, V), np.nan, dtype), np.full((T, B), -100)
+    expected = Loss(0.0, np.zeros((T, B, V), dtype))
+    same(softmax_cross_entropy(logits, targets, ignore_index=-100), expected)
+    same(softmax_cross_entropy(logits, targets, lengths=[0, 0, 0]), expected)
+    same(softmax_cross_entropy(logits, targets, mask=np.zeros((T, B), bool)), expected)
+    same(softmax_cross_entropy(logits[:0], targets[:0]), Loss(0.0, expected.gradient[:0]))
+    same(softmax_cross_entropy(logits[:0, 0], []), Loss(0.0, expected.gradient[:0, 0]))
+    same(mse(logits, logits, lengths=[0, 0, 0]), expected)
+    same(mse(logits[:0], targets[:0, :, None] + np.zeros(V)), Loss(0.0, expected.gradient[:0]))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_cross_entropy_of_any_size_is_finite(dtype: str) -> None:
+    big = np.finfo(dtype).max / 4
+    logits = np.array([[big, -big, 0.0], [-big, -big, -big]], dtype)
+    loss = softmax_cross_entropy(logits, [0, 2])
+    assert loss.value == pytest.approx(math.log(3) / 2, rel=1e-6)
+    assert loss.gradient.dtype == dtype
+    np.testing.assert_allclose(loss.gradient.sum(axis=-1), 0, atol=1e-7)
+
+
+def test_the_largest_logits_have_their_value() -> None:
+    """[[3e38, -3e38]], target 1, float32 gave inf and a RuntimeWarning, which is an error here."""
+    logits = np.array([[3e38, -3e38]], np.float32)
+    loss = softmax_cross_entropy(logits, [1])
+    assert loss.value == float(logits[0, 0]) - float(logits[0, 1]) > 5.9e38
+    np.testing.assert_array_equal(loss.gradient, [[1, -1]])
+    largest = np.finfo(np.float64).max
+    # The sum of the rows is past the largest float64, and their mean is not.
+    rows = softmax_cross_entropy(np.full((4, 2), [largest / 2, -largest / 4]), [1, 1, 1, 1])
+    assert rows.value == pytest.approx(0.75 * largest, rel=1e-12)
+    # This one's loss is itself past it.
+    assert softmax_cross_entropy([[largest, -largest]], [1]).value == math.inf
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_infinite_logits_give_what_arithmetic_gives(dtype: str) -> None:
+    inf, nan = math.inf, math.nan
+    logits = np.array([[-inf, 0.0], [0.0, 1.0]], dtype)
+    loss = softmax_cross_entropy(logits, [1, 1])  # a class that cannot be
+    assert loss.value == pytest.approx(math.log1p(math.exp(-1)) / 2, rel=1e-6)
+    np.testing.assert_array_equal(loss.gradient[0], [0, 0])
+    assert softmax_cross_entropy(logits, [0, 1]).value == inf  # and was
+    with np.errstate(all="raise"):  # somebody's setting is no error of ours
+        for row in ([nan, 0], [inf, 0], [inf, inf], [-inf, -inf]):
+            logits[0] = row
+            loss = softmax_cross_entropy(logits, [0, 1])
+            assert math.isnan(loss.value)
+            assert np.isnan(loss.gradient[0]).any()
+            assert np.isfinite(loss.gradient[1]).all()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_no_bit_depends_on_how_the_logits_lie_in_memory(dtype: str) -> None:
+    logits, targets = numbers(T, B, 67, dtype=dtype), classes(T, B)
+    expected = softmax_cross_entropy(logits, targets)
+    same(softmax_cross_entropy(np.asfortranarray(logits), targets), expected)
+    same(softmax_cross_entropy(logits.astype(logits.dtype.newbyteorder()), targets), expected)
+
+
+def test_lists_are_taken() -> None:
+    logits = [[0.5, -1.0], [2.0, 0.0]]
+    same(softmax_cross_entropy(logits, (1, 0)), softmax_cross_entropy(np.array(logits), [1, 0]))
+    same(mse(logits, [[0, 1], [1, 0]]), mse(np.array(logits), np.eye(2)[::-1]))
+    loss = mse(0.5, 2)
+    assert (loss.value, loss.gradient.shape, loss.gradient[()]) == (2.25, (), -3.0)
+
+
+X = np.zeros((4, 3))
+REFUSED: list[tuple[type[Exception], str, Callable[[], object]]] = [
+    (
+        ValueError,
+        r"targets: expected the shape of logits without its last axis, \(4,\), got \(3,\)",
+        lambda: softmax_cross_entropy(X, [0, 1, 2]),
+    ),
+    (
+        ValueError,
+        r"targets: expected classes in \[0, 3\), got 3 at \(3,\)$",
+        lambda: softmax_cross_entropy(X, [0, 1, 2, 3]),
+    ),
+    (
+        ValueError,
+        r"got -100 at \(1,\); rows to leave out: ignore_index=-100, lengths= or mask=",
+        lambda: softmax_cross_entropy(X, [0, -100, 2, 2]),
+    ),
+    (
+        ValueError,
+        r"got -100 at \(2,\)",
+        lambda: softmax_cross_entropy(X, [0, 1, -100, -100], lengths=3),
+    ),
+    (
+        TypeError,
+        r"targets: expected integers, got ndarray float64 \(4,\)",
+        lambda: softmax_cross_entropy(X, np.zeros(4)),
+    ),
+    (
+        TypeError,
+        "targets: expected integers, got a masked array; pass targets.filled",
+        lambda: softmax_cross_entropy(X, np.ma.masked_array([0, 1, 2, 0], [0, 0, 0, 1])),
+    ),
+    (
+        TypeError,
+        r"logits: expected an array of floating point, got ndarray int64 \(4, 3\)",
+        lambda: softmax_cross_entropy(X.astype(np.int64), [0, 1, 2, 0]),
+    ),
+    (
+        TypeError,
+        "logits: expected float32 or float64, got float16",
+        lambda: softmax_cross_entropy(X.astype(np.float16), [0, 1, 2, 0]),
+    ),
+    (
+        TypeError,
+        r"logits: expected an array, got a tuple; a layer's forward\(\) returns y first",
+        lambda: softmax_cross_entropy(nn.Dense(3, 3).forward(X), [0, 1, 2, 0]),  # type: ignore[arg-type]
+    ),
+    (
+        TypeError,
+        "ignore_index: expected a whole number, got str",
+        lambda: softmax_cross_entropy(X, [0, 1, 2, 0], ignore_index="pad"),  # type: ignore[arg-type]
+    ),
+    (
+        ValueError,
+        "expected lengths or mask, got both",
+        lambda: softmax_cross_entropy(X, [0, 1, 2, 0], lengths=3, mask=[True] * 4),
+    ),
+    (
+        ValueError,
+        r"logits: expected shape \(B, T, V\) or \(T, V\) with lengths or mask, got \(1, 2, 2, 3\)",
+        lambda: softmax_cross_entropy(
+            X.reshape(1, 2, 2, 3), np.zeros((1, 2, 2), int), mask=[True], batch_first=True
+        ),
+    ),
+    (
+        ValueError,
+        r"lengths: expected shape \(2,\), got \(3,\)",
+        lambda: softmax_cross_entropy(X.reshape(2, 2, 3), np.zeros((2, 2), int), lengths=[1, 2, 2]),
+    ),
+    (
+        ValueError,
+        r"lengths: expected numbers in \[0, 4\], got 5",
+        lambda: softmax_cross_entropy(X, [0, 1, 2, 0], lengths=5),
+    ),
+    (
+        TypeError,
+        "mask: expected an array of bool",
+        lambda: mse(X, X, mask=[1, 1, 0, 0]),
+    ),
+    (
+        TypeError,
+        "batch_first: expected True or False",
+        lambda: mse(X, X, batch_first=1),  # type: ignore[arg-type]
+    ),
+    (
+        ValueError,
+        r"mask: expected shape \(4, 3\), got \(3, 4\)",
+        lambda: mse(X, X, mask=np.ones((3, 4), bool)),
+    ),
+    (
+        ValueError,
+        r"targets: expected the shape of prediction, \(4, 3\), got \(4,\)",
+        lambda: mse(X, X[:, 0]),
+    ),
+    (
+        TypeError,
+        r"targets: expected real numbers, got ndarray complex128 \(4, 3\)",
+        lambda: mse(X, X + 0j),
+    ),
+    (
+        TypeError,
+        "targets: expected real numbers, got ndarray <U3",
+        lambda: mse([0.5], ["0.5"]),
+    ),
+    (
+        TypeError,
+        "targets: expected real numbers, got a masked array",
+        lambda: mse(X, np.ma.masked_array(X, X == 0)),
+    ),
+    (
+        TypeError,
+        "prediction: expected an array of floating point, got int",
+        lambda: mse(1, 1.0),
+    ),
+    (
+        ValueError,
+        "prediction: expected a first axis of steps with lengths or mask",
+        lambda: mse(1.0, 1.0, lengths=1),
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "text", "call"), REFUSED, ids=lambda case: str(case)[:40])
+def test_what_does_not_fit_is_refused_by_name(
+    kind: type[Exception], text: str, call: Callable[[], object]
+) -> None:
+    with pytest.raises(kind, match=text):
+        call()
+
+
+# --- mean squared error ---------------------------------------------------------------------------
+
+
+def test_mse_and_its_gradient() -> None:
+    prediction, targets = numbers(4, 3), numbers(4, 3, seed=1)
+    loss = mse(prediction, targets)
+    assert loss.value == pytest.approx(((prediction - targets) ** 2).mean(), rel=1e-14)
+    expected = slope(lambda: mse(prediction, targets).value, prediction)
+    np.testing.assert_allclose(loss.gradient, expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", [(T, B), (T, B, 2), (T, B, 2, 3)], ids=str)
+def test_mse_counts_no_padding(shape: tuple[int, ...], dtype: str) -> None:
+    prediction, targets = numbers(*shape, dtype=dtype), numbers(*shape, seed=1)
+    alone = mse(prediction[REAL], targets[REAL])
+    prediction[~REAL], targets[~REAL] = np.nan, np.inf
+    whole = np.zeros_like(prediction)
+    whole[REAL] = alone.gradient
+    expected = Loss(alone.value, whole)
+    same(mse(prediction, targets, lengths=LENGTHS), expected)
+    same(mse(prediction, targets, mask=REAL), expected)
+    turned = mse(prediction.swapaxes(0, 1), targets.swapaxes(0, 1), mask=REAL.T, batch_first=True)
+    assert turned.value == pytest.approx(expected.value, rel=1e-14)
+    np.testing.assert_array_equal(turned.gradient.swapaxes(0, 1), expected.gradient)
+    same(
+        mse(prediction.swapaxes(0, 1), targets.swapaxes(0, 1), lengths=LENGTHS, batch_first=True),
+        turned,
+    )
+
+
+def test_mse_without_a_batch_axis() -> None:
+    prediction, targets = numbers(T, 2), numbers(T, 2, seed=1)
+    expected = mse(prediction[:3], targets[:3])
+    for options in ({"lengths": 3}, {"lengths": [3]}, {"mask": np.arange(T) < 3}):
+        loss = mse(prediction, targets, **options)  # type: ignore[arg-type]
+        assert loss.value == expected.value
+        np.testing.assert_array_equal(loss.gradient[:3], expected.gradient)
+        assert not loss.gradient[3:].any()
+    assert mse(prediction[:, 0], targets[:, 0], lengths=3).value == pytest.approx(
+        ((prediction - targets)[:3, 0] ** 2).mean(), rel=1e-14
+    )
+
+
+def test_masked_mse_by_differences() -> None:
+    prediction, targets = numbers(T, B, 2), numbers(T, B, 2, seed=1)
+    gradient = mse(prediction, targets, mask=REAL).gradient
+    expected = slope(lambda: mse(prediction, targets, mask=REAL).value, prediction)
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-8)
+    assert not gradient[~REAL].any()
+
+
+def test_mse_of_any_size() -> None:
+    """Squares past float32 are no infinity; NaN is told by the value, not by a warning."""
+    loss = mse(np.array([3e38, 0.0], np.float32), [-3e38, 0.0])
+    assert loss.value == pytest.approx(36e76 / 2, rel=1e-6)
+    assert loss.gradient.dtype == np.float32
+    assert loss.gradient[0] == np.inf  # 6e38 is no float32
+    assert mse(np.full(4, 1e150), np.zeros(4)).value == pytest.approx(1e300)
+    assert mse(np.full(4, 1.2e154), np.zeros(4)).value == pytest.approx(1.44e308)
+    with np.errstate(all="raise"):
+        assert math.isnan(mse([np.nan, 1.0], [0.0, 0.0]).value)
+        assert mse([1e200], [0.0]).value == math.inf
