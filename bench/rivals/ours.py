@@ -93,7 +93,8 @@ def _changed(case: Case, made: Any) -> Prepared:
 
 
 def _function(case: Case, made: Any) -> Prepared:
-    run = {"RNN": fr.rnn_forward, "GRU": fr.gru_forward, "LSTM": fr.lstm_forward}[case.cell]
+    functions: dict[str, Any] = {"GRU": fr.gru_forward, "LSTM": fr.lstm_forward}
+    run = functions[case.cell]
     x, weights = case.x(), list(made.state_dict().values())
     return Prepared(lambda: run(x, *weights), lambda result: {"y": result[0], "h": result[1]})
 
