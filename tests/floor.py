@@ -79,10 +79,12 @@ class Inputs(NamedTuple):
     def time_major(self, a: Array) -> Array:
         return a.swapaxes(0, 1) if self.batch_first else a
 
-    def fixed(self) -> dict[str, Any]:
+    def fixed(self, spec: CellSpec) -> dict[str, Any]:
         """What forward and backward are both given."""
         names = ("tokens", "states", "drop", "zoneout", "keep")
         given = {name: getattr(self, name) for name in names}
+        if self.zoneout is not None and spec.states < 2:
+            given["zoneout"] = (self.zoneout[0], 0.0)
         return given | {"initial": None if self.reset is None else self.initial}
 
 
@@ -156,7 +158,7 @@ class Backend:
             out = core.forward(
                 packed,
                 inputs.x,
-                **inputs.fixed(),
+                **inputs.fixed(packed.spec),
                 lengths=inputs.lengths,
                 mask=inputs.mask,
                 reset=inputs.reset,
@@ -194,7 +196,7 @@ class Backend:
                 saved.packed,
                 saved.plan,
                 inputs.x,
-                **inputs.fixed(),
+                **inputs.fixed(saved.packed.spec),
                 y=inputs.time_major(saved.y),
                 saved=saved.data[0],
                 dy=None if dy is None else inputs.time_major(dy),

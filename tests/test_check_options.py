@@ -440,7 +440,12 @@ OF_CALLS: list[Fault] = [
         "expected lengths or mask, got both",
     ),
 ]
-FAULTS = OF_LAYERS + OF_CALLS
+OF_CONFIGS: list[tuple[Callable[[], object], type[Exception], str]] = [
+    (lambda: fr.GRU.from_config(3, {}), TypeError, "config: expected what GRU.config() returned"),  # type: ignore[arg-type]
+    (lambda: fr.GRU.from_config({"kind": "RNN"}, {}), ValueError, "of a layer of kind 'GRU'"),
+    (lambda: fr.GRU.from_config({"kind": "GRU"}, {}), ValueError, "missing 'input_size'"),
+]
+FAULTS = OF_LAYERS + OF_CALLS + OF_CONFIGS
 
 
 @pytest.mark.parametrize(
@@ -485,7 +490,7 @@ def test_nothing_changed(backend: Chosen) -> None:
 
 
 def test_every_text_is_here() -> None:
-    """Each `raise` of _check_options.py is met by some fault above."""
+    """Each `raise` of _checks/options.py is met by some fault above."""
     from fusedrnn._checks import options as _check_options
 
     met: set[int] = set()
@@ -493,7 +498,7 @@ def test_every_text_is_here() -> None:
         with pytest.raises(error) as caught:
             call()
         last = caught.traceback[-1]
-        if last.path.name == "_check_options.py":
+        if last.path.name == "options.py":
             met.add(last.lineno)
     source = Path(_check_options.__file__).read_text().split("\n")
     raising = {k for k, line in enumerate(source) if line.strip().startswith("raise ")}
