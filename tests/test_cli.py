@@ -561,6 +561,21 @@ def test_help_says_every_default_once(capsys: pytest.CaptureFixture[str]) -> Non
         assert f"(default: {value})" in defaults, key
 
 
+def test_the_page_of_the_command_line_names_what_there_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = Path(__file__).parent.parent
+    names = ("info", "selftest", "train", "generate", "bench")
+    options = set()
+    for name in names:
+        options |= set(re.findall(r"(--[a-z][a-z-]+)", out_of([name, "--help"], capsys)))
+    page = (root / "docs/command-line.md").read_text()
+    assert set(re.findall(r"(--[a-z][a-z-]+)\b", page)) <= options
+    assert {"--checkpoint-every", "--resume", "--force", "--json", "--quiet"} <= options
+    found = re.findall(r"fusedrnn ([a-z]+)\b", page + (root / "README.md").read_text())
+    assert set(names) <= set(found)
+
+
 def out_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit):
         main(arguments)
@@ -640,9 +655,9 @@ def test_memory_that_there_is_not(
     monkeypatch.setattr(memory, "available", lambda: size - 1)
     assert train(text, tmp_path / "m.npz") == 2
     assert capsys.readouterr().err == (
-        "fusedrnn train: error: the model and updates of 64 characters need 105 KB of memory "
-        f"({parameters:,} parameters), and there are 105 KB; less is needed with smaller "
-        "--hidden-size, --layers, --batch or --chunk\n"
+        "fusedrnn train: error: the model and updates of 64 characters need at least 105 KB "
+        f"of memory ({parameters:,} parameters), and there are 105 KB; less is needed with "
+        "smaller --hidden-size, --layers, --batch or --chunk\n"
     )
     monkeypatch.setattr(memory, "available", lambda: size)
     monkeypatch.setattr("fusedrnn.charlm.lm.Dense", lambda *_, **__: np.empty(1 << 58))
