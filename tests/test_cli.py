@@ -83,7 +83,7 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
         assert re.search(r"threads: +\d+\n", out)
         assert re.search(r"compiler: +\S+", out)
     else:
-        assert "Install a C++ compiler" in out
+        assert "Install a C++ compiler" in " ".join(out.split())
     with fr.use_backend("reference"):
         assert main(["info"]) == 0
         assert "reference" in capsys.readouterr().out
@@ -92,7 +92,7 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
 def test_info_has_a_name_and_a_value_in_every_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     for line in capsys.readouterr().out.splitlines():
-        assert re.match(r"[^\s:][^:]*(: [^:]+)?: +\S|^ {22}\S|Install|apt-get", line), line
+        assert re.match(r"[^\s:][^:]*(: [^:]+)?: +\S|^ {22}\S", line), line
         assert len(line) <= 80
 
 
@@ -138,8 +138,9 @@ def test_info_without_compiled_kernels(
     monkeypatch.setattr("fusedrnn._backend.native", lambda: None)
     monkeypatch.setattr("fusedrnn.cli.info.not_built", lambda: "no C++ compiler was found")
     assert main(["info"]) == 0
-    out = capsys.readouterr().out
-    assert "no C++ compiler was found" in out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "why: no C++ compiler was found" in out
+    assert "what to do: Install a C++ compiler" in out
     assert "apt-get install g++" in out
     assert main(["selftest"]) == 1
     assert "nothing to test" in capsys.readouterr().out

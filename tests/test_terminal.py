@@ -490,7 +490,7 @@ def test_a_limit_of_memory_is_told_in_a_line() -> None:
     assert done.returncode == 2
     assert re.match(
         r"fusedrnn train: error: the model and updates of 2,048 characters need at least "
-        r"3\.\d+ GB of memory \(144,\d{3},\d{3} parameters\), and there are 1\.54 GB; less is needed ",
+        r"3\.\d+ GB of memory \(144,\d{3},\d{3} parameters\), and there are 1\.54 GB; less ",
         done.stderr,
     )
     assert one_line(done.stderr)
