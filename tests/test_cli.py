@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from fusedrnn.cli import _parser, compare, info, main, memory, session
 from fusedrnn.cli.train import DEFAULTS, build
 
 TEXT = "pack my box with five dozen liquor jugs; the quick brown fox jumps over it.\n" * 60
+NOBODY = 65534
 TINY = ("--hidden-size", "12", "--batch", "4", "--chunk", "16")
 
 
@@ -379,14 +381,49 @@ def test_a_file_behind_a_symbolic_link_is_written(text: Path, tmp_path: Path) ->
     assert len(losses(real)) == 3
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written(
-    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def somebody() -> Iterator[Path]:
+    """A folder, and no right to everything: root becomes nobody for the test."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        root = os.geteuid() == 0
+        if root:
+            os.chown(folder, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, 0)
+        try:
+            (folder / "text.txt").write_text(TEXT)
+            yield folder
+        finally:
+            if root:
+                os.setresuid(0, 0, 0)
+
+
+def test_what_may_not_be_written_or_read(
+    somebody: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o500)
+    text, closed, kept = (somebody / name for name in ("text.txt", "closed", "kept.npz"))
+    closed.mkdir()
+    closed.chmod(0o555)
     assert train(text, closed / "m.npz", "--steps", 1) == 2
-    assert "m.npz: Permission denied in its folder" in capsys.readouterr().err
+    assert (
+        f"error: {closed / 'm.npz'}: Permission denied in its folder\n" in capsys.readouterr().err
+    )
+    assert train(text, kept, "--steps", 1, "--quiet") == 0
+    kept.chmod(0o444)
+    before = kept.read_bytes()
+    assert train(text, kept, "--steps", 2, "--force") == 2
+    assert f"error: {kept}: is protected against writing; --out" in capsys.readouterr().err
+    assert kept.read_bytes() == before
+    kept.chmod(0)
+    for arguments in (
+        ["generate", "--model", str(kept)],
+        ["train", "--resume", str(kept)],
+        ["train", "--text", str(text), "--out", str(kept)],
+        ["train", "--text", str(kept), "--out", str(somebody / "new.npz")],
+    ):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.endswith(f"error: {kept}: Permission denied\n")
+    closed.chmod(0o755)
 
 
 WRONG: list[tuple[list[str], str]] = [

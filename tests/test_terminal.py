@@ -376,6 +376,20 @@ def test_a_disk_that_fills_up_during_the_run(tmp_path: Path) -> None:
         subprocess.run(["umount", small], check=True)
 
 
+def test_a_folder_that_is_removed_during_the_run(tmp_path: Path) -> None:
+    gone, room = tmp_path / "gone", tmp_path / "room"
+    gone.mkdir()
+    room.mkdir()
+    arguments = ("train", "--text", tmp_path / "text.txt", *LONG[2:])
+    with started(*arguments, cwd=gone, env={**os.environ, "TMPDIR": str(room)}) as process:
+        gone.rmdir()
+        process.send_signal(signal.SIGTERM)
+        shown = process.communicate(timeout=TIMEOUT)[1]
+    assert process.returncode == 143
+    assert f"model.npz: No such file or directory. Saved {room / 'model.npz'} instead" in shown
+    assert losses(room / "model.npz")
+
+
 # Runs the command line, and dies as kill -9 does where a save has come this far.
 KILLED = """
 import os, signal, sys
