@@ -59,8 +59,16 @@ class Destination:
         Raises
         ------
         OSError
-            It cannot be saved. Nothing has changed.
+            It cannot be saved; the error names the file. Nothing has changed.
         """
+        try:
+            self._write(save)
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+    def _write(self, save: Writer) -> None:
         now = _identity(self.path)
         if now is not None and now != self._seen:
             taken, self.path = self.path, next(_free_names(self.path.parent, self.path))
