@@ -488,7 +488,7 @@ RUNS = (
     Mutant(
         "a full disk loses the run",
         "python/fusedrnn/cli/saving.py",
-        "for folder in _other_folders(self.path.parent):",
+        "for folder in _other_folders(self._folder):",
         "for folder in ():",
         killer("cli", "a_full_disk_at_the_save"),
     ),
