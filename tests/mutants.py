@@ -372,8 +372,10 @@ MODELS = (
     Mutant(
         "Adam: moments are written before the parameters are looked at",
         "python/fusedrnn/nn/optim.py",
-        "return self._kept_of(name, p) def",
-        "self._kept.put(*p.place, m := self._kept_of(name, p)); m.steps += 1; return m\n\n    def",
+        "opened, parameters = found.opened(params, given), found.parameters",
+        "parameters = found.parameters\n        for name in given:\n            m ="
+        " self._moments(name, parameters[name])\n            m.steps += 1\n           "
+        " self._kept.put(*parameters[name].place, m)\n        opened = found.opened(params, given)",
         killer("optim", "what_fails_before_the_write_changes_nothing"),
     ),
     Mutant(

@@ -7,9 +7,10 @@ import gc
 import math
 import pickle
 import signal
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 
 import fusedrnn as fr
 from fusedrnn import nn
-from fusedrnn.nn import Adam, Dense, clip_global_norm
+from fusedrnn.nn import Adam, Dense, _checks, clip_global_norm
 
 Array = np.ndarray[Any, np.dtype[Any]]
 FLOATS = ("float32", "float64")
@@ -239,6 +240,23 @@ def test_what_is_of_no_layer_is_the_models() -> None:
     np.testing.assert_allclose(model.own, 0.7, rtol=1e-6)
     assert adam.state_dict(model)["steps.own"] == 3
     assert adam.state_dict(Model(head=model.layers["head"]))["steps.own"] == 0
+
+
+def test_a_model_must_show_the_arrays_that_it_opens() -> None:
+    """With copies in `params`, moments would be the layer's in one call, the model's in another."""
+
+    class Copies(Model):
+        @property
+        def params(self) -> dict[str, Array]:
+            return {name: p.copy() for name, p in super().params.items()}
+
+    model, adam = Copies(head=Dense(2, 1, seed=0)), Adam(0.1)
+    before = model.params
+    with pytest.raises(
+        ValueError, match=r"'head\.weight'\]: params has another array than the layer's"
+    ):
+        adam.step(model, gradients_of(model))
+    assert_equal(model.params, before)
 
 
 def test_a_part_of_a_layers_parameter_is_refused() -> None:
@@ -526,7 +544,7 @@ def test_what_fails_before_the_write_changes_nothing() -> None:
         (
             lambda p: {**p, "own": np.ones(3)},
             ValueError,
-            r"target\['own'\]: writable\(\) gives ndarray",
+            r"\['own'\]: params has float64 \(2,\), and writable\(\) gives ndarray",
         ),
         (lambda p: {**p, "own": p["own"].astype("f4")}, ValueError, r"writable\(\) gives"),
     ]
@@ -554,6 +572,32 @@ def test_gradients_of_any_size_are_taken_in_silence() -> None:
         np.testing.assert_array_equal(p["big"], 1)  # the square is past float32
         assert math.isnan(p["nan"][0])
         assert p["nan"][1] == pytest.approx(0.9)
+
+
+def test_steps_of_several_threads_are_all_counted() -> None:
+    """One gets in, the others get the error that says so; the first steps lose no moments."""
+    for _ in range(10):
+        layer, adam = Dense(3, 2, seed=0), Adam(0.1)
+        g, start = gradients_of(layer), threading.Barrier(4)
+
+        def work(layer: Any = layer, adam: Adam = adam, g: Any = g, start: Any = start) -> None:
+            start.wait()
+            done = 0
+            while done < 5:
+                with suppress(RuntimeError):
+                    adam.step(layer, g)
+                    done += 1
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        expected, plain = Dense(3, 2, seed=0), Adam(0.1)
+        for _ in range(20):
+            plain.step(expected, g)
+        assert_equal(adam.state_dict(layer), plain.state_dict(expected))
+        assert_equal(layer.state_dict(), expected.state_dict())
 
 
 # --- hyperparameters ------------------------------------------------------------------------------
@@ -607,6 +651,17 @@ def test_hyperparameters_become_plain_numbers() -> None:
     np.testing.assert_array_equal(p, 1)
     told = eval(repr(adam), {"Adam": Adam})
     assert repr(told) == repr(adam)
+
+
+def test_checks_for_the_trainer() -> None:
+    assert _checks.learning_rate(0, "lr") == 0
+    assert _checks.positive(math.inf, "max_norm") == math.inf
+    assert [_checks.share(v, "final_lr") for v in (0, 0.25, 1)] == [0, 0.25, 1]
+    for value in (-0.1, 1.5, math.nan):
+        with pytest.raises(ValueError, match=r"final_lr: expected a number in \[0, 1\], got"):
+            _checks.share(value, "final_lr")
+    with pytest.raises(TypeError, match=r"final_lr: .* got str"):
+        _checks.share("1", "final_lr")
 
 
 def test_adam_takes_no_parameters() -> None:
@@ -932,3 +987,12 @@ def test_parts_of_one_vector_are_clipped_once_each() -> None:
     flat = np.full(16, 2.0)
     assert clip_global_norm({"a": flat[:4]}, {"a": flat[4:].reshape(3, 4)}, max_norm=1.0) == 8.0
     np.testing.assert_allclose(flat, 0.25, rtol=1e-6)
+
+
+def test_columns_of_one_matrix_share_no_memory() -> None:
+    matrix = np.full((4, 4), 2.0)
+    columns = [{"w": matrix[:, k]} for k in range(3)] + [{"w": matrix[::-1, 3]}]
+    assert clip_global_norm(*columns, max_norm=1.0) == 8.0
+    np.testing.assert_allclose(matrix, 0.25, rtol=1e-6)
+    with pytest.raises(ValueError, match="share memory"):
+        clip_global_norm(*columns, {"w": matrix[2, ::-2]}, max_norm=1.0)

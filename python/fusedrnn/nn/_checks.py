@@ -148,13 +148,32 @@ def memory_of(array: Array) -> object:
 
 def distinct(arrays: Iterable[tuple[str, Array]]) -> None:
     """Refuse arrays that share memory: what is done to one would be done to the other again."""
-    found: dict[int, list[tuple[str, Array]]] = {}
+    of_one_owner: dict[int, list[tuple[int, int, str, Array]]] = {}
     for name, array in arrays:
-        beside = found.setdefault(id(memory_of(array)), [])
-        for other, there in beside:
-            if np.shares_memory(array, there):
-                raise ValueError(
-                    f"{other} and {name} share memory; pass each array once, and the sum of the "
-                    "gradients if one parameter serves twice"
-                )
-        beside.append((name, array))
+        if array.size:
+            place = (*_bounds(array), name, array)
+            of_one_owner.setdefault(id(memory_of(array)), []).append(place)
+    for places in of_one_owner.values():
+        reaching: list[tuple[int, int, str, Array]] = []
+        for place in sorted(places, key=lambda place: place[0]):
+            start, _, name, array = place
+            reaching = [other for other in reaching if other[1] > start]
+            for _, _, other, there in reaching:
+                if np.shares_memory(array, there):
+                    raise ValueError(
+                        f"{other} and {name} share memory; pass each array once, and the sum of "
+                        "the gradients if one parameter serves twice"
+                    )
+            reaching.append(place)
+
+
+def _bounds(array: Array) -> tuple[int, int]:
+    """The address of the first byte of an array, and of the first after it."""
+    first: int = array.__array_interface__["data"][0]
+    last = first + array.itemsize
+    for length, stride in zip(array.shape, array.strides, strict=True):
+        if stride < 0:
+            first += (length - 1) * stride
+        else:
+            last += (length - 1) * stride
+    return first, last

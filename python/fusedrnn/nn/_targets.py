@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
@@ -63,6 +63,35 @@ class Resolved(NamedTuple):
         if isinstance(self.target, Mapping):
             return nullcontext(self.target)
         return self.target.writable()
+
+    def opened(self, params: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
+        """Some of the parameters that `open` gave, which must be those that were looked at."""
+        given = isinstance(self.target, Mapping) or isinstance(params, Parameters)
+        of_layers = {} if given else parameter_arrays()
+        found = {}
+        for name in names:
+            array, like = params.get(name), self.parameters[name]
+            if array is None:
+                raise ValueError(
+                    f"target[{name!r}]: params has it, and what writable() gives has not"
+                )
+            if (array.shape, array.dtype) != (like.shape, like.dtype):
+                raise ValueError(
+                    f"target[{name!r}]: params has {like.dtype} {like.shape}, and writable() gives "
+                    f"{describe(array)}"
+                )
+            layer, key = of_layers.get(id(_checks.memory_of(array)), like.place)
+            if layer is not like.owner or key != like.key:
+                raise ValueError(
+                    f"target[{name!r}]: params has another array than the layer's that writable() "
+                    "gives; params must ask the layers each time it is read"
+                )
+            if not array.flags.writeable:
+                raise ValueError(
+                    f"target[{name!r}]: is read-only; pass the layer itself, step(layer, gradients)"
+                )
+            found[name] = array
+        return found
 
 
 def resolve(target: object) -> Resolved:

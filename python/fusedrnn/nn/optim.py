@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import describe
 from .._interrupts import uninterrupted
 from . import _checks
 from ._moments import Moments, named, read
@@ -153,29 +152,31 @@ class Adam:
         """
         found = resolve(target)
         given = _checks.gradients(grads, "grads")
-        moments = {name: self._moments(found, name, g) for name, g in given.items()}
         sizes: dict[np.dtype[Any], int] = {}
-        for g in given.values():
+        for name, g in given.items():
+            _fits(name, g, found.parameters)
+            self._moments(name, found.parameters[name])
             sizes[g.dtype] = max(g.size, sizes.get(g.dtype, 0))
         work = {dtype: np.empty(size, dtype) for dtype, size in sizes.items()}
         with uninterrupted(), found.open() as params, np.errstate(all="ignore"):
-            self._write(params, found, given, moments, work)
+            self._write(found, params, given, work)
             del params  # a layer copies an array that somebody holds at the end of the block
 
     def _write(
         self,
-        params: Mapping[str, Array],
         found: Resolved,
+        params: Mapping[str, Array],
         given: Mapping[str, Array],
-        moments: Mapping[str, Moments],
         work: Mapping[np.dtype[Any], Array],
     ) -> None:
-        opened = {name: _opened(params, name, m) for name, m in moments.items()}
+        opened, parameters = found.opened(params, given), found.parameters
+        # Only now is this thread alone with a layer, so the moments are those of the last step.
+        moments = {name: self._moments(name, parameters[name]) for name in given}
         # Nothing has changed so far, and from here on nothing fails.
         for name, g in given.items():
-            m = moments[name]
-            self._kept.put(*found.parameters[name].place, m)
-            self._update(opened[name], g, m, work[g.dtype][: g.size].reshape(g.shape))
+            self._kept.put(*parameters[name].place, moments[name])
+            buffer = work[g.dtype][: g.size].reshape(g.shape)
+            self._update(opened[name], g, moments[name], buffer)
 
     def _update(self, p: Array, g: Array, moments: Moments, work: Array) -> None:
         b1, b2 = self.betas
@@ -197,27 +198,7 @@ class Adam:
         work *= rate
         p -= work
 
-    def _moments(self, found: Resolved, name: str, g: Array) -> Moments:
-        """The moments of a parameter that has a gradient of its shape and dtype."""
-        p = found.parameters.get(name)
-        if p is None:
-            raise ValueError(
-                f"grads[{name!r}]: the target has no parameter of this name; it has "
-                f"{', '.join(found.parameters)}"
-            )
-        if g.shape != p.shape:
-            each = g.shape[1:] == p.shape
-            raise ValueError(
-                f"grads[{name!r}]: expected shape {p.shape}, got {g.shape}"
-                f"{'; sum or average per-sample gradients over their first axis' if each else ''}"
-            )
-        if g.dtype != p.dtype:
-            raise TypeError(
-                f"grads[{name!r}]: expected {p.dtype}, as its parameter is, got {g.dtype}"
-            )
-        return self._kept_of(name, p)
-
-    def _kept_of(self, name: str, p: Parameter) -> Moments:
+    def _moments(self, name: str, p: Parameter) -> Moments:
         """The moments of a parameter."""
         moments = self._kept.of(p.owner).get(p.key)
         if moments is None:
@@ -251,7 +232,7 @@ class Adam:
         """
         state: dict[str, Array] = {}
         for name, p in resolve(target).parameters.items():
-            state |= named(name, self._kept_of(name, p).copy())
+            state |= named(name, self._moments(name, p).copy())
         return state
 
     def load_state_dict(self, target: Target, state: Mapping[str, Array]) -> None:
@@ -300,20 +281,22 @@ class Adam:
         )
 
 
-def _opened(params: Mapping[str, Array], name: str, moments: Moments) -> Array:
-    """A parameter that can be written."""
-    p = params.get(name)
+def _fits(name: str, g: Array, parameters: Mapping[str, Parameter]) -> None:
+    """A gradient is like its parameter."""
+    p = parameters.get(name)
     if p is None:
-        raise ValueError(f"target[{name!r}]: params has it, and what writable() gives has not")
-    if p.shape != moments.mean.shape or p.dtype != moments.mean.dtype:
         raise ValueError(
-            f"target[{name!r}]: writable() gives {describe(p)}, params {describe(moments.mean)}"
+            f"grads[{name!r}]: the target has no parameter of this name; it has "
+            f"{', '.join(parameters)}"
         )
-    if not p.flags.writeable:
+    if g.shape != p.shape:
+        each = g.shape[1:] == p.shape
         raise ValueError(
-            f"target[{name!r}]: is read-only; pass the layer itself, step(layer, gradients)"
+            f"grads[{name!r}]: expected shape {p.shape}, got {g.shape}"
+            f"{'; sum or average per-sample gradients over their first axis' if each else ''}"
         )
-    return p
+    if g.dtype != p.dtype:
+        raise TypeError(f"grads[{name!r}]: expected {p.dtype}, as its parameter is, got {g.dtype}")
 
 
 def clip_global_norm(*gradients: Mapping[str, Array], max_norm: float = 1.0) -> float:
