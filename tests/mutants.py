@@ -548,6 +548,122 @@ MODELS = (
     ),
 )
 
+# The text model and the command line.
+RUNS = (
+    Mutant(
+        "a model's alphabet in any order",
+        "python/fusedrnn/charlm/lm.py",
+        "if alphabet.characters != characters:",
+        "if False:",
+        killer("lm", "what_is_wrong_with_a_model_is_said"),
+    ),
+    Mutant(
+        "a loss of any size is no divergence",
+        "python/fusedrnn/charlm/train.py",
+        "and loss <= DIVERGED:",
+        ":",
+        killer("lm", "a_loss_beyond_all_bounds_is_divergence_too"),
+    ),
+    Mutant(
+        "the carried state is not loaded",
+        "python/fusedrnn/charlm/train.py",
+        'self._position, self._state = place["position"], carried',
+        'self._position, self._state = place["position"], None',
+        killer("lm", "resumed_training_is_the_same", "reference"),
+    ),
+    Mutant(
+        "a model of NaN is read",
+        "python/fusedrnn/charlm/runfile.py",
+        "if not np.isfinite(a).all()",
+        "if False",
+        killer("runfile", "parameters_that_are_not_finite_are_refused"),
+    ),
+    Mutant(
+        "an archive with a header is ours",
+        "python/fusedrnn/charlm/runfile.py",
+        'if not isinstance(header, dict) or header.get("format") != FORMAT:',
+        "if not ours:",
+        killer("runfile", "foreign_files_are_refused"),
+    ),
+    Mutant(
+        "a run is replaced without --force",
+        "python/fusedrnn/cli/saving.py",
+        "if path.stat().st_size and not replace:",
+        "if False:",
+        killer("cli", "a_second_run_does_not_replace_the_first"),
+    ),
+    Mutant(
+        "--resume of one run replaces another",
+        "python/fusedrnn/cli/session.py",
+        "return os.path.samefile(out, resumed)",
+        "return True",
+        killer("cli", "a_second_run_does_not_replace_the_first"),
+    ),
+    Mutant(
+        "what another program wrote is replaced",
+        "python/fusedrnn/cli/saving.py",
+        "if now is not None and now != self._seen:",
+        "if False:",
+        killer("cli", "two_processes_on_one_file"),
+    ),
+    Mutant(
+        "the last update is not looked at before the save",
+        "python/fusedrnn/cli/session.py",
+        "not saved over a good one. self._trainer.check()",
+        "not saved over a good one",
+        killer("cli", "a_run_that_diverged_is_said_to_have_diverged"),
+    ),
+    Mutant(
+        "no checkpoints",
+        "python/fusedrnn/cli/session.py",
+        "if share < 1.0 and self._every and",
+        "if False and",
+        killer("cli", "checkpoints_are_written_every_so_often"),
+    ),
+    Mutant(
+        "a full disk loses the run",
+        "python/fusedrnn/cli/saving.py",
+        "for folder in _other_folders(self._folder):",
+        "for folder in ():",
+        killer("cli", "a_full_disk_at_the_save"),
+    ),
+    Mutant(
+        "SIGTERM is not heard",
+        "python/fusedrnn/cli/stops.py",
+        'for name in ("SIGINT", "SIGTERM", "SIGHUP")',
+        'for name in ("SIGINT", "SIGHUP")',
+        killer("terminal", "a_container_that_stops_and_a_logout_save_as_ctrl_c_does"),
+    ),
+    Mutant(
+        "nohup is not obeyed",
+        "python/fusedrnn/cli/stops.py",
+        "usual = (signal.SIG_DFL, signal.default_int_handler)",
+        "usual = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler)",
+        killer("terminal", "nohup_is_obeyed"),
+    ),
+    Mutant(
+        "a lost report is success",
+        "python/fusedrnn/cli/session.py",
+        "return code or self._lost.code",
+        "return code",
+        killer("terminal", "train_into_head_saves_the_model_and_says_that_the_report_is_lost"),
+    ),
+    Mutant(
+        "a closed stream's number is given to the next file",
+        "python/fusedrnn/cli/console.py",
+        "_fill(number)",
+        "pass",
+        killer("terminal", "closed_streams_are_no_error"),
+    ),
+    Mutant(
+        "a wrong variable stops the import",
+        "python/fusedrnn/_backend.py",
+        "_environment_errors.append(str(error)) return otherwise",
+        "raise",
+        killer("terminal", "a_wrong_variable_is_told_in_a_line"),
+    ),
+)
+
 OUTER = (
     Mutant(
         "length off by one",
@@ -1148,7 +1264,7 @@ FILES_AND_WEIGHTS = (
 
 # --- fusedrnn.torch ---
 
-TORCH = [
+TORCH = (
     Mutant(
         "torch: a pack is trusted without a look",
         "python/fusedrnn/torch/_packs.py",
@@ -1197,9 +1313,9 @@ TORCH = [
         "ctx.call, ctx.plan, ctx.out = call, out.plan, out",
         ("tests/torch_adapter/test_torch_graph.py::test_memory_is_freed_after_backward",),
     ),
-]
+)
 
-MUTANTS = (*PYTHON, *LAYERS, *MODELS, *OUTER, *FILES_AND_WEIGHTS, *INNER, *TORCH)
+MUTANTS = (*PYTHON, *LAYERS, *MODELS, *RUNS, *OUTER, *FILES_AND_WEIGHTS, *INNER, *TORCH)
 
 
 class Workshop:

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from fusedrnn.cli import _parser, compare, info, main, memory, session
 from fusedrnn.cli.train import DEFAULTS, build
 
 TEXT = "pack my box with five dozen liquor jugs; the quick brown fox jumps over it.\n" * 60
+NOBODY = 65534
 TINY = ("--hidden-size", "12", "--batch", "4", "--chunk", "16")
 
 
@@ -83,7 +85,7 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
         assert re.search(r"threads: +\d+\n", out)
         assert re.search(r"compiler: +\S+", out)
     else:
-        assert "Install a C++ compiler" in out
+        assert "Install a C++ compiler" in " ".join(out.split())
     with fr.use_backend("reference"):
         assert main(["info"]) == 0
         assert "reference" in capsys.readouterr().out
@@ -92,7 +94,7 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
 def test_info_has_a_name_and_a_value_in_every_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     for line in capsys.readouterr().out.splitlines():
-        assert re.match(r"[^\s:][^:]*(: [^:]+)?: +\S|^ {22}\S|Install|apt-get", line), line
+        assert re.match(r"[^\s:][^:]*(: [^:]+)?: +\S|^ {22}\S", line), line
         assert len(line) <= 80
 
 
@@ -138,8 +140,9 @@ def test_info_without_compiled_kernels(
     monkeypatch.setattr("fusedrnn._backends.choice.native", lambda: None)
     monkeypatch.setattr("fusedrnn.cli.info.not_built", lambda: "no C++ compiler was found")
     assert main(["info"]) == 0
-    out = capsys.readouterr().out
-    assert "no C++ compiler was found" in out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "why: no C++ compiler was found" in out
+    assert "what to do: Install a C++ compiler" in out
     assert "apt-get install g++" in out
     assert main(["selftest"]) == 1
     assert "nothing to test" in capsys.readouterr().out
@@ -378,14 +381,49 @@ def test_a_file_behind_a_symbolic_link_is_written(text: Path, tmp_path: Path) ->
     assert len(losses(real)) == 3
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written(
-    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def somebody() -> Iterator[Path]:
+    """A folder, and no right to everything: root becomes nobody for the test."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        root = os.geteuid() == 0
+        if root:
+            os.chown(folder, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, 0)
+        try:
+            (folder / "text.txt").write_text(TEXT)
+            yield folder
+        finally:
+            if root:
+                os.setresuid(0, 0, 0)
+
+
+def test_what_may_not_be_written_or_read(
+    somebody: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o500)
+    text, closed, kept = (somebody / name for name in ("text.txt", "closed", "kept.npz"))
+    closed.mkdir()
+    closed.chmod(0o555)
     assert train(text, closed / "m.npz", "--steps", 1) == 2
-    assert "m.npz: Permission denied in its folder" in capsys.readouterr().err
+    assert (
+        f"error: {closed / 'm.npz'}: Permission denied in its folder\n" in capsys.readouterr().err
+    )
+    assert train(text, kept, "--steps", 1, "--quiet") == 0
+    kept.chmod(0o444)
+    before = kept.read_bytes()
+    assert train(text, kept, "--steps", 2, "--force") == 2
+    assert f"error: {kept}: is protected against writing; --out" in capsys.readouterr().err
+    assert kept.read_bytes() == before
+    kept.chmod(0)
+    for arguments in (
+        ["generate", "--model", str(kept)],
+        ["train", "--resume", str(kept)],
+        ["train", "--text", str(text), "--out", str(kept)],
+        ["train", "--text", str(kept), "--out", str(somebody / "new.npz")],
+    ):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.endswith(f"error: {kept}: Permission denied\n")
+    closed.chmod(0o755)
 
 
 WRONG: list[tuple[list[str], str]] = [
@@ -561,6 +599,21 @@ def test_help_says_every_default_once(capsys: pytest.CaptureFixture[str]) -> Non
         assert f"(default: {value})" in defaults, key
 
 
+def test_the_page_of_the_command_line_names_what_there_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = Path(__file__).parent.parent
+    names = ("info", "selftest", "train", "generate", "bench")
+    options = set()
+    for name in names:
+        options |= set(re.findall(r"(--[a-z][a-z-]+)", out_of([name, "--help"], capsys)))
+    page = (root / "docs/command-line.md").read_text()
+    assert set(re.findall(r"(--[a-z][a-z-]+)\b", page)) <= options
+    assert {"--checkpoint-every", "--resume", "--force", "--json", "--quiet"} <= options
+    found = re.findall(r"fusedrnn ([a-z]+)\b", page + (root / "README.md").read_text())
+    assert set(names) <= set(found)
+
+
 def out_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit):
         main(arguments)
@@ -640,9 +693,9 @@ def test_memory_that_there_is_not(
     monkeypatch.setattr(memory, "available", lambda: size - 1)
     assert train(text, tmp_path / "m.npz") == 2
     assert capsys.readouterr().err == (
-        "fusedrnn train: error: the model and updates of 64 characters need 105 KB of memory "
-        f"({parameters:,} parameters), and there are 105 KB; less is needed with smaller "
-        "--hidden-size, --layers, --batch or --chunk\n"
+        "fusedrnn train: error: the model and updates of 64 characters need at least 105 KB "
+        f"of memory ({parameters:,} parameters), and there are 105 KB; less is needed with "
+        "smaller --hidden-size, --layers, --batch or --chunk\n"
     )
     monkeypatch.setattr(memory, "available", lambda: size)
     monkeypatch.setattr("fusedrnn.charlm.lm.Dense", lambda *_, **__: np.empty(1 << 58))

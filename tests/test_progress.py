@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import pytest
 
@@ -76,5 +77,5 @@ def test_quiet_and_dumb_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_clock() -> None:
-    shown = [progress.clock(s) for s in (0, 9.6, 60, 3599.4, 3600, 90061)]
-    assert shown == ["0:00", "0:10", "1:00", "59:59", "1:00:00", "25:01:01"]
+    shown = [progress.clock(s) for s in (0, 9.6, 60, 3599.4, 3600, 90061, 1e300, math.inf)]
+    assert shown == ["0:00", "0:10", "1:00", "59:59", "1:00:00", "25:01:01", "--:--", "--:--"]

@@ -376,6 +376,20 @@ def test_a_disk_that_fills_up_during_the_run(tmp_path: Path) -> None:
         subprocess.run(["umount", small], check=True)
 
 
+def test_a_folder_that_is_removed_during_the_run(tmp_path: Path) -> None:
+    gone, room = tmp_path / "gone", tmp_path / "room"
+    gone.mkdir()
+    room.mkdir()
+    arguments = ("train", "--text", tmp_path / "text.txt", *LONG[2:])
+    with started(*arguments, cwd=gone, env={**os.environ, "TMPDIR": str(room)}) as process:
+        gone.rmdir()
+        process.send_signal(signal.SIGTERM)
+        shown = process.communicate(timeout=TIMEOUT)[1]
+    assert process.returncode == 143
+    assert f"model.npz: No such file or directory. Saved {room / 'model.npz'} instead" in shown
+    assert losses(room / "model.npz")
+
+
 # Runs the command line, and dies as kill -9 does where a save has come this far.
 KILLED = """
 import os, signal, sys
@@ -489,8 +503,8 @@ def test_a_limit_of_memory_is_told_in_a_line() -> None:
     )
     assert done.returncode == 2
     assert re.match(
-        r"fusedrnn train: error: the model and updates of 2,048 characters need 3\.\d+ GB of "
-        r"memory \(144,\d{3},\d{3} parameters\), and there are 1\.54 GB; less is needed ",
+        r"fusedrnn train: error: the model and updates of 2,048 characters need at least "
+        r"3\.\d+ GB of memory \(144,\d{3},\d{3} parameters\), and there are 1\.54 GB; less ",
         done.stderr,
     )
     assert one_line(done.stderr)

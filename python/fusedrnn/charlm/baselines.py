@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
+import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,20 @@ from numpy.typing import NDArray
 __all__ = ["compressed_bits", "context_bits"]
 
 Tokens = NDArray[np.integer[Any]]
+
+# What makes zlib write gzip's header and checksum.
+GZIP = 16 + zlib.MAX_WBITS
+PIECE = 1 << 18
+
+
+class Compressor(Protocol):
+    """What compresses a stream of bytes."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        """Take some bytes; give those that are ready."""
+
+    def flush(self) -> bytes:
+        """Give the rest."""
 
 
 def context_bits(
@@ -90,22 +104,28 @@ def compressed_bits(training: str, validation: str) -> dict[str, tuple[float, fl
         For "gzip" and "xz": the validation text compressed alone, and what it adds to the
         compressed training text before it. xz is left out where Python was built without it.
     """
-    squeeze: dict[str, Callable[[bytes], bytes]] = {
-        "gzip": lambda data: gzip.compress(data, compresslevel=9)
+    squeeze: dict[str, Callable[[], Compressor]] = {
+        "gzip": lambda: zlib.compressobj(9, zlib.DEFLATED, GZIP)
     }
     try:
         import lzma
     except ImportError:  # Python built without liblzma
         pass
     else:
-        squeeze["xz"] = lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
+        squeeze["xz"] = lambda: lzma.LZMACompressor(preset=9 | lzma.PRESET_EXTREME)
 
     head, tail = (text.encode("utf-8", "surrogatepass") for text in (training, validation))
     scale = 8.0 / max(len(validation), 1)
     return {
         name: (
-            scale * len(function(tail)),
-            scale * (len(function(head + tail)) - len(function(head))),
+            scale * _squeezed(start(), tail),
+            scale * (_squeezed(start(), head + tail) - _squeezed(start(), head)),
         )
-        for name, function in squeeze.items()
+        for name, start in squeeze.items()
     }
+
+
+def _squeezed(compressor: Compressor, data: bytes) -> int:
+    """Bytes of compressed data; in pieces, because Ctrl-C waits for the end of a call."""
+    pieces = (data[start : start + PIECE] for start in range(0, len(data), PIECE))
+    return sum(len(compressor.compress(piece)) for piece in pieces) + len(compressor.flush())

@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import warnings
 from collections.abc import Sequence
 
+from .._backends.choice import ReferenceBackendWarning
 from .._backends.settings import refuse_environment
 from .._version import __version__
 from . import bench, console, generate, info, selftest, train
@@ -53,7 +55,10 @@ def _code_of(arguments: argparse.Namespace) -> int:
     prog: str = arguments.prog
     try:
         refuse_environment()
-        code: int = arguments.run(arguments)
+        with warnings.catch_warnings():
+            # The commands say it themselves, without a file name and a line of source.
+            warnings.simplefilter("ignore", ReferenceBackendWarning)
+            code: int = arguments.run(arguments)
     except console.OutputLost as lost:
         return _lost(prog, lost)
     except (KeyboardInterrupt, Stopped) as stop:

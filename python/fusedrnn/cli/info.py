@@ -90,7 +90,6 @@ def describe() -> str:
         ("cores", str(found["cores"])),
         ("memory", "" if found["memory"] is None else memory.readable(found["memory"])),
     ]
-    note = ""
     if found["compiled_kernels"]:
         lines += [
             ("backend", _backend_name()),
@@ -104,15 +103,15 @@ def describe() -> str:
         lines += [
             ("backend", "reference (NumPy, slow): no compiled kernels in this installation"),
             ("why", str(found["why_not"])),
+            ("what to do", INSTALL.replace("\n", " ")),
         ]
-        note = f"\n{INSTALL}"
     lines += [
         (name, visible(value) if _is_read(name) else f"{visible(value)} (nobody reads this name)")
         for name, value in found["environment"].items()
     ]
     if not found["environment"]:
         lines.append(("environment", "no variable of fusedrnn or OpenMP is set"))
-    return "\n".join(labelled(f"{n}: ", text or "unknown", INDENT) for n, text in lines) + note
+    return "\n".join(labelled(f"{n}: ", text or "unknown", INDENT) for n, text in lines)
 
 
 def environment() -> dict[str, str]:

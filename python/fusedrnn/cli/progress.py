@@ -105,7 +105,9 @@ def _line(share: str, texts: Sequence[str], left: str, room: int) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return minutes:seconds, or hours:minutes:seconds."""
+    """Return minutes:seconds, or hours:minutes:seconds; more than 1000 hours are not known."""
+    if not seconds < 3.6e6:
+        return "--:--"
     whole = round(seconds)
     hours, rest = divmod(whole, 3600)
     text = f"{rest // 60}:{rest % 60:02d}"

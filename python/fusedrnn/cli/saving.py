@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -35,6 +36,7 @@ class Destination:
     def __init__(self, path: Path, *, replace: bool) -> None:
         self.path = path
         self.wanted = path
+        self._folder = Path(os.path.realpath(path)).parent  # wherever this process goes later
         self._seen = self._check(replace)
 
     @property
@@ -57,8 +59,16 @@ class Destination:
         Raises
         ------
         OSError
-            It cannot be saved. Nothing has changed.
+            It cannot be saved; the error names the file. Nothing has changed.
         """
+        try:
+            self._write(save)
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+    def _write(self, save: Writer) -> None:
         now = _identity(self.path)
         if now is not None and now != self._seen:
             taken, self.path = self.path, next(_free_names(self.path.parent, self.path))
@@ -83,14 +93,16 @@ class Destination:
         except OSError as error:
             failure = error
         failures = [in_words(failure)]
-        for folder in _other_folders(self.path.parent):
+        for folder in _other_folders(self._folder):
             for place in _free_names(folder, self.path):
                 try:
                     save(place)
                 except OSError as error:
                     failures.append(in_words(error))
                     break
-                stays = ", and what was there before is as it was" if self._seen else ""
+                stays = (
+                    ", and what was there before is as it was" if os.path.exists(self.path) else ""
+                )
                 note(
                     f"{failures[0]}{stays}. Saved {shown(place)} instead; to go on where it was to "
                     f"be: fusedrnn train --resume {shell(place)} --out {shell(self.wanted)}"
@@ -156,11 +168,12 @@ def _free_names(folder: Path, like: Path) -> Iterator[Path]:
 
 def _other_folders(folder: Path) -> Iterator[Path]:
     """Folders where a run may find room."""
-    found = [folder.resolve()]
+    found = [folder]
     candidates = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
-    candidates += ["/tmp", "/var/tmp", os.path.expanduser("~"), os.getcwd()]
+    candidates += ["/tmp", "/var/tmp", os.path.expanduser("~"), "."]
     for candidate in candidates:
-        path = Path(candidate).resolve()
-        if candidate and path.is_dir() and path not in found:
-            found.append(path)
-            yield path
+        with contextlib.suppress(OSError):  # the current folder itself may be gone
+            path = Path(candidate).resolve(strict=True)
+            if candidate and path.is_dir() and path not in found:
+                found.append(path)
+                yield path

@@ -188,9 +188,10 @@ def _refuse_what_does_not_fit(options: dict[str, Any], characters: int, length: 
     limit = memory.available()
     if limit is not None and size > limit:
         raise ValueError(
-            f"the model and updates of {places:,} characters need {memory.readable(size)} of "
-            f"memory ({_number(parameters)} parameters), and there are {memory.readable(limit)}; "
-            "less is needed with smaller --hidden-size, --layers, --batch or --chunk"
+            f"the model and updates of {places:,} characters need at least "
+            f"{memory.readable(size)} of memory ({_number(parameters)} parameters), and there are "
+            f"{memory.readable(limit)}; less is needed with smaller --hidden-size, --layers, "
+            "--batch or --chunk"
         )
 
 
