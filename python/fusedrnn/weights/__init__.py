@@ -14,9 +14,10 @@ docs/weights.md has the table of all forms, and what cannot come back unchanged.
 """
 
 from ._directions import from_haste, from_lecture, to_haste, to_lecture
-from ._files import OnnxLayer, load, onnx_layers, save
+from ._files import load, save
 from ._flax import from_flax, to_flax
 from ._layers import from_keras, from_onnx, from_torch, to_keras, to_onnx, to_torch
+from ._onnx import OnnxLayer, onnx_layers
 
 __all__ = [
     "OnnxLayer",
