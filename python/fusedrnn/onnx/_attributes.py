@@ -37,9 +37,8 @@ class Attributes:
         return DIRECTIONS[self.direction]
 
 
-def read(node: Any, opset: int) -> Attributes:
+def read(where: str, node: Any, opset: int) -> Attributes:
     """Attributes of an RNN, GRU or LSTM node of a model of that opset."""
-    where = _errors.place(node)
     schema = onnx.defs.get_schema(node.op_type, max(opset, 1), "")
     if schema.since_version not in VERSIONS:
         expected = f"opset 7 or later, with version {_errors.listed(VERSIONS)} of the operator"

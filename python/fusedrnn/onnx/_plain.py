@@ -1,0 +1,109 @@
+"""Every standard operator that is not ours: onnx.reference computes it, one node at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from . import _errors
+from ._layers import Value
+from ._report import LARGE, Ledger
+
+OLDEST = 7  # before it, operators broadcast by attributes, which onnx.reference does not read
+# They move numbers or count axes, at NumPy's speed: large arrays are no reason for a warning.
+MOVES = frozenset(
+    {
+        "Cast",
+        "CastLike",
+        "Concat",
+        "Constant",
+        "ConstantOfShape",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "Reshape",
+        "Shape",
+        "Size",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+# A constant in, and yet another result in every run.
+RANDOM = frozenset(
+    {
+        "Bernoulli",
+        "Dropout",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    }
+)
+
+
+class Plain:
+    """One node of a standard operator; `opsets` are those of its graph."""
+
+    def __init__(self, where: str, proto: Any, opsets: Mapping[str, int], ledger: Ledger) -> None:
+        self.where = where
+        self.inputs = tuple(dict.fromkeys(filter(None, proto.input)))
+        self.outputs = tuple(proto.output)
+        self.folds = proto.op_type not in RANDOM
+        self._arguments = tuple(proto.input)
+        self._ledger = None if proto.op_type in MOVES else ledger
+        for a in proto.attribute:
+            local(where, f"attribute {a.name}", a.t)
+        # Inputs are not declared, so that an operator that depends on their types looks at those
+        # that come.
+        outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in self.outputs if name]
+        graph = onnx.helper.make_graph([proto], "node", [], outputs)
+        imports = [onnx.helper.make_opsetid(*each) for each in opsets.items()]
+        try:
+            evaluator = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=imports))
+            (self._operator,) = evaluator.rt_nodes_
+        except Exception as error:  # whatever a node with wrong attributes leads to
+            _errors.failed(where, error)
+
+    def run(self, values: Mapping[str, Value], num_threads: int | None = None) -> dict[str, Value]:
+        """Outputs by their names, from the values of the graph so far."""
+        arguments = [values[name] if name else None for name in self._arguments]
+        try:
+            with np.errstate(all="ignore"):
+                found = self._operator.run(*arguments)
+        except Exception as error:  # whatever NumPy says to wrong shapes
+            _errors.failed(self.where, error)
+        if self._ledger is not None:
+            size = max(
+                (a.size for a in (*arguments, *found) if isinstance(a, np.ndarray)), default=0
+            )
+            if size > LARGE:
+                self._ledger.warn_once(self.where, size)
+        return {name: a for name, a in zip(self.outputs, found, strict=False) if name}
+
+
+def local(where: str, what: str, tensor: Any) -> None:
+    """A tensor has its numbers with it; those in another file were to be read by ``onnx.load``."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        expected = "its numbers in the model, as onnx.load(path) reads them"
+        _errors.differs(where, what, expected, "a tensor whose numbers are in another file")
+
+
+def array(where: str, tensor: Any) -> Value:
+    """The numbers of an initializer."""
+    what = f"initializer {tensor.name!r}"
+    local(where, what, tensor)
+    try:
+        a = onnx.numpy_helper.to_array(tensor)
+    except Exception as error:  # whatever NumPy says to wrong sizes and types
+        _errors.unreadable(f"{where}: {what}", error)
+    a.flags.writeable = False
+    return a
