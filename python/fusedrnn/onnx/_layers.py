@@ -30,7 +30,8 @@ HALVES = (
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The type in this machine's byte order."""
-    return dtype.newbyteorder("=")
+    same: np.dtype[Any] = dtype.newbyteorder("=")
+    return same
 
 
 def computed_in(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from . import _errors
+from . import _errors, _mended
 from ._layers import Value
 from ._report import LARGE, Ledger
 
@@ -58,18 +59,21 @@ class Plain:
         self.inputs = tuple(dict.fromkeys(filter(None, proto.input)))
         self.outputs = tuple(proto.output)
         self.folds = proto.op_type not in RANDOM
-        self._arguments = tuple(proto.input)
         self._ledger = None if proto.op_type in MOVES else ledger
         for a in proto.attribute:
             local(where, f"attribute {a.name}", a.t)
-        # Inputs are not declared, so that an operator that depends on their types looks at those
-        # that come.
-        outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in self.outputs if name]
-        graph = onnx.helper.make_graph([proto], "node", [], outputs)
-        imports = [onnx.helper.make_opsetid(*each) for each in opsets.items()]
+        self._arguments = tuple(proto.input)
+        function = None
+        if not proto.domain:
+            function = _mended.own(proto, opsets[""])
+            proto, opset = _mended.renewed(where, proto, opsets[""])
+            opsets = {**opsets, "": opset}
         try:
-            evaluator = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=imports))
-            (self._operator,) = evaluator.rt_nodes_
+            if function is not None:
+                values = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
+                self._compute: Callable[..., Any] = partial(function, values)
+            else:
+                self._compute = referee(proto, opsets)
         except Exception as error:  # whatever a node with wrong attributes leads to
             _errors.failed(where, error)
 
@@ -78,7 +82,7 @@ class Plain:
         arguments = [values[name] if name else None for name in self._arguments]
         try:
             with np.errstate(all="ignore"):
-                found = self._operator.run(*arguments)
+                found = self._compute(*arguments)
         except Exception as error:  # whatever NumPy says to wrong shapes
             _errors.failed(self.where, error)
         if self._ledger is not None:
@@ -88,6 +92,19 @@ class Plain:
             if size > LARGE:
                 self._ledger.warn_once(self.where, size)
         return {name: a for name, a in zip(self.outputs, found, strict=False) if name}
+
+
+def referee(proto: Any, opsets: Mapping[str, int]) -> Callable[..., Any]:
+    """The implementation of one node in onnx.reference: inputs to a tuple of outputs."""
+    # Inputs are not declared, so that an operator that depends on their types looks at those that
+    # come.
+    outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in proto.output if name]
+    graph = onnx.helper.make_graph([proto], "node", [], outputs)
+    imports = [onnx.helper.make_opsetid(*each) for each in opsets.items()]
+    evaluator = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=imports))
+    (node,) = evaluator.rt_nodes_
+    run: Callable[..., Any] = node.run
+    return run
 
 
 def local(where: str, what: str, tensor: Any) -> None:
