@@ -187,7 +187,7 @@ class Windows(NamedTuple):
         steps = tuple(slice(None, (count - 1) * s + 1, s) for count, s in pairs)
         inner = tuple(slice(None, None, d) for d in self.dilations)
         view = view[spatial(*steps, *inner)]
-        return view.reshape(*view.shape[: n + 2], -1)
+        return np.reshape(view, (*view.shape[: n + 2], -1))
 
 
 def spatial(*index: Any) -> tuple[Any, ...]:
