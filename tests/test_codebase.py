@@ -136,6 +136,7 @@ PUBLIC = {"__init__"}
 PYTHON_ARROWS: dict[str, set[str]] = {
     "_version": set(),
     "_storage": set(),
+    "_protos": set(),
     "_spec": set(),
     "_check": {"_spec"},
     "_check_options": {"_activations", "_check", "_spec"},
@@ -170,11 +171,12 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     # Dense is a layer like those of layers.py, without a recurrence.
     "nn.dense": {"_backend", "_check", "_params", "_spec"},
     # users of the public names
+    "weights._onnx": {"_check", "_protos", "_spec", "onnx._plain", "weights.*"},
     "weights.*": {"_check", "_spec", "weights.*"},
     "weights": {"weights.*"},
     "nn.*": {"__init__", "layers", "nn", "nn.*", "ops", "runtime"},
     "nn": {"nn.*"},
-    "onnx.*": {"__init__", "onnx.*", "weights"},
+    "onnx.*": {"__init__", "_protos", "_storage", "nn", "onnx.*", "weights"},
     "onnx": {"onnx.*"},
     "selftest": {"_backend", "_golden", "_spec", "runtime"},
     "cli": {"_version", "cli.*"},
@@ -183,7 +185,11 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "__main__": {"cli", "cli.*"},
 }
 # Imported inside a function, when first wanted.
-LAZY_ARROWS = {("_backend", "_native"), ("_backend", "_reference")}
+LAZY_ARROWS = {
+    ("_backend", "_native"),
+    ("_backend", "_reference"),
+    ("weights._onnx", "onnx._plain"),
+}
 
 
 def module_name(path: Path) -> str:

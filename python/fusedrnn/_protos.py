@@ -17,6 +17,13 @@ MAX_NODES = 200_000
 MAX_DEPTH = 100
 # Today's name of ONNX's own operators, and one that old files have.
 STANDARD = ("", "ai.onnx")
+# Another result in each run, whatever goes in.
+RANDOM = frozenset(
+    {
+        *("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike"),
+        *("RandomUniform", "RandomUniformLike"),
+    }
+)
 
 
 def label(node: Any) -> str:

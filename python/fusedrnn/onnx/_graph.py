@@ -150,7 +150,7 @@ class Graph:
         plain = Plain(where, proto, context.opsets, context.ledger)
         if constant and plain.folds:
             try:
-                found = plain.run(fixed)
+                found = plain.compute(fixed)
             except ValueError:
                 if context.certain:
                     raise

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
+from .. import _protos
 from . import _errors, _mended
 from ._layers import Value
 from ._report import LARGE, Ledger
@@ -37,28 +38,22 @@ MOVES = frozenset(
         "Unsqueeze",
     }
 )
-# A constant in, and yet another result in every run.
-RANDOM = frozenset(
-    {
-        "Bernoulli",
-        "Dropout",
-        "Multinomial",
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-    }
-)
 
 
 class Plain:
     """One node of a standard operator; `opsets` are those of its graph."""
 
-    def __init__(self, where: str, proto: Any, opsets: Mapping[str, int], ledger: Ledger) -> None:
+    def __init__(
+        self,
+        where: str,
+        proto: Any,
+        opsets: Mapping[str, int],
+        ledger: Ledger | None = None,
+    ) -> None:
         self.where = where
         self.inputs = tuple(dict.fromkeys(filter(None, proto.input)))
         self.outputs = tuple(proto.output)
-        self.folds = proto.op_type not in RANDOM
+        self.folds = proto.op_type not in _protos.RANDOM
         self._ledger = None if proto.op_type in MOVES else ledger
         for a in proto.attribute:
             local(where, f"attribute {a.name}", a.t)
@@ -77,20 +72,24 @@ class Plain:
         except Exception as error:  # whatever a node with wrong attributes leads to
             _errors.failed(where, error)
 
-    def run(self, values: Mapping[str, Value], num_threads: int | None = None) -> dict[str, Value]:
+    def run(self, values: Mapping[str, Value], num_threads: int | None) -> dict[str, Value]:
         """Outputs by their names, from the values of the graph so far."""
+        found = self.compute(values)
+        if self._ledger is not None:
+            arrays = [*(values[name] for name in self.inputs), *found.values()]
+            size = max((a.size for a in arrays if isinstance(a, np.ndarray)), default=0)
+            if size > LARGE:
+                self._ledger.warn_once(self.where, size)
+        return found
+
+    def compute(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """The same, without a word about large arrays."""
         arguments = [values[name] if name else None for name in self._arguments]
         try:
             with np.errstate(all="ignore"):
                 found = self._compute(*arguments)
         except Exception as error:  # whatever NumPy says to wrong shapes
             _errors.failed(self.where, error)
-        if self._ledger is not None:
-            size = max(
-                (a.size for a in (*arguments, *found) if isinstance(a, np.ndarray)), default=0
-            )
-            if size > LARGE:
-                self._ledger.warn_once(self.where, size)
         return {name: a for name, a in zip(self.outputs, found, strict=False) if name}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from .. import _check
 from .._spec import Array
 from ._flax import flattened
-from ._onnx import initializers
+from ._onnx import initializers, read
 from ._packages import package as _package
 
 SUFFIXES = (".npz", ".safetensors", ".onnx")
@@ -59,7 +59,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Array]:
             return {name: arrays[name] for name in arrays.files}
     if suffix == ".safetensors":
         return dict(_package("safetensors.numpy", "weights").load_file(path))
-    return initializers(_package("onnx", "onnx").load(os.fspath(path)).graph)
+    return initializers(read(path, "load").graph)
 
 
 def save(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
