@@ -137,8 +137,9 @@ def _check_layer(place: str, layer: Layer) -> None:
 
 
 def _operator(layer: Layer) -> str:
-    kinds = {"RNN": fr.RNN, "GRU": fr.GRU, "LSTM": fr.LSTM}
-    return next(name for name, kind in kinds.items() if isinstance(layer, kind))
+    if isinstance(layer, fr.RNN):
+        return "RNN"
+    return "GRU" if isinstance(layer, fr.GRU) else "LSTM"
 
 
 def _width(part: Part) -> tuple[int, int]:
