@@ -144,9 +144,12 @@ class Graph:
             proto = _copied(proto)
             proto.domain = domain
         constant = fixed.keys() >= {*filter(None, proto.input)}
-        if not (constant or domain) and _product.fits(proto, opset, fixed):
+        product = None
+        if not (constant or domain):
+            product = _product.product(where, proto, opset, fixed)
+        if product is not None:
             place(path, operator, "kernel")
-            return _product.Product(where, proto, fixed)
+            return product
         plain = Plain(where, proto, context.opsets, context.ledger)
         if constant and plain.folds:
             try:

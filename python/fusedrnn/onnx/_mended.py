@@ -8,14 +8,14 @@ NumPy functions here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
-from numpy.lib.stride_tricks import sliding_window_view
 
 from . import _errors
 from ._layers import Array, Value
+from ._windows import spatial, windows_of
 
 Attributes: TypeAlias = Mapping[str, Any]
 Function: TypeAlias = Callable[..., tuple[Value, ...]]
@@ -165,69 +165,10 @@ def _enlarged(attributes: Attributes, x: Array, scales: Value = None) -> tuple[A
     return (x,)
 
 
-class Windows(NamedTuple):
-    """How a pool walks over the spatial axes of x, one number for each."""
-
-    kernel: list[int]
-    strides: list[int]
-    dilations: list[int]
-    counts: list[int]
-    pads: list[tuple[int, int]]
-    excess: list[int]  # beyond the padding, where the last window of ceil_mode ends
-
-    def over(self, x: Array, fill: Any, excess: Any) -> Array:
-        """(N, C, windows ..., elements of a window), with these numbers around x."""
-        n = len(self.kernel)
-        none = [(0, 0), (0, 0)]
-        padded = np.pad(x, none + self.pads, constant_values=fill)
-        padded = np.pad(padded, none + [(0, e) for e in self.excess], constant_values=excess)
-        reaches = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True)]
-        view = sliding_window_view(padded, reaches, axis=tuple(range(2, n + 2)))
-        pairs = zip(self.counts, self.strides, strict=True)
-        steps = tuple(slice(None, (count - 1) * s + 1, s) for count, s in pairs)
-        inner = tuple(slice(None, None, d) for d in self.dilations)
-        view = view[spatial(*steps, *inner)]
-        return np.reshape(view, (*view.shape[: n + 2], -1))
-
-
-def spatial(*index: Any) -> tuple[Any, ...]:
-    """An index behind two axes that are taken whole."""
-    return (slice(None), slice(None), *index)
-
-
-def _windows(attributes: Attributes, x: Array) -> Windows:
-    kernel = [int(k) for k in attributes["kernel_shape"]]
-    n = len(kernel)
-    if x.ndim != n + 2:
-        raise ValueError(f"expected {n + 2} axes, got {x.ndim}")
-    strides = attributes.get("strides") or [1] * n
-    dilations = attributes.get("dilations") or [1] * n
-    given = attributes.get("pads") or [0] * (2 * n)
-    auto = attributes.get("auto_pad", b"NOTSET")
-    rounds = -1 if attributes.get("ceil_mode", 0) else 1
-    pads, counts, excess = [], [], []
-    for k, size in enumerate(x.shape[2:]):
-        stride, reach = strides[k], (kernel[k] - 1) * dilations[k] + 1
-        begin, end = (given[k], given[n + k]) if auto == b"NOTSET" else (0, 0)
-        if auto in (b"SAME_UPPER", b"SAME_LOWER"):
-            total = max((-(-size // stride) - 1) * stride + reach - size, 0)
-            begin = total // 2 if auto == b"SAME_UPPER" else total - total // 2
-            end = total - begin
-        count = rounds * ((rounds * (size + begin + end - reach)) // stride) + 1
-        if rounds < 0 and (count - 1) * stride >= size + begin:
-            count -= 1  # a window must begin inside
-        if count < 1 or reach < 1:
-            raise ValueError(f"no window of {reach} fits into {size}")
-        pads.append((begin, end))
-        counts.append(count)
-        excess.append(max((count - 1) * stride + reach - size - begin - end, 0))
-    return Windows(kernel, list(strides), list(dilations), counts, pads, excess)
-
-
 def _max_pool(attributes: Attributes, x: Array) -> tuple[Array, Array]:
     """The indices count the elements of x, whatever the padding."""
     lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-    windows = _windows(attributes, x)
+    windows = windows_of(attributes, attributes["kernel_shape"], x)
     flat = windows.over(x, lowest, lowest)
     best = flat.argmax(axis=-1)
     index = np.zeros(best.shape, np.int64)
@@ -243,7 +184,7 @@ def _max_pool(attributes: Attributes, x: Array) -> tuple[Array, Array]:
 
 
 def _average_pool(attributes: Attributes, x: Array) -> tuple[Array]:
-    windows = _windows(attributes, x)
+    windows = windows_of(attributes, attributes["kernel_shape"], x)
     counted = int(bool(attributes.get("count_include_pad", 0)))
     ones = np.ones((1, 1, *x.shape[2:]), x.dtype)
     counts = windows.over(ones, counted, 0).sum(axis=-1)
@@ -252,7 +193,7 @@ def _average_pool(attributes: Attributes, x: Array) -> tuple[Array]:
 
 def _lp_pool(attributes: Attributes, x: Array) -> tuple[Array]:
     p = attributes.get("p", 2)
-    powers = _windows(attributes, x).over(abs(x) ** p, 0, 0)
+    powers = windows_of(attributes, attributes["kernel_shape"], x).over(abs(x) ** p, 0, 0)
     return ((powers.sum(axis=-1) ** (1 / p)).astype(x.dtype),)
 
 

@@ -1,9 +1,9 @@
-"""MatMul and Gemm with a constant right operand: one `Dense`, packed once."""
+"""MatMul, Gemm and Conv with constant weights: one `Dense`, packed once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -12,27 +12,61 @@ from fusedrnn.nn import Dense
 
 from . import _errors
 from ._layers import FLOATS, HALVES, Array, Value, computed_in, native
+from ._windows import windows_of
 
-OPERATORS = ("MatMul", "Gemm")
+
+class DenseNode(Protocol):
+    """A node that is a product with constants."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def run(self, values: Mapping[str, Value], num_threads: int | None) -> dict[str, Value]:
+        """Outputs by their names, from the values of the graph so far."""
 
 
-def fits(proto: Any, opset: int, constants: Mapping[str, Value]) -> bool:
-    """Whether the right operand is a constant matrix of floating point numbers."""
-    if proto.op_type not in OPERATORS or opset < 7 or len(proto.input) < 2:
-        return False
-    b = constants.get(proto.input[1])
-    return isinstance(b, np.ndarray) and b.ndim == 2 and b.size > 0 and b.dtype in FLOATS + HALVES
+def product(where: str, proto: Any, opset: int, constants: Mapping[str, Value]) -> DenseNode | None:
+    """What runs a node on `Dense`; None if it is no such node, or its weights no such constant."""
+    if proto.op_type not in ("MatMul", "Gemm", "Conv") or opset < 7 or len(proto.input) < 2:
+        return None
+    weights = constants.get(proto.input[1])
+    if not isinstance(weights, np.ndarray) or weights.dtype not in FLOATS + HALVES:
+        return None
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
+    if proto.op_type != "Conv":
+        if weights.ndim != 2 or not weights.size:
+            return None
+        return Product(where, proto, attributes, constants)
+    bias = proto.input[2] if len(proto.input) > 2 else ""
+    if weights.ndim < 3 or not weights.size or attributes.get("group", 1) != 1:
+        return None
+    return (
+        Convolution(where, proto, attributes, constants) if not bias or bias in constants else None
+    )
+
+
+def dense(where: str, weight: Array, bias: Array | None) -> Dense:
+    """A layer with these weights, (O, I) and (O,)."""
+    computed = computed_in(native(weight.dtype))
+    layer = Dense(*weight.shape[::-1], bias=bias is not None, dtype=computed, seed=0)
+    parameters = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+    try:
+        layer.load_state_dict({k: a.astype(computed) for k, a in parameters.items()})
+    except (TypeError, ValueError) as error:  # a bias of another shape
+        _errors.failed(where, error)
+    return layer
 
 
 class Product:
-    """One node for which `fits` is true: alpha * A B + beta * C."""
+    """MatMul or Gemm: alpha * A B + beta * C."""
 
-    def __init__(self, where: str, proto: Any, constants: Mapping[str, Value]) -> None:
+    def __init__(
+        self, where: str, proto: Any, attributes: Mapping[str, Any], constants: Mapping[str, Value]
+    ) -> None:
         self.where = where
         self.outputs = tuple(proto.output)
         names = [*proto.input, ""][:3]
         self._a, self._c = names[0], names[2]
-        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
         self._gemm = proto.op_type == "Gemm"
         self._alpha = attributes.get("alpha", 1.0)
         self._beta = attributes.get("beta", 1.0)
@@ -44,12 +78,7 @@ class Product:
         if bias is not None:
             self._c = ""
         self.inputs = tuple(dict.fromkeys(filter(None, (self._a, self._c))))
-        computed = computed_in(self._dtype)
-        self._dense = Dense(
-            weight.shape[1], weight.shape[0], bias=bias is not None, dtype=computed, seed=0
-        )
-        parameters = {"weight": weight} | ({"bias": bias} if bias is not None else {})
-        self._dense.load_state_dict({k: a.astype(computed) for k, a in parameters.items()})
+        self._dense = dense(where, weight, bias)
 
     def _as_bias(self, c: Value, width: int) -> Array | None:
         """C where it is a constant row that nothing scales."""
@@ -79,3 +108,41 @@ class Product:
             except (TypeError, ValueError) as error:
                 _errors.failed(self.where, error)
         return {name: y.astype(self._dtype, copy=False) for name in self.outputs if name}
+
+
+class Convolution:
+    """Conv in one group, its weights and bias constants: each window is a row of a product."""
+
+    def __init__(
+        self, where: str, proto: Any, attributes: Mapping[str, Any], constants: Mapping[str, Value]
+    ) -> None:
+        self.where = where
+        self.inputs: tuple[str, ...] = (proto.input[0],)
+        self.outputs: tuple[str, ...] = tuple(proto.output)
+        w: Array = constants[proto.input[1]]
+        self._dtype, self._channels, self._kernel = native(w.dtype), w.shape[1], w.shape[2:]
+        self._attributes = attributes
+        if tuple(attributes.get("kernel_shape") or self._kernel) != self._kernel:
+            expected = f"the {self._kernel} of W"
+            _errors.differs(where, "attribute kernel_shape", expected, attributes["kernel_shape"])
+        bias = constants[proto.input[2]] if len(proto.input) > 2 and proto.input[2] else None
+        self._dense = dense(where, w.reshape(len(w), -1), bias)
+
+    def run(self, values: Mapping[str, Value], num_threads: int | None = None) -> dict[str, Value]:
+        """Outputs by their names, from the values of the graph so far."""
+        x = values[self.inputs[0]]
+        if not isinstance(x, np.ndarray) or x.dtype != self._dtype:
+            expected = f"{self._dtype}, as the weights"
+            _errors.wrong_type(self.where, "input X", expected, _errors.describe(x))
+        n = len(self._kernel)
+        if x.ndim != n + 2 or x.shape[1] != self._channels:
+            expected = f"{n + 2} axes with {self._channels} channels"
+            _errors.differs(self.where, "input X", expected, x.shape)
+        try:
+            rows = windows_of(self._attributes, self._kernel, x).over(x, 0, 0)
+        except ValueError as error:  # no window fits
+            _errors.failed(self.where, error)
+        rows = np.moveaxis(rows, 1, -2)  # (N, ..., C, elements of a window)
+        y = self._dense(rows.reshape(*rows.shape[:-2], -1), num_threads=num_threads)
+        y = np.ascontiguousarray(np.moveaxis(y, -1, 1), self._dtype)
+        return {name: y for name in self.outputs if name}

@@ -4,9 +4,9 @@ Anything else that keeps each gate by itself is `from_gates`. Ours are a mapping
 names, as ``layer.params``, ``layer.state_dict()`` and ``layer.load_state_dict`` have it:
 ``weight_ih_l{k}`` (n*H, I), ``weight_hh_l{k}`` (n*H, H), ``bias_ih_l{k}`` and ``bias_hh_l{k}``
 (n*H,); with a projection ``weight_hr_l{k}`` (P, H), and ``weight_hh_l{k}`` is (n*H, P); with
-peepholes ``weight_p_l{k}`` (3, H); the reverse direction with ``_reverse`` at the end. Rows are gate-major: i f g o, r z n, peepholes i f o. ``from_X`` gives such
-a mapping, ``to_X`` takes one; from X to Y is ``to_Y(from_X(...))``. A `cell` is a name as
-``layer.cell`` has it.
+peepholes ``weight_p_l{k}`` (3, H); the reverse direction with ``_reverse`` at the end. Rows are
+gate-major: i f g o, r z n, peepholes i f o. ``from_X`` gives such a mapping, ``to_X`` takes one;
+from X to Y is ``to_Y(from_X(...))``. A `cell` is a name as ``layer.cell`` has it.
 
 Arrays keep their dtype and are always copies. Names, numbers, shapes and types of arrays are
 checked, and an error lists what was expected and what was found; nothing is left out in silence.
