@@ -13,7 +13,7 @@ from typing import Any
 
 # A model whose functions call one another may unfold to any size; this many nodes, and calls or
 # bodies this deep, are more than any exporter writes and less than what would look like a hang.
-MAX_NODES = 200_000
+MAX_NODES = 50_000
 MAX_DEPTH = 100
 # Today's name of ONNX's own operators, and one that old files have.
 STANDARD = ("", "ai.onnx")

@@ -1,4 +1,4 @@
-"""If, Loop, Scan and calls of functions: nodes whose bodies are graphs, run by us.
+"""If, Loop, Scan, SequenceMap and calls of functions: nodes whose bodies are graphs, run by us.
 
 onnx.reference has these too, but would run recurrent nodes inside them itself, stacks the outputs
 of a Loop along the wrong axis, and has neither axes nor directions of a Scan.
@@ -244,6 +244,31 @@ class Scan(Control):
         return [*states, *results]
 
 
+class SequenceMap(Control):
+    """A body for each element of a sequence."""
+
+    def __init__(self, where: str, proto: Any, bodies: Mapping[str, Body], opset: int) -> None:
+        super().__init__(where, proto, bodies)
+        self._body = required(where, bodies, "body")
+        self._numbers("inputs", 1, len(self._arguments))
+        self._matching("body", self._body, len(self._arguments), len(self._body.outputs))
+
+    def _run(
+        self, arguments: list[Value], outside: dict[str, Value], num_threads: int | None
+    ) -> Sequence[Value]:
+        counts = {len(a) for a in arguments if isinstance(a, list)}
+        if not isinstance(arguments[0], list) or len(counts) != 1:
+            got = _errors.listed(map(_errors.describe, arguments))
+            _errors.differs(self.where, "inputs", "sequences of one length, and arrays", got)
+        results: list[list[Value]] = [[] for _ in self._body.outputs]
+        for k in range(counts.pop()):
+            parts = [a[k] if isinstance(a, list) else a for a in arguments]
+            given = dict(zip(self._body.inputs, parts, strict=True))
+            for found, a in zip(results, self._body.run(outside | given, num_threads), strict=True):
+                found.append(a)
+        return results
+
+
 def required(where: str, bodies: Mapping[str, Body], name: str) -> Body:
     """The body of that name."""
     if name not in bodies:
@@ -284,4 +309,9 @@ def stacked(where: str, rows: list[Value], axis: int, row: Row) -> Array:
         _errors.failed(where, error)
 
 
-CONTROL: dict[str, type[If | Loop | Scan]] = {"If": If, "Loop": Loop, "Scan": Scan}
+CONTROL: dict[str, type[If | Loop | Scan | SequenceMap]] = {
+    "If": If,
+    "Loop": Loop,
+    "Scan": Scan,
+    "SequenceMap": SequenceMap,
+}

@@ -99,7 +99,8 @@ class Product:
         if a.ndim < 1 or (self._gemm and a.ndim != 2) or a.shape[axis] != size:
             expected = f"{'2 axes' if self._gemm else 'at least 1 axis'}, axis {axis} {size} long"
             _errors.differs(self.where, "input A", expected, a.shape)
-        y = self._dense(a.T if self._turned else a, num_threads=num_threads)
+        wide = a.astype(self._dense.dtype, copy=False)
+        y = self._dense(wide.T if self._turned else wide, num_threads=num_threads)
         if self._alpha != 1.0:
             y *= y.dtype.type(self._alpha)
         if self._c:
@@ -139,7 +140,8 @@ class Convolution:
             expected = f"{n + 2} axes with {self._channels} channels"
             _errors.differs(self.where, "input X", expected, x.shape)
         try:
-            rows = windows_of(self._attributes, self._kernel, x).over(x, 0, 0)
+            wide = x.astype(self._dense.dtype, copy=False)
+            rows = windows_of(self._attributes, self._kernel, wide).over(wide, 0, 0)
         except ValueError as error:  # no window fits
             _errors.failed(self.where, error)
         rows = np.moveaxis(rows, 1, -2)  # (N, ..., C, elements of a window)
