@@ -133,6 +133,12 @@ mutants() {
     .venv/bin/python tests/mutants.py
 }
 
+# Whole grids, of which the suite takes a part: exporters, operators in all versions.
+grids() {
+    workplace grids '.[test]' torch==2.13.0 onnx onnxruntime==1.31.1 onnxscript || return
+    .venv/bin/python -m pytest -m exhaustive
+}
+
 # Many more examples than a person waits for.
 properties() {
     workplace properties '.[test]' || return
@@ -146,7 +152,7 @@ pages() {
     .venv/bin/mkdocs build --strict --site-dir "$work/site"
 }
 
-all=(exhaustive clang sanitizers races memory hostile aarch64 serial mutants properties pages)
+all=(exhaustive clang sanitizers races memory hostile aarch64 serial mutants grids properties pages)
 table=() failed=0
 for check in "${@:-${all[@]}}"; do
     if [[ ! " ${all[*]} " == *" $check "* ]]; then
