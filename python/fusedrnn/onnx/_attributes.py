@@ -44,7 +44,7 @@ def read(where: str, node: Any, opset: int) -> Attributes:
         expected = f"opset 7 or later, with version {_errors.listed(VERSIONS)} of the operator"
         got = f"opset {opset}, with version {schema.since_version}"
         _errors.differs(where, "operator", expected, got)
-    values = {a.name: _value(where, a, schema) for a in node.attribute}
+    values = {a.name: value_of(where, a, schema) for a in node.attribute}
     operator = node.op_type
     direction = _choice(where, "direction", values.get("direction", "forward"), *DIRECTIONS)
     hidden_size = values.get("hidden_size")
@@ -66,7 +66,7 @@ def read(where: str, node: Any, opset: int) -> Attributes:
     )
 
 
-def _value(where: str, attribute: Any, schema: Any) -> Any:
+def value_of(where: str, attribute: Any, schema: Any) -> Any:
     """Value of an attribute that the operator has, of the type that it has there."""
     name = attribute.name
     if name not in schema.attributes:

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from . import _errors
-from ._layers import Array, Value
+from ._layers import Array, Value, named
 
 
 class Body(Protocol):
@@ -42,8 +42,7 @@ class Control(ABC):
         """Outputs by their names, from the values of the graph so far."""
         arguments = [values[name] if name else None for name in self._arguments]
         outside = {name: values[name] for name in self._captured}
-        found = self._run(arguments, outside, num_threads)
-        return {name: a for name, a in zip(self.outputs, found, strict=False) if name}
+        return named(self.where, self.outputs, self._run(arguments, outside, num_threads))
 
     @abstractmethod
     def _run(
@@ -81,15 +80,14 @@ class Call:
         # Constants are in the body already, and what the call leaves out no node of it reads.
         pairs = zip(formals, proto.input, strict=False)
         self._given = {formal: name for formal, name in pairs if name and formal in body.inputs}
-        self._body = body
+        self._where, self._body = where, body
         self.inputs = tuple(dict.fromkeys(self._given.values()))
         self.outputs = tuple(proto.output)
 
     def run(self, values: Mapping[str, Value], num_threads: int | None) -> dict[str, Value]:
         """Outputs by their names, from the values of the graph so far."""
         given = {formal: values[name] for formal, name in self._given.items()}
-        found = self._body.run(given, num_threads)
-        return {name: a for name, a in zip(self.outputs, found, strict=False) if name}
+        return named(self._where, self.outputs, self._body.run(given, num_threads))
 
 
 class If(Control):

@@ -28,6 +28,13 @@ HALVES = (
 )
 
 
+def named(where: str, names: Sequence[str], found: Sequence[Value]) -> dict[str, Value]:
+    """The outputs of a node by their names; those without a name are let go."""
+    if len(names) > len(found):
+        _errors.differs(where, "outputs", f"at most {len(found)}", len(names))
+    return {name: a for name, a in zip(names, found, strict=False) if name}
+
+
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The type in this machine's byte order."""
     same: np.dtype[Any] = dtype.newbyteorder("=")

@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from .. import _protos
 from . import _errors, _mended
-from ._layers import Value
+from ._layers import Value, named
 from ._report import LARGE, Ledger
 
 OLDEST = 7  # before it, operators broadcast by attributes, which onnx.reference does not read
@@ -88,9 +88,11 @@ class Plain:
         try:
             with np.errstate(all="ignore"):
                 found = self._compute(*arguments)
+        except MemoryError:
+            raise
         except Exception as error:  # whatever NumPy says to wrong shapes
             _errors.failed(self.where, error)
-        return {name: a for name, a in zip(self.outputs, found, strict=False) if name}
+        return named(self.where, self.outputs, found)
 
 
 def referee(proto: Any, opsets: Mapping[str, int]) -> Callable[..., Any]:

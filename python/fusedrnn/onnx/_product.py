@@ -11,7 +11,8 @@ import onnx
 from fusedrnn.nn import Dense
 
 from . import _errors
-from ._layers import FLOATS, HALVES, Array, Value, computed_in, native
+from ._attributes import value_of
+from ._layers import FLOATS, HALVES, Array, Value, computed_in, named, native
 from ._windows import windows_of
 
 
@@ -32,7 +33,8 @@ def product(where: str, proto: Any, opset: int, constants: Mapping[str, Value]) 
     weights = constants.get(proto.input[1])
     if not isinstance(weights, np.ndarray) or weights.dtype not in FLOATS + HALVES:
         return None
-    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
+    schema = onnx.defs.get_schema(proto.op_type, opset, "")
+    attributes = {a.name: value_of(where, a, schema) for a in proto.attribute}
     if proto.op_type != "Conv":
         if weights.ndim != 2 or not weights.size:
             return None
@@ -108,7 +110,7 @@ class Product:
                 y += y.dtype.type(self._beta) * values[self._c]
             except (TypeError, ValueError) as error:
                 _errors.failed(self.where, error)
-        return {name: y.astype(self._dtype, copy=False) for name in self.outputs if name}
+        return named(self.where, self.outputs, [y.astype(self._dtype, copy=False)])
 
 
 class Convolution:
@@ -142,9 +144,11 @@ class Convolution:
         try:
             wide = x.astype(self._dense.dtype, copy=False)
             rows = windows_of(self._attributes, self._kernel, wide).over(wide, 0, 0)
-        except ValueError as error:  # no window fits
+        except MemoryError:
+            raise
+        except Exception as error:  # no window fits, or the attributes are none of a window
             _errors.failed(self.where, error)
         rows = np.moveaxis(rows, 1, -2)  # (N, ..., C, elements of a window)
         y = self._dense(rows.reshape(*rows.shape[:-2], -1), num_threads=num_threads)
         y = np.ascontiguousarray(np.moveaxis(y, -1, 1), self._dtype)
-        return {name: y for name in self.outputs if name}
+        return named(self.where, self.outputs, [y])

@@ -49,15 +49,22 @@ def windows_of(attributes: Mapping[str, Any], kernel: Sequence[int], x: Array) -
     strides = attributes.get("strides") or [1] * n
     dilations = attributes.get("dilations") or [1] * n
     given = attributes.get("pads") or [0] * (2 * n)
-    auto = attributes.get("auto_pad", b"NOTSET")
+    for name, numbers in (("strides", strides), ("dilations", dilations)):
+        if len(numbers) != n or min(numbers) < 1:
+            raise ValueError(f"{name}: expected {n} numbers, at least 1 each, got {numbers}")
+    if len(given) != 2 * n or min(given) < 0:
+        raise ValueError(f"pads: expected {2 * n} numbers, at least 0 each, got {given}")
+    auto = attributes.get("auto_pad", "NOTSET")
+    if isinstance(auto, bytes):
+        auto = auto.decode()
     rounds = -1 if attributes.get("ceil_mode", 0) else 1
     pads, counts, excess = [], [], []
     for k, size in enumerate(x.shape[2:]):
         stride, reach = strides[k], (kernel[k] - 1) * dilations[k] + 1
-        begin, end = (given[k], given[n + k]) if auto == b"NOTSET" else (0, 0)
-        if auto in (b"SAME_UPPER", b"SAME_LOWER"):
+        begin, end = (given[k], given[n + k]) if auto == "NOTSET" else (0, 0)
+        if auto in ("SAME_UPPER", "SAME_LOWER"):
             total = max((-(-size // stride) - 1) * stride + reach - size, 0)
-            begin = total // 2 if auto == b"SAME_UPPER" else total - total // 2
+            begin = total // 2 if auto == "SAME_UPPER" else total - total // 2
             end = total - begin
         count = rounds * ((rounds * (size + begin + end - reach)) // stride) + 1
         if rounds < 0 and (count - 1) * stride >= size + begin:
