@@ -133,6 +133,12 @@ mutants() {
     .venv/bin/python tests/mutants.py
 }
 
+# Whole grids, of which the suite takes a part: exporters, operators in all versions.
+grids() {
+    workplace grids '.[test]' torch==2.13.0 onnx onnxruntime==1.31.1 onnxscript || return
+    .venv/bin/python -m pytest -m exhaustive
+}
+
 # Many more examples than a person waits for.
 properties() {
     workplace properties '.[test]' || return
@@ -165,7 +171,7 @@ torch_packages() {
         grep -q 'same greedy actions with reset=: True' "$work/ppo.log"
 }
 
-all=(exhaustive clang sanitizers races memory hostile aarch64 serial mutants properties pages)
+all=(exhaustive clang sanitizers races memory hostile aarch64 serial mutants grids properties pages)
 all+=(torch_versions torch_packages)
 table=() failed=0
 for check in "${@:-${all[@]}}"; do

@@ -134,7 +134,8 @@ def test_includes_have_no_cycle() -> None:
 
 # Rooms, and which rooms and files each may import. The first pattern that fits a module decides; a
 # pattern "room.*" stands for everything in a room, "room" for what the room shows at its door.
-FOUNDATION = {"_activations", "_cells", "_checks.*", "_foreign", "_interrupts", "_npz", "_storage"}
+FOUNDATION = {"_activations", "_cells", "_checks.*", "_foreign", "_interrupts", "_npz", "_protos"}
+FOUNDATION |= {"_storage"}
 PUBLIC = {"__init__", "core", "files", "layers", "ops", "runtime", "stream"}
 PYTHON_ARROWS: dict[str, set[str]] = {
     "_version": set(),
@@ -144,6 +145,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "_foreign": FOUNDATION,
     "_interrupts": set(),
     "_npz": FOUNDATION,
+    "_protos": set(),
     "_storage": set(),
     # The floor. The compiled module and its marker are known to the backends alone.
     "_backends*": {*FOUNDATION, "_backends*", "_build", "_core"},
@@ -162,7 +164,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "nn*": {*PUBLIC, "_cells", "_checks.*", "_interrupts", "_layers.params", "nn*"},
     "charlm*": {*PUBLIC, "_interrupts", "_storage", "_version", "charlm*", "nn", "nn.*"},
     "weights*": {*FOUNDATION, *PUBLIC, "_layers.params", "weights*"},
-    "onnx*": {*PUBLIC, "_storage", "nn", "onnx*", "weights"},
+    "onnx*": {*PUBLIC, "_protos", "_storage", "nn", "onnx*", "weights"},
     "torch*": {*PUBLIC, "torch*"},
     "cli*": {
         *PUBLIC,

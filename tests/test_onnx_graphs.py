@@ -33,7 +33,6 @@ from onnx import helper, numpy_helper  # noqa: E402
 import fusedrnn.onnx as backend  # noqa: E402
 import onnx_oracle as oracle  # noqa: E402
 from fusedrnn.onnx import Backend, _node  # noqa: E402
-from fusedrnn.onnx._glue import OPERATORS  # noqa: E402
 from onnx_oracle import Chosen, H, graph_of  # noqa: E402
 
 RNG = np.random.default_rng(4)
@@ -158,8 +157,26 @@ def test_as_tf2onnx_writes_keras(name: str, bidirectional: bool, opset: int) -> 
 # --- the nodes between ------------------------------------------------------------------------
 
 
+# What the first version took; now it is every standard operator.
+BETWEEN = {
+    "Cast",
+    "Concat",
+    "ConstantOfShape",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Shape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+}
+
+
 def test_every_node_between() -> None:
-    assert tuple(sorted(OPERATORS)) == OPERATORS
     for opset in (11, 13, 22):
         every_node_between(opset)
 
@@ -201,7 +218,7 @@ def every_node_between(opset: int) -> None:
         node("Reshape", ["expanded", "flat"], ["Y"]),
     ]
     model, given = graph_of(nodes, {"X": X}, constants, opset, rank=2)
-    assert {n.op_type for n in nodes} | {"Constant"} == {"GRU", *OPERATORS}
+    assert {n.op_type for n in nodes} - {"Constant"} == {"GRU", *BETWEEN}
     (y,) = Backend.run_model(model, given)
     last = second(first(X)[0])[1][0]
     wide = np.concatenate([last[:, -1:], last[:, -1:], last[:, :-1]], axis=1)
@@ -455,16 +472,6 @@ def inputs_of(model_and_given: Any, given: Any) -> Any:
     return model_and_given[0], given
 
 
-def half(kind: str) -> Any:
-    """A model whose inputs are declared, and given, in a small type; its weights too."""
-    model, given = small(weights_are_inputs=True)
-    tensor = onnx.TensorProto
-    code = {"float16": tensor.FLOAT16, "bfloat16": tensor.BFLOAT16}[kind]
-    for value in model.graph.input:
-        value.type.tensor_type.elem_type = code
-    return model, given
-
-
 def through_cast(kind: str) -> Any:
     """A model that declares its types in a node of its own."""
     model, given = small()
@@ -581,14 +588,8 @@ FAULTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: other_arrays(W=zeros(1, 12, 2, dtype="float16")),
         TypeError,
-        NODE + "input W: expected FLOAT or DOUBLE, got FLOAT16 (W)",
+        NODE + "input R: expected float16, as W is, got float32 (1, 12, 3)",
     ),
-    (
-        lambda: half("float16"),
-        TypeError,
-        NODE + "input X: expected FLOAT or DOUBLE, got FLOAT16 (X)",
-    ),
-    (lambda: half("bfloat16"), TypeError, "input X: expected FLOAT or DOUBLE, got BFLOAT16 (X)"),
     (lambda: through_cast("FLOAT16"), TypeError, "input X: expected float32, as W is, got float16"),
     # sequences
     (
@@ -632,7 +633,7 @@ FAULTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: nodes_inputs("X", "W", ""), ValueError, NODE + "input R: expected a name, got none"),
     (lambda: nodes_inputs("", "W", "R"), ValueError, NODE + "input X: expected a name, got none"),
     (
-        lambda: nodes_inputs(*"XWR", *"BBBBPQ"),
+        lambda: nodes_inputs(*"XWR", *"BBBBWR"),
         ValueError,
         NODE + "inputs: expected at most 8: X, W",
     ),
@@ -642,14 +643,16 @@ FAULTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         NODE + "outputs: expected at most 3: Y, Y_h, Y_c, got 4",
     ),
     (
-        lambda: with_node(helper.make_node("Conv", ["X", "X"], ["Y"], "first layer")),
+        lambda: with_node(helper.make_node("Swirl", ["X", "X"], ["Y"], "first layer")),
         ValueError,
-        "onnx: node 'first layer' (Conv): operator: expected one of RNN, GRU, LSTM, Cast, Concat",
+        "onnx: node 'first layer' (Swirl): operator: expected an operator of ONNX in version 22 or "
+        "a function of the model, got Swirl",
     ),
     (
         lambda: with_node(helper.make_node("LSTM", ["X"], ["Y"], domain="com.microsoft")),
         ValueError,
-        "onnx: node 'Y' (LSTM): operator: expected one of RNN, GRU, LSTM, Cast, Concat, Constant",
+        "onnx: node 'Y' (LSTM): operator: expected an operator of ONNX or a function of the model, "
+        "got com.microsoft.LSTM",
     ),
     (
         lambda: with_node(helper.make_node("Transpose", ["X"], ["Y"], "turn", perm=[0, 5, 1])),
@@ -658,7 +661,11 @@ FAULTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     ),
     (lambda: with_node(helper.make_node("Constant", [], ["Y"])), ValueError, "(Constant): cannot"),
     (sparse, ValueError, GRAPH + "initializers: expected dense ones, got sparse ones"),
-    (no_opset, ValueError, GRAPH + "opset_import: expected the version of ONNX's own operators, g"),
+    (
+        no_opset,
+        ValueError,
+        NODE + "opset_import: expected the version of ONNX's own operators, got",
+    ),
     # inputs of a run
     (
         lambda: inputs_of(small(), {"X": X}),
@@ -694,8 +701,8 @@ def test_faults(at: int) -> None:
 
 def test_faults_of_calls() -> None:
     model, given = small()
-    with pytest.raises(TypeError, match=r"onnx: model: expected onnx.ModelProto, got str"):
-        Backend.prepare("model.onnx")
+    with pytest.raises(TypeError, match=r"onnx: model: expected onnx.ModelProto or .*, got bytes"):
+        Backend.prepare(b"model")
     with pytest.raises(TypeError, match=r"onnx: node: expected onnx.NodeProto, got ModelProto"):
         Backend.run_node(model, given)
     with pytest.raises(ValueError, match="onnx: device: expected 'CPU', got 'CUDA'"):
@@ -710,8 +717,9 @@ def test_faults_of_calls() -> None:
 
 
 def test_what_only_the_checker_finds() -> None:
-    model, _ = nodes_inputs("X", "W", "nowhere")
-    with pytest.raises(onnx.checker.ValidationError, match="nowhere"):
+    model, _ = small()
+    model.ClearField("ir_version")
+    with pytest.raises(onnx.checker.ValidationError, match="ir_version"):
         Backend.prepare(model)
     assert not Backend.is_compatible(model)
 
@@ -729,5 +737,5 @@ PAGE = (Path(__file__).resolve().parent.parent / "docs/onnx.md").read_text()
 
 
 def test_the_page_names_everything() -> None:
-    for name in (*OPERATORS, *oracle.ACTIVATIONS, *oracle.GATES):
+    for name in (*oracle.ACTIVATIONS, *oracle.GATES):
         assert re.search(rf"\b{name}\b", PAGE), name

@@ -152,6 +152,16 @@ def lecture(x: Blocks, cell: str, sign: float = 1) -> Arrays:
     return found
 
 
+def gates(x: Blocks, cell: str, sign: float = 1) -> Arrays:
+    if cell == "rnn_tanh":
+        return {"W": x.w["a"], "R": x.r["a"], "b": x.sum["a"]}
+    found = {}
+    for g in x.order:
+        s = np.float32(sign if g == "z" else 1)
+        found |= {f"W_{g}": s * x.w[g], f"R_{g}": s * x.r[g], f"b_{g}": s * x.sum[g]}
+    return found | ({f"p_{g}": x.p[g] for g in "ifo"} if x.peepholes else {})
+
+
 # (name, cell, arrays by hand, from, to, which of our biases the system can hold)
 CASES: list[tuple[str, str, Callable[..., Any], Callable[..., Arrays], Callable[..., Any], str]] = [
     *(("keras", c, keras, fw.from_keras, fw.to_keras, "b") for c in ("rnn_tanh", "lstm")),
@@ -187,6 +197,18 @@ CASES: list[tuple[str, str, Callable[..., Any], Callable[..., Arrays], Callable[
         )
         for kind in ("old", "new")
     ),
+    *(
+        (
+            f"gates z={kind}",
+            c,
+            lambda x, c, kind=kind: gates(x, c, 1 if kind == "old" else -1),
+            lambda a, c, kind=kind, **k: fw.from_gates(a, c, z_keeps_old=kind == "old", **k),
+            lambda p, c, kind=kind, **k: fw.to_gates(p, c, z_keeps_old=kind == "old", **k),
+            "b",
+        )
+        for kind, cells in (("old", GATES), ("new", ("gru", "gru_reset_before")))
+        for c in cells
+    ),
 ]
 
 
@@ -219,7 +241,7 @@ def test_biases_are_added(case: Any) -> None:
     """Two biases become one by one addition, where that is the same function."""
     name, cell, build, read, write, _ = case
     x = Blocks(cell)
-    if (name, cell) == ("nnx", "gru"):
+    if cell == "gru" and name.startswith(("nnx", "gates")):
         with pytest.raises(ValueError, match="zeros in the rows of bias_hh for gate n"):
             write(x.ours(), cell)
         x.c["n"][:] = 0
@@ -227,7 +249,7 @@ def test_biases_are_added(case: Any) -> None:
     same(write(x.ours(), cell), build(x, cell))
     without = {k: a for k, a in x.ours().items() if "bias" not in k}
     found = write(without, cell)
-    if name in ("keras", "onnx") or name.startswith("lecture"):  # their biases are optional
+    if name.startswith(("keras", "onnx", "lecture", "gates")):  # their biases are optional
         same(read(found, cell), without)
     else:
         same(read(found, cell), without | {k: 0 * a for k, a in x.ours().items() if "bias" in k})

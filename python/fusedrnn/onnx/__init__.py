@@ -1,9 +1,11 @@
 """ONNX models on our kernels: a backend for graphs of RNN, GRU and LSTM nodes (extra ``onnx``).
 
+`export` writes layers as ONNX models.
+
 `Backend` follows ``onnx.backend.base``: ``prepare(model)`` reads the graph and packs the weights
 once, and the `BackendRep` that it returns runs them many times; `run_model` and `run_node` do both
-at once. All attributes of the operators are supported, in float32 and float64, from opset 7.
-docs/onnx.md has an example, the rules, and what else may stand in a graph.
+at once. All attributes of the operators are supported, from opset 7. Other standard operators run
+on onnx.reference. docs/onnx.md has an example, the rules, and what else may stand in a graph.
 """
 
 from ._errors import not_installed
@@ -13,12 +15,18 @@ try:
 except ImportError as error:
     not_installed(error)
 
+from ._export import export
 from ._rep import BackendRep
+from ._report import Placement, Report, SlowNodeWarning
 from .backend import Backend
 
 __all__ = [
     "Backend",
     "BackendRep",
+    "Placement",
+    "Report",
+    "SlowNodeWarning",
+    "export",
     "is_compatible",
     "prepare",
     "run_model",

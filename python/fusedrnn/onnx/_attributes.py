@@ -37,15 +37,14 @@ class Attributes:
         return DIRECTIONS[self.direction]
 
 
-def read(node: Any, opset: int) -> Attributes:
+def read(where: str, node: Any, opset: int) -> Attributes:
     """Attributes of an RNN, GRU or LSTM node of a model of that opset."""
-    where = _errors.place(node)
     schema = onnx.defs.get_schema(node.op_type, max(opset, 1), "")
     if schema.since_version not in VERSIONS:
         expected = f"opset 7 or later, with version {_errors.listed(VERSIONS)} of the operator"
         got = f"opset {opset}, with version {schema.since_version}"
         _errors.differs(where, "operator", expected, got)
-    values = {a.name: _value(where, a, schema) for a in node.attribute}
+    values = {a.name: value_of(where, a, schema) for a in node.attribute}
     operator = node.op_type
     direction = _choice(where, "direction", values.get("direction", "forward"), *DIRECTIONS)
     hidden_size = values.get("hidden_size")
@@ -67,7 +66,7 @@ def read(node: Any, opset: int) -> Attributes:
     )
 
 
-def _value(where: str, attribute: Any, schema: Any) -> Any:
+def value_of(where: str, attribute: Any, schema: Any) -> Any:
     """Value of an attribute that the operator has, of the type that it has there."""
     name = attribute.name
     if name not in schema.attributes:

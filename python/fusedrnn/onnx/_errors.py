@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from .. import _protos
+
 
 def not_installed(error: ImportError) -> NoReturn:
     """The extra is missing."""
@@ -14,10 +16,9 @@ def not_installed(error: ImportError) -> NoReturn:
     raise ImportError(text) from error
 
 
-def place(node: Any) -> str:
-    """A node in an error text: its name, or else its first output's, and its operator."""
-    name = node.name or next(filter(None, node.output), "")
-    return f"onnx: node {name!r} ({node.op_type})"
+def place(node: Any, path: str = "") -> str:
+    """A node in an error text: its path, or else its label, and its operator."""
+    return f"onnx: node {path or _protos.label(node)!r} ({node.op_type})"
 
 
 def listed(names: Iterable[object]) -> str:
@@ -43,5 +44,10 @@ def wrong_type(where: str, what: str, expected: str, got: object) -> NoReturn:
 
 
 def failed(where: str, error: Exception) -> NoReturn:
-    """A node between the recurrent ones that NumPy cannot compute."""
+    """A node that NumPy cannot compute."""
     raise ValueError(f"{where}: cannot be computed from these inputs: {error}") from error
+
+
+def unreadable(where: str, error: Exception) -> NoReturn:
+    """A file, a tensor or an attribute with bytes in it that mean nothing."""
+    raise ValueError(f"{where}: cannot be read: {error}") from error

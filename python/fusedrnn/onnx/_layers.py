@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 import fusedrnn as fr
@@ -16,24 +17,49 @@ from ._activations import Activation
 from ._attributes import GATES, Attributes
 
 Array: TypeAlias = NDArray[Any]
+# What a name of a graph stands for: an array, a list (a sequence) or None (an optional value).
+Value: TypeAlias = Any
 Layer: TypeAlias = "fr.RNN | fr.GRU | fr.LSTM"
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+# Computed in float32, and rounded to their own type where a node ends.
+HALVES = (
+    np.dtype(np.float16),
+    np.dtype(onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)),
+)
+
+
+def named(where: str, names: Sequence[str], found: Sequence[Value]) -> dict[str, Value]:
+    """The outputs of a node by their names; those without a name are let go."""
+    if len(names) > len(found):
+        _errors.differs(where, "outputs", f"at most {len(found)}", len(names))
+    return {name: a for name, a in zip(names, found, strict=False) if name}
+
+
+def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type in this machine's byte order."""
+    same: np.dtype[Any] = dtype.newbyteorder("=")
+    return same
+
+
+def computed_in(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type of the kernels that compute for a type of the graph."""
+    return dtype if dtype in FLOATS else FLOATS[0]
 
 
 class Packed(NamedTuple):
     """A node's weights: one layer, or two of one direction if their activations differ."""
 
     layers: tuple[Layer, ...]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[Any]  # of the graph; the layers' own is `computed_in` it
     input_size: int
     hidden_size: int
 
 
-def dtype_of(where: str, name: str, a: Array, like: np.dtype[Any] | None = None) -> np.dtype[Any]:
-    """float32 or float64, or that of `like`."""
-    dtype: np.dtype[Any] = a.dtype.newbyteorder("=")
-    if dtype not in FLOATS or (like is not None and dtype != like):
-        expected = "float32 or float64" if like is None else f"{like}, as W is"
+def dtype_of(where: str, name: str, a: Value, like: np.dtype[Any] | None = None) -> np.dtype[Any]:
+    """A floating point type, or that of `like`."""
+    dtype = native(a.dtype) if isinstance(a, np.ndarray) else None
+    if dtype is None or dtype not in FLOATS + HALVES or (like is not None and dtype != like):
+        expected = "floating point numbers" if like is None else f"{like}, as W is"
         _errors.wrong_type(where, f"input {name}", expected, _errors.describe(a))
     return dtype
 
@@ -47,12 +73,13 @@ def shaped(where: str, name: str, a: Array, letters: str, shape: tuple[int, ...]
 def pack(options: Attributes, arrays: Mapping[str, Array]) -> Packed:
     """Layers with the node's weights W, R and, where it has them, B and P."""
     dtype, inputs, hidden = _sizes(options, arrays)
-    parts = [dict(arrays)]
+    computed = computed_in(dtype)
+    parts = [{name: a.astype(computed, copy=False) for name, a in arrays.items()}]
     if len(set(options.activations)) == 2:
-        parts = [{name: a[d : d + 1] for name, a in arrays.items()} for d in range(2)]
+        parts = [{name: a[d : d + 1] for name, a in parts[0].items()} for d in range(2)]
     layers = []
     for part, chosen in zip(parts, options.activations, strict=False):
-        layer = _layer(options, part, chosen, inputs, hidden, dtype)
+        layer = _layer(options, part, chosen, inputs, hidden, computed)
         layer.load_state_dict(weights.from_onnx(part, layer.cell))
         layers.append(layer)
     return Packed(tuple(layers), dtype, inputs, hidden)

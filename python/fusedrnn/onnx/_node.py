@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _errors
 from ._attributes import Attributes, read
-from ._layers import Array, Packed, dtype_of, pack, shaped
+from ._layers import Array, Packed, Value, computed_in, dtype_of, pack, shaped
 
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 WEIGHTS = ("W", "R", "B", "P")
@@ -19,45 +19,36 @@ NEEDED = ("X", "W", "R")
 class Node:
     """An RNN, GRU or LSTM node; weights that are constants of the graph are packed here, once."""
 
-    def __init__(self, proto: Any, opset: int, constants: Mapping[str, Array]) -> None:
-        self.options: Attributes = read(proto, opset)
+    def __init__(self, where: str, proto: Any, opset: int, constants: Mapping[str, Value]) -> None:
+        self.options: Attributes = read(where, proto, opset)
         roles = INPUTS if proto.op_type == "LSTM" else INPUTS[:6]
         if len(proto.input) > len(roles):
             expected = f"at most {len(roles)}: {_errors.listed(roles)}"
-            _errors.differs(self.options.where, "inputs", expected, len(proto.input))
-        self.inputs = {role: name for role, name in zip(roles, proto.input, strict=False) if name}
+            _errors.differs(where, "inputs", expected, len(proto.input))
+        self._roles = {role: name for role, name in zip(roles, proto.input, strict=False) if name}
         for role in NEEDED:
-            if role not in self.inputs:
-                _errors.differs(self.options.where, f"input {role}", "a name", "none")
+            if role not in self._roles:
+                _errors.differs(where, f"input {role}", "a name", "none")
         self.outputs = tuple(proto.output)
         most = 3 if proto.op_type == "LSTM" else 2
         if len(self.outputs) > most:
             expected = f"at most {most}: {_errors.listed(('Y', 'Y_h', 'Y_c')[:most])}"
-            _errors.differs(self.options.where, "outputs", expected, len(self.outputs))
-        self._constants: dict[str, Array] = {}
+            _errors.differs(where, "outputs", expected, len(self.outputs))
         self._packed: Packed | None = None
-        names = [self.inputs[role] for role in WEIGHTS if role in self.inputs]
+        names = [self._roles[role] for role in WEIGHTS if role in self._roles]
         if all(name in constants for name in names):
-            self._constants = self._weights(constants)
-            self._packed = pack(self.options, self._constants)
+            self._packed = pack(self.options, self._weights(constants))
+            self._roles = {k: name for k, name in self._roles.items() if k not in WEIGHTS}
+        self.inputs = tuple(dict.fromkeys(self._roles.values()))
 
-    def _weights(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        return {role: values[self.inputs[role]] for role in WEIGHTS if role in self.inputs}
+    def _weights(self, values: Mapping[str, Value]) -> dict[str, Array]:
+        return {role: values[self._roles[role]] for role in WEIGHTS if role in self._roles}
 
-    def _ready(self, values: Mapping[str, Array]) -> Packed:
-        """The packed constants, unless the caller gave other weights for this run."""
-        arrays = self._weights(values)
-        if self._packed is not None and all(
-            a is self._constants[role] for role, a in arrays.items()
-        ):
-            return self._packed
-        return pack(self.options, arrays)
-
-    def run(self, values: Mapping[str, Array], num_threads: int | None) -> dict[str, Array]:
+    def run(self, values: Mapping[str, Value], num_threads: int | None) -> dict[str, Value]:
         """Outputs by their names, from the values of the graph so far."""
-        packed = self._ready(values)
+        packed = self._packed or pack(self.options, self._weights(values))
         layers = packed.layers
-        given = {role: values[name] for role, name in self.inputs.items()}
+        given = {role: values[name] for role, name in self._roles.items()}
         x, lengths, state = self._sequences(given, packed)
         batch_first = self.options.batch_first
         sides, states = [], []
@@ -81,10 +72,10 @@ class Node:
             part = parts[0] if len(parts) == 1 else np.concatenate(parts)
             outputs.append(part.swapaxes(0, 1) if batch_first else part)
         named = zip(self.outputs, outputs, strict=False)
-        return {name: np.ascontiguousarray(a) for name, a in named if name}
+        return {name: np.ascontiguousarray(a, packed.dtype) for name, a in named if name}
 
     def _sequences(
-        self, given: Mapping[str, Array], packed: Packed
+        self, given: Mapping[str, Value], packed: Packed
     ) -> tuple[Array, Array | None, list[Array]]:
         """X, the lengths and the first state (D, B, H), checked."""
         where, x = self.options.where, given["X"]
@@ -109,7 +100,7 @@ class Node:
                 state.append(a.swapaxes(0, 1) if batch_first else a)
         lengths = given.get("sequence_lens")
         if lengths is not None:
-            if lengths.dtype.kind not in "iu":
+            if not isinstance(lengths, np.ndarray) or lengths.dtype.kind not in "iu":
                 expected = "an array of integers"
                 _errors.wrong_type(
                     where, "input sequence_lens", expected, _errors.describe(lengths)
@@ -118,6 +109,8 @@ class Node:
             if lengths.size and (lengths.min() < 0 or lengths.max() > steps):
                 expected = f"lengths from 0 to T = {steps}"
                 _errors.differs(where, "input sequence_lens", expected, lengths.tolist())
+        computed = computed_in(dtype)
+        x, *state = (a.astype(computed, copy=False) for a in (x, *state))
         return x, lengths, state
 
 

@@ -9,14 +9,11 @@ import numpy as np
 import onnx
 from onnx.backend.base import BackendRep as BaseRep
 
+from .. import _protos
 from . import _errors
-from ._attributes import GATES
-from ._glue import OPERATORS, Glue
-from ._layers import Array
-from ._node import INPUTS, Node
-
-DOMAINS = ("", "ai.onnx")
-COMPUTED = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
+from ._graph import Context, Graph, initializers
+from ._layers import Value, native
+from ._report import Ledger, Report
 
 
 class BackendRep(BaseRep):
@@ -28,38 +25,42 @@ class BackendRep(BaseRep):
 
     def __init__(self, model: onnx.ModelProto, num_threads: int | None) -> None:
         graph = model.graph
-        opset = _opset(model)
+        self._model = model
         self._num_threads = num_threads
         self._where = f"onnx: graph {graph.name!r}"
-        if graph.sparse_initializer:
-            _errors.differs(self._where, "initializers", "dense ones", "sparse ones")
         given = {value.name: value for value in graph.input}
-        self._constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-        kinds = {name: value.type.tensor_type.elem_type for name, value in given.items()}
-        to_numpy = onnx.helper.tensor_dtype_to_np_dtype
-        self._dtypes = {name: np.dtype(to_numpy(kind)) for name, kind in kinds.items() if kind}
-        kinds |= {t.name: t.data_type for t in graph.initializer}
+        self._initializers = initializers(graph, self._where)
+        self._no_tensor = {
+            name: value.type.WhichOneof("value") in ("sequence_type", "optional_type", "map_type")
+            for name, value in given.items()
+        }
+        self._dtypes = {name: _dtype(self._where, value) for name, value in given.items()}
         self._all_inputs = tuple(given)
-        self.input_names = tuple(name for name in given if name not in self._constants)
+        self.input_names = tuple(name for name in given if name not in self._initializers)
         self.output_names = tuple(value.name for value in graph.output)
-        # An initializer that is an input too can be given another value in a run: nothing is
-        # folded from it. Node packs it all the same and looks whether it was given another.
-        fixed = set(self._constants) - set(given)
-        self._steps: list[Node | Glue] = []
-        for proto in graph.node:
-            _supported(proto)
-            if proto.op_type in GATES:
-                _typed(proto, kinds)
-                self._steps.append(Node(proto, opset, self._constants))
-                continue
-            glue = Glue(proto, opset)
-            if fixed.issuperset(glue.inputs):
-                self._constants |= glue.run(self._constants)
-                fixed.update(glue.outputs)
-            else:
-                self._steps.append(glue)
-        for a in self._constants.values():
-            a.flags.writeable = False  # one of them may be an output
+        ledger = Ledger()
+        self._graph = self._compiled(self.input_names, ledger)
+        # For runs that replace initializers; made when the first one comes.
+        self._open_graph: Graph | None = None
+        self._report = Report(ledger.placements)
+
+    def _compiled(self, inputs: Sequence[str], ledger: Ledger) -> Graph:
+        """The graph, with the initializers that are none of the inputs folded and packed."""
+        opsets = _protos.opsets(self._model.opset_import)
+        context = Context(opsets, _protos.functions(self._model), ledger)
+        nodes = self._model.graph.node
+        return Graph(nodes, inputs, self.output_names, self._initializers, context)
+
+    def report(self) -> Report:
+        """Say which node runs where.
+
+        Returns
+        -------
+        Report
+            A tuple of `Placement`, in the order of the graph, nodes of bodies and functions after
+            the node that has them. Printed, it is a table.
+        """
+        return self._report
 
     def run(
         self,
@@ -67,7 +68,7 @@ class BackendRep(BaseRep):
         *,
         num_threads: int | None = None,
         **kwargs: Any,
-    ) -> tuple[Array, ...]:
+    ) -> tuple[Value, ...]:
         """Run the model.
 
         Parameters
@@ -92,12 +93,16 @@ class BackendRep(BaseRep):
         if kwargs:
             _errors.wrong_type(self._where, "run", "num_threads alone", _errors.listed(kwargs))
         threads = self._num_threads if num_threads is None else num_threads
-        values = self._constants | self._given(inputs)
-        for step in self._steps:
-            values |= step.run(values, threads)
-        return tuple(values[name] for name in self.output_names)
+        values = self._given(inputs)
+        if self._initializers.keys().isdisjoint(values):
+            return tuple(self._graph.run(values, threads))
+        if self._open_graph is None:
+            self._open_graph = self._compiled(self._all_inputs, Ledger())
+        replaceable = self._initializers.keys() & self._all_inputs
+        values = {name: self._initializers[name] for name in replaceable} | values
+        return tuple(self._open_graph.run(values, threads))
 
-    def _given(self, inputs: Sequence[Any] | Mapping[str, Any]) -> dict[str, Array]:
+    def _given(self, inputs: Sequence[Any] | Mapping[str, Any]) -> dict[str, Value]:
         """The inputs by name, each with the dtype that the graph declares."""
         if isinstance(inputs, Mapping):
             named = dict(inputs)
@@ -117,33 +122,24 @@ class BackendRep(BaseRep):
         if missing or unknown:
             expected = _errors.listed(self.input_names)
             _errors.differs(self._where, "inputs", expected, _errors.listed(named))
-        arrays = {name: np.asarray(value) for name, value in named.items()}
-        for name, a in arrays.items():
-            dtype = self._dtypes.get(name)
-            if dtype is not None and a.dtype.newbyteorder("=") != dtype:
-                _errors.wrong_type(self._where, f"input {name}", str(dtype), _errors.describe(a))
-        return arrays
+        values = {}
+        for name, value in named.items():
+            # A list is an array too, unless the graph declares a sequence.
+            values[name] = value if self._no_tensor[name] else np.asarray(value)
+            dtype = self._dtypes[name]
+            if dtype is not None and native(values[name].dtype) != dtype:
+                got = _errors.describe(values[name])
+                _errors.wrong_type(self._where, f"input {name}", str(dtype), got)
+        return values
 
 
-def _opset(model: onnx.ModelProto) -> int:
-    versions = [part.version for part in model.opset_import if part.domain in DOMAINS]
-    if not versions:
-        expected = "the version of ONNX's own operators"
-        _errors.differs(f"onnx: graph {model.graph.name!r}", "opset_import", expected, "none")
-    return int(versions[0])
-
-
-def _supported(proto: onnx.NodeProto) -> None:
-    if proto.domain not in DOMAINS or proto.op_type not in (*GATES, *OPERATORS):
-        operator = f"{proto.domain}.{proto.op_type}" if proto.domain else proto.op_type
-        expected = f"one of {_errors.listed((*GATES, *OPERATORS))}"
-        _errors.differs(_errors.place(proto), "operator", expected, operator)
-
-
-def _typed(proto: onnx.NodeProto, kinds: Mapping[str, int]) -> None:
-    """A recurrent node's inputs that the graph declares are of types that we compute in."""
-    for role, name in zip(INPUTS, proto.input, strict=False):
-        kind = kinds.get(name)
-        if role != "sequence_lens" and kind and kind not in COMPUTED:
-            got = f"{onnx.TensorProto.DataType.Name(kind)} ({name})"
-            _errors.wrong_type(_errors.place(proto), f"input {role}", "FLOAT or DOUBLE", got)
+def _dtype(where: str, value: Any) -> np.dtype[Any] | None:
+    """What an input is declared to be; None if the graph does not say, or if it is no tensor."""
+    kind = value.type.tensor_type.elem_type
+    if value.type.WhichOneof("value") != "tensor_type" or not kind:
+        return None
+    try:
+        dtype: np.dtype[Any] = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
+    except Exception as error:  # no such type
+        _errors.unreadable(f"{where}: input {value.name!r}", error)
+    return dtype

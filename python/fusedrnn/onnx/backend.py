@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,16 +10,18 @@ import onnx
 from onnx.backend.base import Backend as BaseBackend
 
 from . import _errors
-from ._layers import Array
+from ._layers import Value
 from ._rep import BackendRep
 
 
 class Backend(BaseBackend):
     """Runs ONNX graphs of RNN, GRU and LSTM nodes on fusedrnn; all methods are of the class.
 
-    Supported are opsets from 7 on, float32 and float64, every attribute, optional inputs and
-    outputs, weights that are constants or inputs of the graph, several recurrent nodes, and between
-    them the plain nodes of exporters (Transpose, Squeeze, Slice ...). Any other node is an error.
+    Supported are opsets from 7 on, float32, float64, float16 and bfloat16 (the last two computed in
+    float32), every attribute, optional inputs and outputs, weights that are constants or inputs of
+    the graph, and recurrent nodes anywhere: in bodies of If, Loop and Scan and in functions of the
+    model too. MatMul and Gemm with constant weights run on `nn.Dense`, every other standard
+    operator on onnx.reference. Operators of other domains are an error.
 
     Where the specification leaves room: a sequence of length 0 returns its initial state; Y is 0
     past the end of a sequence, and the reverse direction starts at its end; names of activations
@@ -31,7 +34,7 @@ class Backend(BaseBackend):
     @classmethod
     def prepare(
         cls,
-        model: onnx.ModelProto,
+        model: onnx.ModelProto | str | os.PathLike[str],
         device: str = "CPU",
         *,
         num_threads: int | None = None,
@@ -41,8 +44,8 @@ class Backend(BaseBackend):
 
         Parameters
         ----------
-        model : onnx.ModelProto
-            As ``onnx.load`` returns it.
+        model : onnx.ModelProto, str or path
+            As ``onnx.load`` returns it; or a file, with the files that it refers to.
         device : str
             "CPU".
         num_threads : int, optional
@@ -59,11 +62,16 @@ class Backend(BaseBackend):
             Something in the model is not supported or does not fit; the text names the node.
         onnx.checker.ValidationError
             The model is not a valid one.
+        OSError
+            The file cannot be read.
         """
-        if not isinstance(model, onnx.ModelProto):
-            _errors.wrong_type("onnx", "model", "onnx.ModelProto", _errors.describe(model))
-        rep = cls._ready(model, device, num_threads, **kwargs)
-        onnx.checker.check_model(model)
+        proto = _loaded(model) if isinstance(model, (str, os.PathLike)) else model
+        if not isinstance(proto, onnx.ModelProto):
+            expected = "onnx.ModelProto or the path of a file"
+            _errors.wrong_type("onnx", "model", expected, _errors.describe(model))
+        rep = cls._ready(proto, device, num_threads, **kwargs)
+        # A file may be larger than what can be handed to the checker in memory.
+        onnx.checker.check_model(os.fspath(model) if proto is not model else proto)
         return rep
 
     @classmethod
@@ -77,13 +85,18 @@ class Backend(BaseBackend):
         return BackendRep(model, num_threads)
 
     @classmethod
-    def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
+    def is_compatible(
+        cls,
+        model: onnx.ModelProto | str | os.PathLike[str],
+        device: str = "CPU",
+        **kwargs: Any,
+    ) -> bool:
         """Whether `prepare` takes the model.
 
         Parameters
         ----------
-        model : onnx.ModelProto
-            As ``onnx.load`` returns it.
+        model : onnx.ModelProto, str or path
+            As `prepare` takes it.
         device : str
             "CPU".
 
@@ -101,11 +114,11 @@ class Backend(BaseBackend):
     @classmethod
     def run_model(
         cls,
-        model: onnx.ModelProto,
+        model: onnx.ModelProto | str | os.PathLike[str],
         inputs: Sequence[Any] | Mapping[str, Any],
         device: str = "CPU",
         **kwargs: Any,
-    ) -> tuple[Array, ...]:
+    ) -> tuple[Value, ...]:
         """Prepare a model and run it once; arguments and errors are those of both."""
         return cls.prepare(model, device, **kwargs).run(inputs)
 
@@ -119,7 +132,7 @@ class Backend(BaseBackend):
         *,
         opset_version: int | None = None,
         **kwargs: Any,
-    ) -> tuple[Array, ...]:
+    ) -> tuple[Value, ...]:
         """Run one node.
 
         Parameters
@@ -168,6 +181,15 @@ class Backend(BaseBackend):
             True for the CPU.
         """
         return device.split(":")[0] == "CPU"
+
+
+def _loaded(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    try:
+        return onnx.load(os.fspath(path))
+    except OSError:
+        raise
+    except Exception as error:  # whatever a parser says to strange bytes
+        _errors.unreadable(f"onnx: file {os.fspath(path)!r}", error)
 
 
 def _model_of(node: onnx.NodeProto, opset: int) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""Systems whose form holds one direction of one layer: Haste, the lecture notes."""
+"""Systems whose form holds one direction of one layer: Haste, lecture notes, gates by name."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _kept(blocks: Blocks, z_keeps_old: object) -> Blocks:
     if any(gate == "z" for _, gate in blocks):
         if z_keeps_old is None:
             expected = "z_keeps_old for a GRU: True for h' = z*h + (1-z)*h~, False for the reverse"
-            _check.weights_type("lecture notes", expected, z_keeps_old)
+            _check.weights_type("lecture notes and gates", expected, z_keeps_old)
         if not _check.flag(z_keeps_old, "z_keeps_old"):
             return {key: -a if key[1] == "z" else a for key, a in blocks.items()}
     return blocks
@@ -173,3 +173,88 @@ def to_lecture(
     layout = layout_of(cell, "lecture")
     blocks = direction_of("to_lecture", params, cell, layer, reverse)
     return write("to_lecture", layout, _kept(blocks, z_keeps_old), CELLS[cell])
+
+
+# --- gates by name ----------------------------------------------------------------------------
+
+
+def from_gates(
+    arrays: Mapping[str, Any],
+    cell: str,
+    *,
+    z_keeps_old: bool | None = None,
+    layer: int = 0,
+    reverse: bool = False,
+) -> dict[str, Array]:
+    """Weights of a system that keeps each gate by itself: two matrices, a bias, a peephole.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array_like
+        For each gate W_i (H, I), which x is multiplied by, R_i (H, H), which h is, and b_i (H,);
+        and so for the others. LSTM: i f g o, and with peepholes p_i, p_f, p_o (H,). GRU: r z n.
+        RNN: W, R, b. The biases may be absent, all of them. A system that writes ``x @ W`` has
+        these matrices transposed.
+    cell : str
+        Any but those with layer normalisation. A "gru" has the bias of n outside the reset gate.
+    z_keeps_old : bool
+        What z is, as in `from_lecture`; needed for a GRU.
+    layer : int
+        Which layer of a stack this becomes; ``|`` joins the layers' mappings.
+    reverse : bool
+        Whether it becomes the reverse direction; ``|`` joins the directions.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Our mapping; the biases are ``bias_ih``, and ``bias_hh`` is zeros.
+
+    Raises
+    ------
+    TypeError
+        An array is not floating point; `z_keeps_old` is not given for a GRU.
+    ValueError
+        A name, shape or cell is none of those above.
+    """
+    layout = layout_of(cell, "gates")
+    blocks = read("from_gates", layout, _check.weights_mapping("from_gates", arrays))
+    return ours("from_gates", [_kept(blocks, z_keeps_old)], cell, layer, reverse)
+
+
+def to_gates(
+    params: Mapping[str, Any],
+    cell: str,
+    *,
+    z_keeps_old: bool | None = None,
+    layer: int | None = None,
+    reverse: bool | None = None,
+) -> dict[str, Array]:
+    """Weights for a system that keeps each gate by itself.
+
+    Parameters
+    ----------
+    params : mapping of str to array_like
+        Our mapping.
+    cell : str
+        As in `from_gates`.
+    z_keeps_old : bool
+        What z is to be, as in `from_lecture`; needed for a GRU.
+    layer : int, optional
+        Which layer of the stack; needed where there are several.
+    reverse : bool, optional
+        Which direction; needed where there are two.
+
+    Returns
+    -------
+    dict of str to ndarray
+        As `from_gates` takes it; a bias is the sum of ours.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `from_gates`; there is no projection, and a "gru" has no second bias of n: ours must be
+        zeros.
+    """
+    layout = layout_of(cell, "gates")
+    blocks = direction_of("to_gates", params, cell, layer, reverse)
+    return write("to_gates", layout, _kept(blocks, z_keeps_old), CELLS[cell])

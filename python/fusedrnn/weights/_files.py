@@ -16,7 +16,7 @@ from .._cells import CELLS, Array
 from .._checks import arguments as _check
 from .._layers.params import StateDict
 from .._storage import replacing
-from . import _keras, _onnx, _safetensors, _torch_files
+from . import _keras, _onnx_files, _safetensors, _torch_files
 from ._flax import flattened
 
 # Where a file says what cell its weights are of.
@@ -161,12 +161,12 @@ def _write_safetensors(file: BinaryIO, arrays: Mapping[str, Array], cell: str | 
 
 
 def _read_onnx(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str | None]:
-    arrays, metadata = _onnx.read(path)
+    arrays, metadata = _onnx_files.read(path)
     return arrays, metadata.get(CELL)
 
 
 def _write_onnx(file: BinaryIO, arrays: Mapping[str, Array], cell: str | None) -> None:
-    _onnx.write(file, arrays, {} if cell is None else {CELL: cell})
+    _onnx_files.write(file, arrays, {} if cell is None else {CELL: cell})
 
 
 READERS: dict[str, Reader] = {

@@ -150,6 +150,16 @@ def _lecture(**gates: str) -> Layout:
     return (*matrices, *biases)
 
 
+def _gates(gates: str, peepholes: str = "") -> Layout:
+    """Two matrices and a bias for each gate, and a peephole for some of them."""
+    entries: list[Entry] = []
+    for gate in gates:
+        end = "" if gates == "a" else f"_{gate}"
+        entries += [Entry(f"W{end}", (W,), (gate,)), Entry(f"R{end}", (R,), (gate,))]
+        entries.append(_vector(f"b{end}", gate, B_IH, optional="bias"))
+    return (*entries, *(_vector(f"p_{gate}", gate, PEEPHOLES) for gate in peepholes))
+
+
 # gates of a cell -> layout; a GRU that resets before the product is a family of its own, because
 # its two biases of n can be added.
 TABLE: dict[str, dict[str, Layout]] = {
@@ -195,6 +205,12 @@ TABLE: dict[str, dict[str, Layout]] = {
         ),
         "ifgo": _lecture(f="f", i="i", c="g", o="o"),
         "rzn before": _lecture(z="z", r="r", h="n"),
+    },
+    "gates": {
+        "a": _gates("a"),
+        "ifgo": _gates("ifgo", "ifo"),
+        "rzn": _gates("rzn"),
+        "rzn before": _gates("rzn"),
     },
 }
 

@@ -1,14 +1,12 @@
-"""Weights in .onnx files: the initializers of a graph, and its recurrent nodes."""
+"""The recurrent nodes of an ONNX file, with their weights."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from .. import _foreign
+from .. import _protos
 from .._cells import Array
 from .._checks import arguments as _check
 from . import _text
@@ -16,47 +14,7 @@ from ._packages import package
 
 # ONNX's names of a node's weights, and their places among its inputs.
 INPUTS = {"W": 1, "R": 2, "B": 3, "P": 7}
-# A file is one message of protobuf, which ends there.
-LARGEST_FILE = 2**31 - 1
-
-
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
-    """The initializers and constants of a graph, and the model's metadata."""
-    model = _model(path)
-    return _initializers(path, model.graph), {p.key: p.value for p in model.metadata_props}
-
-
-def write(file: BinaryIO, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """Write a graph of initializers without nodes.
-
-    Raises
-    ------
-    ValueError
-        ONNX has no such type, or the file would be too large for it.
-    """
-    onnx = package("onnx", "onnx")
-    total = sum(array.nbytes for array in arrays.values())
-    if total > LARGEST_FILE:
-        raise ValueError(f"a .onnx cannot hold {total} bytes; a .safetensors can")
-    for name, array in arrays.items():
-        if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-            raise ValueError(f"a .onnx cannot hold {name!r}, {array.dtype}")
-    tensors = [onnx.numpy_helper.from_array(a, name) for name, a in arrays.items()]
-    model = onnx.helper.make_model(onnx.helper.make_graph([], "weights", [], [], tensors))
-    onnx.helper.set_model_props(model, dict(metadata))
-    file.write(model.SerializeToString(deterministic=True))
-
-
-def _model(path: str | os.PathLike[str]) -> Any:
-    onnx = package("onnx", "onnx")
-    with open(path, "rb"):  # whether it is there, before the package's own words
-        pass
-    try:
-        return onnx.load(os.fspath(path))
-    except MemoryError:
-        raise
-    except Exception as error:  # of protobuf, of ONNX, of what lies beside the file
-        raise ValueError(f"{os.fspath(path)}: no .onnx, or damaged: {error}") from error
+OPERATORS = ("RNN", "LSTM", "GRU")
 
 
 class OnnxLayer(NamedTuple):
@@ -73,6 +31,9 @@ class OnnxLayer(NamedTuple):
 def onnx_layers(path: str | os.PathLike[str]) -> dict[str, OnnxLayer]:
     """Find the RNN, LSTM and GRU nodes of a .onnx file (extra ``onnx``).
 
+    Weights may be initializers, constants, or computed from these, as exporters leave them: slices,
+    concatenations, transpositions.
+
     Parameters
     ----------
     path : str or path
@@ -81,58 +42,206 @@ def onnx_layers(path: str | os.PathLike[str]) -> dict[str, OnnxLayer]:
     Returns
     -------
     dict of str to OnnxLayer
-        By the nodes' names, or the names of their first outputs where they have none; in the order
-        of the graph. ``from_onnx(found.arrays, found.cell)`` converts one.
+        By the nodes' names, or the names of their first outputs if they have none; in the order of
+        the graph. A node inside others (If, Loop, Scan, functions of the model) has their names
+        before its own: ``"If_0/then_branch/lstm"``, ``"encoder/lstm"``. ``from_onnx(found.arrays,
+        found.cell)`` converts one.
 
     Raises
     ------
     ValueError
-        Weights of a node are computed in the graph, or there is no such node.
+        The file is no ONNX model; weights of a node depend on inputs of the graph; there is no such
+        node.
+    OSError
+        The file, or one with the numbers of its tensors, cannot be read.
     ImportError
         The extra is not installed.
     """
-    onnx = package("onnx", "onnx")
-    graph = _model(path).graph
-    constants = _initializers(path, graph)
-    layers: dict[str, OnnxLayer] = {}
-    for node in graph.node:
-        if node.op_type in ("RNN", "LSTM", "GRU"):
-            name = node.name or next(filter(None, node.output), "")
-            arrays = _weights(name, node, constants)
-            attributes = {a.name: _attribute(onnx, a) for a in node.attribute}
-            layers[name] = OnnxLayer(_cell(node.op_type, attributes, arrays), attributes, arrays)
+    model = read(path, "onnx_layers")
+    graph = model.graph
+    functions = _protos.functions(model)
+    scope = Scope(graph.node, graph, _protos.opsets(model.opset_import))
+    layers = {
+        name: _layer(f"onnx_layers: node {name!r}", node, inside)
+        for name, node, inside in _recurrent(scope, functions, [0])
+    }
     if not layers:
         _check.weights_differ("onnx_layers", "RNN, LSTM or GRU nodes", f"none in {path}")
     return layers
 
 
-def _weights(name: str, node: Any, constants: Mapping[str, Array]) -> dict[str, Array]:
-    inputs = {key: node.input[i] for key, i in INPUTS.items() if i < len(node.input)}
-    given = {key: source for key, source in inputs.items() if source}
-    computed = [f"{key} = {source}" for key, source in given.items() if source not in constants]
-    if computed:
-        expected = "weights that are initializers or constants"
-        _check.weights_differ(f"onnx_layers: node {name!r}", expected, _text.listed(computed))
-    return {key: constants[source] for key, source in given.items()}
+def read(path: str | os.PathLike[str], what: str) -> Any:
+    """The model in a file; what is not one is an error that names the file."""
+    onnx = package("onnx", "onnx")
+    try:
+        return onnx.load(os.fspath(path))
+    except OSError:
+        raise
+    except Exception as error:  # whatever a parser says to strange bytes
+        found = f"{os.fspath(path)}, which cannot be read: {error}"
+        _check.weights_differ(what, "an ONNX model", found)
 
 
-def _initializers(path: str | os.PathLike[str], graph: Any) -> dict[str, Array]:
-    to_array = package("onnx.numpy_helper", "onnx").to_array
+def initializers(graph: Any) -> dict[str, Array]:
+    """The initializers and constants of a graph, by their names."""
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[:1] and node.attribute[0].name == "value":
-            tensors[node.output[0]] = node.attribute[0].t
-    arrays = {}
-    for name, tensor in tensors.items():
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            tensors |= dict.fromkeys(node.output[:1], node.attribute[0].t)
+    return {name: _array("load", name, tensor) for name, tensor in tensors.items()}
+
+
+# --- graphs in graphs -------------------------------------------------------------------------
+
+
+class Source(NamedTuple):
+    """Where a value comes from: the scope that has it, and its name there."""
+
+    scope: Scope
+    name: str
+
+
+class Scope:
+    """The names of a graph, of a body inside a node, or of a function that a node calls."""
+
+    def __init__(
+        self,
+        nodes: Iterable[Any],
+        graph: Any,  # None for a function, which has neither inputs of its own nor initializers
+        opsets: Mapping[str, int],
+        path: str = "",
+        outer: Scope | None = None,
+        arguments: Mapping[str, Source] | None = None,
+    ) -> None:
+        self.nodes = list(nodes)
+        self.opsets, self.path = opsets, path
+        self.depth: int = outer.depth + 1 if outer is not None else 0
+        self._around = outer if arguments is None else None
+        self._arguments = arguments or {}
+        self.tensors = {t.name: t for t in graph.initializer} if graph is not None else {}
+        self.makers = {name: node for node in self.nodes for name in node.output if name}
+        self._inputs = {value.name for value in graph.input} if graph is not None else set()
+
+    def source(self, name: str) -> Source:
+        """Where the value of that name comes from."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope._arguments:
+                return scope._arguments[name]
+            if name in scope.tensors or name in scope.makers or name in scope._inputs:
+                return Source(scope, name)
+            scope = scope._around
+        return Source(self, name)
+
+
+def _recurrent(
+    scope: Scope, functions: Mapping[tuple[str, str, str], Any], count: list[int]
+) -> Iterator[tuple[str, Any, Scope]]:
+    """The recurrent nodes of a scope and of those inside it: path, node, scope."""
+    if scope.depth > _protos.MAX_DEPTH:
+        expected = f"bodies and functions at most {_protos.MAX_DEPTH} inside one another"
+        _check.weights_differ("onnx_layers", expected, f"more at {scope.path[:200]}")
+    for path, node in _protos.labels(scope.nodes, scope.path):
+        count[0] += 1
+        if count[0] > _protos.MAX_NODES:
+            expected = f"at most {_protos.MAX_NODES} nodes, those of called functions included"
+            _check.weights_differ("onnx_layers", expected, "more")
+        function = functions.get(_protos.function_key(node))
+        if function is not None:
+            pairs = zip(function.input, node.input, strict=False)
+            arguments = {formal: scope.source(actual) for formal, actual in pairs if actual}
+            body = _protos.unfolded(function, node)
+            opsets = _protos.opsets(function.opset_import)
+            inside = Scope(body, None, opsets, f"{path}/", scope, arguments)
+            yield from _recurrent(inside, functions, count)
+        elif _protos.domain(node) == "" and node.op_type in OPERATORS:
+            yield path, node, scope
+        for name, graph in _protos.bodies(node).items():
+            inside = Scope(graph.node, graph, scope.opsets, f"{path}/{name}/", scope)
+            yield from _recurrent(inside, functions, count)
+
+
+# --- weights ----------------------------------------------------------------------------------
+
+
+def _layer(where: str, node: Any, scope: Scope) -> OnnxLayer:
+    onnx = package("onnx", "onnx")
+    inputs = {key: node.input[i] for key, i in INPUTS.items() if i < len(node.input)}
+    sources = {key: scope.source(name) for key, name in inputs.items() if name}
+    values = _Values(where)
+    computed = {}
+    for key, source in sources.items():
+        reason = values.compute(source)
+        if reason is not None:
+            computed[key] = f"{key} = {inputs[key]}{reason}"
+    if computed:
+        expected = "weights that are initializers, constants, or computed from these alone"
+        _check.weights_differ(where, expected, _text.listed(computed.values()))
+    arrays = {key: values.known[source] for key, source in sources.items()}
+    attributes = {}
+    for a in node.attribute:
         try:
-            arrays[name] = np.array(_foreign.as_array(to_array(tensor)))
-        except Exception as error:  # whatever its numbers lead to
-            raise ValueError(f"{os.fspath(path)}: {name!r} is damaged: {error}") from error
-    return arrays
+            attributes[a.name] = _attribute(onnx.helper.get_attribute_value(a))
+        except Exception as error:  # a type that there is not, bytes that are no text
+            _check.weights_differ(where, f"a value of attribute {a.name!r}", str(error))
+    return OnnxLayer(_cell(where, node.op_type, attributes, arrays), attributes, arrays)
 
 
-def _attribute(onnx: Any, attribute: Any) -> Any:
-    value = onnx.helper.get_attribute_value(attribute)
+class _Values:
+    """Values of a graph that no input changes, computed when they are wanted."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self.known: dict[Source, Any] = {}
+
+    def compute(self, wanted: Source) -> str | None:
+        """Make `known` hold a value; or return why it cannot be known before a run, for a text."""
+        # Chains may be longer than Python's recursion: a node comes back from the stack when its
+        # inputs are known.
+        stack, entered = [(wanted, False)], set()
+        while stack:
+            source, ready = stack.pop()
+            if source in self.known:
+                continue
+            scope, name = source
+            node = scope.makers.get(name)
+            if name in scope.tensors:
+                self.known[source] = _array(self._where, name, scope.tensors[name])
+            elif node is None:
+                return "" if source == wanted else f", which depends on {name}"
+            elif ready:
+                self._run(scope, node)
+            elif source in entered:
+                return f", which depends on itself through {name}"
+            elif _protos.domain(node) or _protos.bodies(node) or node.op_type in _protos.RANDOM:
+                return f", which {node.op_type} {_protos.label(node)!r} computes in each run"
+            else:
+                entered.add(source)
+                stack.append((source, True))
+                stack += [(scope.source(part), False) for part in node.input if part]
+        return None
+
+    def _run(self, scope: Scope, node: Any) -> None:
+        # The runner of single nodes, which needs the package onnx.
+        from ..onnx._plain import Plain
+
+        if "" not in scope.opsets:
+            expected = "opset_import with the version of ONNX's own operators"
+            _check.weights_differ(self._where, expected, "none")
+        plain = Plain(f"{self._where}: weights computed by", node, scope.opsets)
+        found = plain.compute({part: self.known[scope.source(part)] for part in plain.inputs})
+        self.known |= {Source(scope, name): a for name, a in found.items()}
+
+
+def _array(where: str, name: str, tensor: Any) -> Array:
+    try:
+        a: Array = package("onnx.numpy_helper", "onnx").to_array(tensor)
+    except Exception as error:  # whatever NumPy says to wrong sizes and types
+        _check.weights_differ(where, f"the numbers of tensor {name!r}", str(error))
+    return a
+
+
+def _attribute(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, list):
@@ -140,9 +249,12 @@ def _attribute(onnx: Any, attribute: Any) -> Any:
     return value
 
 
-def _cell(kind: str, attributes: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
-    """The cell of a node; one whose activations are chosen where the usual one would not do."""
-    names = [name.lower() for name in attributes.get("activations", ())]
+def _cell(where: str, kind: str, attributes: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
+    """The cell of a node; one whose activations are chosen if the usual one would not do."""
+    given = attributes.get("activations", [])
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        _check.weights_differ(where, "attribute activations, a list of names", repr(given))
+    names = [name.lower() for name in given]
     usual = {"RNN": ["tanh"], "GRU": ["sigmoid", "tanh"], "LSTM": ["sigmoid", "tanh", "tanh"]}[kind]
     plain = not (attributes.get("clip") or attributes.get("input_forget"))
     if kind == "RNN":

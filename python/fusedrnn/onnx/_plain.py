@@ -1,0 +1,127 @@
+"""Every standard operator that is not ours: onnx.reference computes it, one node at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from .. import _protos
+from . import _errors, _mended
+from ._layers import Value, named
+from ._report import LARGE, Ledger
+
+OLDEST = 7  # before it, operators broadcast by attributes, which onnx.reference does not read
+# They move numbers or count axes, at NumPy's speed: large arrays are no reason for a warning.
+MOVES = frozenset(
+    {
+        "Cast",
+        "CastLike",
+        "Concat",
+        "Constant",
+        "ConstantOfShape",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "Reshape",
+        "Shape",
+        "Size",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+
+
+class Plain:
+    """One node of a standard operator; `opsets` are those of its graph."""
+
+    def __init__(
+        self,
+        where: str,
+        proto: Any,
+        opsets: Mapping[str, int],
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.where = where
+        self.inputs = tuple(dict.fromkeys(filter(None, proto.input)))
+        self.outputs = tuple(proto.output)
+        self.folds = proto.op_type not in _protos.RANDOM
+        self._ledger = None if proto.op_type in MOVES else ledger
+        for a in proto.attribute:
+            local(where, f"attribute {a.name}", a.t)
+        self._arguments = tuple(proto.input)
+        function = None
+        if not proto.domain:
+            function = _mended.own(proto, opsets[""])
+            proto, opset = _mended.renewed(where, proto, opsets[""])
+            opsets = {**opsets, "": opset}
+        try:
+            if function is not None:
+                values = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
+                self._compute: Callable[..., Any] = partial(function, values)
+            else:
+                self._compute = referee(proto, opsets)
+        except Exception as error:  # whatever a node with wrong attributes leads to
+            _errors.failed(where, error)
+
+    def run(self, values: Mapping[str, Value], num_threads: int | None) -> dict[str, Value]:
+        """Outputs by their names, from the values of the graph so far."""
+        found = self.compute(values)
+        if self._ledger is not None:
+            arrays = [*(values[name] for name in self.inputs), *found.values()]
+            size = max((a.size for a in arrays if isinstance(a, np.ndarray)), default=0)
+            if size > LARGE:
+                self._ledger.warn_once(self.where, size)
+        return found
+
+    def compute(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """The same, without a word about large arrays."""
+        arguments = [values[name] if name else None for name in self._arguments]
+        try:
+            with np.errstate(all="ignore"):
+                found = self._compute(*arguments)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever NumPy says to wrong shapes
+            _errors.failed(self.where, error)
+        return named(self.where, self.outputs, found)
+
+
+def referee(proto: Any, opsets: Mapping[str, int]) -> Callable[..., Any]:
+    """The implementation of one node in onnx.reference: inputs to a tuple of outputs."""
+    # Inputs are not declared, so that an operator that depends on their types looks at those that
+    # come.
+    outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in proto.output if name]
+    graph = onnx.helper.make_graph([proto], "node", [], outputs)
+    imports = [onnx.helper.make_opsetid(*each) for each in opsets.items()]
+    evaluator = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=imports))
+    (node,) = evaluator.rt_nodes_
+    run: Callable[..., Any] = node.run
+    return run
+
+
+def local(where: str, what: str, tensor: Any) -> None:
+    """A tensor has its numbers with it; those in another file were to be read by ``onnx.load``."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        expected = "its numbers in the model, as onnx.load(path) reads them"
+        _errors.differs(where, what, expected, "a tensor whose numbers are in another file")
+
+
+def array(where: str, tensor: Any) -> Value:
+    """The numbers of an initializer."""
+    what = f"initializer {tensor.name!r}"
+    local(where, what, tensor)
+    try:
+        a = onnx.numpy_helper.to_array(tensor)
+    except Exception as error:  # whatever NumPy says to wrong sizes and types
+        _errors.unreadable(f"{where}: {what}", error)
+    a.flags.writeable = False
+    return a

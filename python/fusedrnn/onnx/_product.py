@@ -1,0 +1,154 @@
+"""MatMul, Gemm and Conv with constant weights: one `Dense`, packed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+
+from fusedrnn.nn import Dense
+
+from . import _errors
+from ._attributes import value_of
+from ._layers import FLOATS, HALVES, Array, Value, computed_in, named, native
+from ._windows import windows_of
+
+
+class DenseNode(Protocol):
+    """A node that is a product with constants."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def run(self, values: Mapping[str, Value], num_threads: int | None) -> dict[str, Value]:
+        """Outputs by their names, from the values of the graph so far."""
+
+
+def product(where: str, proto: Any, opset: int, constants: Mapping[str, Value]) -> DenseNode | None:
+    """What runs a node on `Dense`; None if it is no such node, or its weights no such constant."""
+    if proto.op_type not in ("MatMul", "Gemm", "Conv") or opset < 7 or len(proto.input) < 2:
+        return None
+    weights = constants.get(proto.input[1])
+    if not isinstance(weights, np.ndarray) or weights.dtype not in FLOATS + HALVES:
+        return None
+    schema = onnx.defs.get_schema(proto.op_type, opset, "")
+    attributes = {a.name: value_of(where, a, schema) for a in proto.attribute}
+    if proto.op_type != "Conv":
+        if weights.ndim != 2 or not weights.size:
+            return None
+        return Product(where, proto, attributes, constants)
+    bias = proto.input[2] if len(proto.input) > 2 else ""
+    if weights.ndim < 3 or not weights.size or attributes.get("group", 1) != 1:
+        return None
+    return (
+        Convolution(where, proto, attributes, constants) if not bias or bias in constants else None
+    )
+
+
+def dense(where: str, weight: Array, bias: Array | None) -> Dense:
+    """A layer with these weights, (O, I) and (O,)."""
+    computed = computed_in(native(weight.dtype))
+    layer = Dense(*weight.shape[::-1], bias=bias is not None, dtype=computed, seed=0)
+    parameters = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+    try:
+        layer.load_state_dict({k: a.astype(computed) for k, a in parameters.items()})
+    except (TypeError, ValueError) as error:  # a bias of another shape
+        _errors.failed(where, error)
+    return layer
+
+
+class Product:
+    """MatMul or Gemm: alpha * A B + beta * C."""
+
+    def __init__(
+        self, where: str, proto: Any, attributes: Mapping[str, Any], constants: Mapping[str, Value]
+    ) -> None:
+        self.where = where
+        self.outputs = tuple(proto.output)
+        names = [*proto.input, ""][:3]
+        self._a, self._c = names[0], names[2]
+        self._gemm = proto.op_type == "Gemm"
+        self._alpha = attributes.get("alpha", 1.0)
+        self._beta = attributes.get("beta", 1.0)
+        self._turned = bool(attributes.get("transA", 0))
+        b: Array = constants[names[1]]
+        self._dtype = native(b.dtype)
+        weight = b if attributes.get("transB", 0) else b.T  # Dense has (O, I)
+        bias = self._as_bias(constants.get(self._c), len(weight))
+        if bias is not None:
+            self._c = ""
+        self.inputs = tuple(dict.fromkeys(filter(None, (self._a, self._c))))
+        self._dense = dense(where, weight, bias)
+
+    def _as_bias(self, c: Value, width: int) -> Array | None:
+        """C where it is a constant row that nothing scales."""
+        if not isinstance(c, np.ndarray) or (self._alpha, self._beta) != (1.0, 1.0):
+            return None
+        if c.dtype != self._dtype or c.shape not in ((width,), (1, width)):
+            return None
+        return c.reshape(width)
+
+    def run(self, values: Mapping[str, Value], num_threads: int | None = None) -> dict[str, Value]:
+        """Outputs by their names, from the values of the graph so far."""
+        a = values[self._a]
+        if not isinstance(a, np.ndarray) or a.dtype != self._dtype:
+            expected = f"{self._dtype}, as the right operand"
+            _errors.wrong_type(self.where, "input A", expected, _errors.describe(a))
+        axis = 0 if self._turned else -1
+        size = self._dense.in_features
+        if a.ndim < 1 or (self._gemm and a.ndim != 2) or a.shape[axis] != size:
+            expected = f"{'2 axes' if self._gemm else 'at least 1 axis'}, axis {axis} {size} long"
+            _errors.differs(self.where, "input A", expected, a.shape)
+        wide = a.astype(self._dense.dtype, copy=False)
+        y = self._dense(wide.T if self._turned else wide, num_threads=num_threads)
+        if self._alpha != 1.0:
+            y *= y.dtype.type(self._alpha)
+        if self._c:
+            try:
+                y += y.dtype.type(self._beta) * values[self._c]
+            except (TypeError, ValueError) as error:
+                _errors.failed(self.where, error)
+        return named(self.where, self.outputs, [y.astype(self._dtype, copy=False)])
+
+
+class Convolution:
+    """Conv in one group, its weights and bias constants: each window is a row of a product."""
+
+    def __init__(
+        self, where: str, proto: Any, attributes: Mapping[str, Any], constants: Mapping[str, Value]
+    ) -> None:
+        self.where = where
+        self.inputs: tuple[str, ...] = (proto.input[0],)
+        self.outputs: tuple[str, ...] = tuple(proto.output)
+        w: Array = constants[proto.input[1]]
+        self._dtype, self._channels, self._kernel = native(w.dtype), w.shape[1], w.shape[2:]
+        self._attributes = attributes
+        if tuple(attributes.get("kernel_shape") or self._kernel) != self._kernel:
+            expected = f"the {self._kernel} of W"
+            _errors.differs(where, "attribute kernel_shape", expected, attributes["kernel_shape"])
+        bias = constants[proto.input[2]] if len(proto.input) > 2 and proto.input[2] else None
+        self._dense = dense(where, w.reshape(len(w), -1), bias)
+
+    def run(self, values: Mapping[str, Value], num_threads: int | None = None) -> dict[str, Value]:
+        """Outputs by their names, from the values of the graph so far."""
+        x = values[self.inputs[0]]
+        if not isinstance(x, np.ndarray) or x.dtype != self._dtype:
+            expected = f"{self._dtype}, as the weights"
+            _errors.wrong_type(self.where, "input X", expected, _errors.describe(x))
+        n = len(self._kernel)
+        if x.ndim != n + 2 or x.shape[1] != self._channels:
+            expected = f"{n + 2} axes with {self._channels} channels"
+            _errors.differs(self.where, "input X", expected, x.shape)
+        try:
+            wide = x.astype(self._dense.dtype, copy=False)
+            rows = windows_of(self._attributes, self._kernel, wide).over(wide, 0, 0)
+        except MemoryError:
+            raise
+        except Exception as error:  # no window fits, or the attributes are none of a window
+            _errors.failed(self.where, error)
+        rows = np.moveaxis(rows, 1, -2)  # (N, ..., C, elements of a window)
+        y = self._dense(rows.reshape(*rows.shape[:-2], -1), num_threads=num_threads)
+        y = np.ascontiguousarray(np.moveaxis(y, -1, 1), self._dtype)
+        return named(self.where, self.outputs, [y])

@@ -1,0 +1,77 @@
+"""Windows over the spatial axes of an array, without a copy: what pools and convolutions read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from ._layers import Array
+
+
+class Windows(NamedTuple):
+    """How a pool or a convolution walks over the spatial axes of x, one number for each."""
+
+    kernel: list[int]
+    strides: list[int]
+    dilations: list[int]
+    counts: list[int]
+    pads: list[tuple[int, int]]
+    excess: list[int]  # beyond the padding, where the last window of ceil_mode ends
+
+    def over(self, x: Array, fill: Any, excess: Any) -> Array:
+        """(N, C, windows ..., elements of a window), with these numbers around x."""
+        n = len(self.kernel)
+        none = [(0, 0), (0, 0)]
+        padded = np.pad(x, none + self.pads, constant_values=fill)
+        padded = np.pad(padded, none + [(0, e) for e in self.excess], constant_values=excess)
+        reaches = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True)]
+        view = sliding_window_view(padded, reaches, axis=tuple(range(2, n + 2)))
+        pairs = zip(self.counts, self.strides, strict=True)
+        steps = tuple(slice(None, (count - 1) * s + 1, s) for count, s in pairs)
+        inner = tuple(slice(None, None, d) for d in self.dilations)
+        view = view[spatial(*steps, *inner)]
+        return np.reshape(view, (*view.shape[: n + 2], -1))
+
+
+def spatial(*index: Any) -> tuple[Any, ...]:
+    """An index behind two axes that are taken whole."""
+    return (slice(None), slice(None), *index)
+
+
+def windows_of(attributes: Mapping[str, Any], kernel: Sequence[int], x: Array) -> Windows:
+    """The walk that the attributes of a pool or a convolution describe, for an x (N, C, ...)."""
+    n = len(kernel)
+    if x.ndim != n + 2:
+        raise ValueError(f"expected {n + 2} axes, got {x.ndim}")
+    strides = attributes.get("strides") or [1] * n
+    dilations = attributes.get("dilations") or [1] * n
+    given = attributes.get("pads") or [0] * (2 * n)
+    for name, numbers in (("strides", strides), ("dilations", dilations)):
+        if len(numbers) != n or min(numbers) < 1:
+            raise ValueError(f"{name}: expected {n} numbers, at least 1 each, got {numbers}")
+    if len(given) != 2 * n or min(given) < 0:
+        raise ValueError(f"pads: expected {2 * n} numbers, at least 0 each, got {given}")
+    auto = attributes.get("auto_pad", "NOTSET")
+    if isinstance(auto, bytes):
+        auto = auto.decode()
+    rounds = -1 if attributes.get("ceil_mode", 0) else 1
+    pads, counts, excess = [], [], []
+    for k, size in enumerate(x.shape[2:]):
+        stride, reach = strides[k], (kernel[k] - 1) * dilations[k] + 1
+        begin, end = (given[k], given[n + k]) if auto == "NOTSET" else (0, 0)
+        if auto in ("SAME_UPPER", "SAME_LOWER"):
+            total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+            begin = total // 2 if auto == "SAME_UPPER" else total - total // 2
+            end = total - begin
+        count = rounds * ((rounds * (size + begin + end - reach)) // stride) + 1
+        if rounds < 0 and (count - 1) * stride >= size + begin:
+            count -= 1  # a window must begin inside
+        if count < 1 or reach < 1:
+            raise ValueError(f"no window of {reach} fits into {size}")
+        pads.append((begin, end))
+        counts.append(count)
+        excess.append(max((count - 1) * stride + reach - size - begin - end, 0))
+    return Windows(list(kernel), list(strides), list(dilations), counts, pads, excess)
