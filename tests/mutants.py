@@ -657,7 +657,7 @@ RUNS = (
     ),
     Mutant(
         "a wrong variable stops the import",
-        "python/fusedrnn/_backend.py",
+        "python/fusedrnn/_backends/settings.py",
         "_environment_errors.append(str(error)) return otherwise",
         "raise",
         killer("terminal", "a_wrong_variable_is_told_in_a_line"),

@@ -163,7 +163,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     # Users of the public names. What takes lengths and masks says so in the words of the layers.
     "nn*": {*PUBLIC, "_cells", "_checks.*", "_interrupts", "_layers.params", "nn*"},
     "charlm*": {*PUBLIC, "_interrupts", "_storage", "_version", "charlm*", "nn", "nn.*"},
-    "weights*": {*FOUNDATION, *PUBLIC, "_layers.params", "weights*"},
+    "weights*": {*FOUNDATION, *PUBLIC, "_layers.params", "onnx._plain", "weights*"},
     "onnx*": {*PUBLIC, "_protos", "_storage", "nn", "onnx*", "weights"},
     "torch*": {*PUBLIC, "torch*"},
     "cli*": {
@@ -180,7 +180,11 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "__main__": {"cli", "cli.*"},
 }
 # Imported inside a function, when first wanted.
-LAZY_ARROWS = {("core._checks", "runtime"), ("selftest", "cli")}
+LAZY_ARROWS = {
+    ("core._checks", "runtime"),
+    ("selftest", "cli"),
+    ("weights._onnx", "onnx._plain"),  # evaluates what weights are computed from
+}
 
 
 def module_name(path: Path) -> str:
