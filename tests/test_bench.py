@@ -542,6 +542,30 @@ def test_the_short_form_without_torch(
 
 @needs_native
 @pytest.mark.usefixtures("brief")
+def test_the_short_form_for_programs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "_torch", lambda: None)
+    assert main(["bench", "--json", "--quiet"]) == 0
+    printed, shown = capsys.readouterr()
+    assert shown == ""
+    found = json.loads(printed)
+    assert (found["isa"], found["threads"], found["torch"]) == (fr.isa(), 1, None)
+    assert [work["cell"] for work in found["work"]] == [work.cell for work in command.WORK]
+    assert all(work["ours_seconds"] > 0 and work["torch_seconds"] is None for work in found["work"])
+    assert main(["bench", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_short_form_fits_80_columns() -> None:
+    for work in command.WORK:
+        row = command.Timing(work, 0.0, ours=0.0999, torch=0.999).row(100.0)
+        assert len(row) <= 80
+        assert row.startswith(f"{work.name} ")
+
+
+@needs_native
+@pytest.mark.usefixtures("brief")
 def test_the_short_form_refuses_wrong_results(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -441,9 +441,21 @@ OF_CALLS: list[Fault] = [
     ),
 ]
 OF_CONFIGS: list[tuple[Callable[[], object], type[Exception], str]] = [
-    (lambda: fr.GRU.from_config(3, {}), TypeError, "config: expected what GRU.config() returned"),  # type: ignore[arg-type]
-    (lambda: fr.GRU.from_config({"kind": "RNN"}, {}), ValueError, "of a layer of kind 'GRU'"),
-    (lambda: fr.GRU.from_config({"kind": "GRU"}, {}), ValueError, "missing 'input_size'"),
+    (
+        lambda: fr.GRU.from_config(3, {}),
+        TypeError,
+        "config: expected what GRU.config() returned, got int",
+    ),  # type: ignore[arg-type]
+    (
+        lambda: fr.GRU.from_config({"kind": "RNN"}, {}),
+        ValueError,
+        "config: expected that of a layer of kind 'GRU', got 'RNN'",
+    ),
+    (
+        lambda: fr.GRU.from_config({"kind": "GRU"}, {}),
+        ValueError,
+        "config: expected the options of GRU; missing 'input_size', missing 'hidden_size'",
+    ),
 ]
 FAULTS = OF_LAYERS + OF_CALLS + OF_CONFIGS
 

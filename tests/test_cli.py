@@ -528,6 +528,16 @@ def test_what_a_file_lacks_is_told_in_a_line(
         assert shown.startswith(f"fusedrnn train: error: {path}: ")
         assert last in shown
         assert (out, shown.count("\n")) == ("", 1)
+    # Its arrays: the means of Adam, without which the run would go on otherwise than it was.
+    for lacking in ("trainer.adam.mean.dense.weight", "trainer.place", "model.dense.bias"):
+        arrays = {name: array for name, array in read.arrays.items() if name != lacking}
+        np.savez(path, header=np.array(json.dumps(read.header)), **arrays)
+        assert main(["train", "--resume", str(path), "--steps", "9", "--quiet"]) == 2
+        shown = capsys.readouterr().err
+        missing = lacking.split(".", 2)[-1] if "adam" in lacking else lacking.partition(".")[2]
+        assert re.match(rf"fusedrnn train: error: {re.escape(str(path))}: .*{missing}", shown)
+        assert "missing" in shown
+        assert shown.count("\n") == 1
 
 
 @pytest.mark.parametrize(
