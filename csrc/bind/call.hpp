@@ -20,7 +20,8 @@ void clear_unless(bool whole, py::array_t<T>& array) {
 }
 
 template <class T>
-py::tuple run_forward(const Job<T>& job, const std::vector<py::object>& packs) {
+py::tuple run_forward(const Job<T>& job, const std::vector<py::object>& packs,
+                      const std::vector<Pack<T>>& unpacked = {}) {
     const Layout& at = job.layout;
     Forward<T> call{};
     job.fill(call);
@@ -33,13 +34,18 @@ py::tuple run_forward(const Job<T>& job, const std::vector<py::object>& packs) {
     Collected<T> states;
     for (int d = 0; d < at.directions; ++d) {
         auto& dir = call.direction[d];
-        job.fill(dir, d, packs[static_cast<std::size_t>(d)], at.pack_total);
+        if (unpacked.empty())
+            job.fill(dir, d, packs[static_cast<std::size_t>(d)], at.pack_total);
+        else
+            job.fill(dir, d);
         for (Index k = 0; k < job.states(); ++k)
             dir.state_out[k] = (d == 0 ? states.add(job.state_shape(k)) : states.at(k)) +
                                d * at.batch * job.state_width(k);
         dir.saved =
             saved ? saved->mutable_data() + d * at.steps * at.batch * at.saved_row : nullptr;
         dir.scratch = scratch.data() + d * at.fwd_total;
+        if (!unpacked.empty())
+            read_unpacked(kernels_of<T>(job.table), unpacked[static_cast<std::size_t>(d)], dir);
     }
     int used = 1;
     {

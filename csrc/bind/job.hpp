@@ -61,7 +61,8 @@ template <class T>
 class Job {
   public:
     Job(const std::string& isa, const std::string& cell, const std::vector<py::object>& packs,
-        const Sizes& sizes, const py::object& options, py::tuple given, Walk walk, int threads)
+        const Sizes& sizes, const py::object& options, py::tuple given, Walk walk, int threads,
+        bool unpacked = false)
         : table(find_isa(isa)),
           cell_number(cell_index(table, cell)),
           inputs(std::move(given)),
@@ -89,7 +90,8 @@ class Job {
                           .threads = threads,
                           .save = walk != Walk::kInference,
                           .tokens = !ids.is_none(),
-                          .item = static_cast<Index>(sizeof(T))};
+                          .item = static_cast<Index>(sizeof(T)),
+                          .unpacked = unpacked};
         if (project && (request.cell.states < 2 || request.cell.norm))
             throw py::value_error("w_hr: this cell does not project");
         plan = plan_threads(
@@ -125,6 +127,9 @@ class Job {
     void fill(Direction<T>& dir, int d, const py::object& pack, Index pack_items) const {
         dir.pack = view<T>(pack, "pack", {pack_items});
         if (dir.pack == nullptr) throw py::value_error("pack: expected an array");
+        fill(dir, d);
+    }
+    void fill(Direction<T>& dir, int d) const {
         states_of(inputs[kStates], "states", d, dir.state_in);
         states_of(inputs[kInitial], "initial", d, dir.initial);
         dir.drop =

@@ -70,6 +70,42 @@ py::tuple forward(const std::string& isa, const std::string& cell,
     });
 }
 
+// As forward, with the weights of each direction, (w_ih, w_hh, b_ih, b_hh, p, w_hr), in place of a
+// pack.
+py::tuple forward_unpacked(const std::string& isa, const std::string& cell,
+                           const std::vector<py::object>& weights, const Sizes& sizes,
+                           const py::object& options, const py::tuple& inputs, bool save,
+                           int num_threads) {
+    using Arrays = std::array<py::object, 6>;
+    std::vector<Arrays> arrays;
+    for (const py::object& of : weights) arrays.push_back(of.cast<Arrays>());
+    return by_dtype(arrays.empty() ? py::none() : arrays[0][0], [&]<class T>() {
+        const Job<T> job(isa, cell, weights, sizes, options, inputs,
+                         save ? Walk::kTraining : Walk::kInference, num_threads, true);
+        const CellInfo& info = job.request.cell;
+        const Layout& at = job.layout;
+        const Index rows = info.x_gates * at.hidden;
+        const bool recurrent = info.h_first < info.gates;
+        std::vector<Pack<T>> all;
+        for (const auto& [w_ih, w_hh, b_ih, b_hh, p, w_hr] : arrays) {
+            Pack<T> one{};
+            one.cell = info;
+            one.layout = at;
+            one.w_ih = view<T>(w_ih, "w_ih", {rows, at.input});
+            one.w_hh = recurrent ? view<T>(w_hh, "w_hh", {rows, at.output}) : nullptr;
+            one.b_ih = view<T>(b_ih, "b_ih", {rows});
+            one.b_hh = view<T>(b_hh, "b_hh", {rows});
+            one.p = view<T>(p, "p", {info.vectors, at.hidden});
+            one.w_hr = at.project ? view<T>(w_hr, "w_hr", {at.output, at.hidden}) : nullptr;
+            if (one.w_ih == nullptr || (recurrent && one.w_hh == nullptr) ||
+                (info.vectors > 0 && one.p == nullptr) || (at.project && one.w_hr == nullptr))
+                throw py::value_error("weights: this call needs more of them");
+            all.push_back(one);
+        }
+        return run_forward(job, weights, all);
+    });
+}
+
 py::tuple backward(const std::string& isa, const std::string& cell,
                    const std::vector<py::object>& packs, const Sizes& sizes,
                    const py::object& options, const py::tuple& inputs, const py::object& y,
@@ -201,6 +237,8 @@ PYBIND11_MODULE(_core, m) {
     m.def("default_threads", default_threads);
     m.def("pack", pack);
     m.def("forward", forward);
+    m.def("forward_unpacked", forward_unpacked);
+    m.def("unpacked_pays", unpacked_pays);
     m.def("backward", backward);
     m.def("stepper", stepper);
     py::class_<Stepper>(m, "Stepper")

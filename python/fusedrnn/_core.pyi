@@ -32,6 +32,17 @@ def forward(
     save: bool,
     num_threads: int,
 ) -> Any: ...
+def forward_unpacked(
+    isa: str,
+    cell: str,
+    weights: Sequence[Sequence[Array | None]],
+    sizes: tuple[int, int, int, bool],
+    options: tuple[object, ...] | None,
+    inputs: tuple[object, ...],
+    save: bool,
+    num_threads: int,
+) -> Any: ...
+def unpacked_pays(steps: int, batch: int) -> bool: ...
 def backward(
     isa: str,
     cell: str,
