@@ -42,6 +42,7 @@ struct Layout {
     Index gate_row;   // padded * gates
     Index saved_row;  // padded * slots, slots = gates + states - 1
     bool far;         // the weights that a step reads are beyond L2
+    bool unpacked;    // a forward walk reads the weights as the API has them, without a pack
     Index block_steps;    // steps whose x-projection is computed at once; 0: W x inside the step
     Index partial_steps;  // S = max(1, 512 / B): steps whose weight gradients form a partial sum
     // forward pack: chain starts, per-unit vectors, panels of W, R and the late slots of R
@@ -49,8 +50,10 @@ struct Layout {
     // backward pack: biases of a normalised cell, per-unit vectors, panels of R^T, late R^T, W^T
     // and W_hr^T
     Index back_bias, back_vectors, back_h, back_late, back_x, back_project, back_total;
-    // forward scratch of a direction; gather is one row block per thread
-    Index fwd_h, fwd_drop, fwd_u, fwd_c, fwd_gates, fwd_gather, fwd_gather_thread, fwd_total;
+    // forward scratch of a direction; gather is one row block per thread; head: [0, pack_x) of a
+    // pack, if the call is unpacked
+    Index fwd_head, fwd_h, fwd_drop, fwd_u, fwd_c, fwd_gates, fwd_gather, fwd_gather_thread,
+        fwd_total;
     // backward scratch, used by one direction after the other
     Index bwd_dh, bwd_dc, bwd_da, bwd_terms, bwd_dy, bwd_x, bwd_x_row, bwd_u, bwd_late, bwd_panel,
         bwd_panel_thread, bwd_dw, bwd_dr, bwd_db, bwd_dp, bwd_dproject, bwd_total;
@@ -145,6 +148,10 @@ struct Direction {
 
 template <class T>
 struct ForwardDirection : Direction<T> {
+    // Read by an unpacked call alone, which finds no more than [0, pack_x) in `pack`:
+    const T* w_ih;             // [n*H][I]
+    const T* w_hh;             // [n*H][P]; null where the cell has no recurrent slots
+    const T* w_hr;             // [P][H]; null without projection
     T* state_out[kMaxStates];  // [B][P] h_n, [B][H] c_n
     T* saved;                  // [T][B][H/block][slot][block], or null; 64-byte aligned
     T* scratch;                // [fwd_total], lives from slice to slice
@@ -201,13 +208,14 @@ template <class T>
 struct Pack {
     CellInfo cell;
     Layout layout;
-    const T* w_ih;  // [n*H][I], rows gate-major
-    const T* w_hh;  // [n*H][P] or null
-    const T* b_ih;  // [n*H] or null
-    const T* b_hh;  // [n*H] or null
-    const T* p;     // [vectors][H] or null
-    const T* w_hr;  // [P][H] or null
-    T* out;         // [pack_total] or [back_total], 64-byte aligned; written whole
+    const T* w_ih;   // [n*H][I], rows gate-major
+    const T* w_hh;   // [n*H][P] or null
+    const T* b_ih;   // [n*H] or null
+    const T* b_hh;   // [n*H] or null
+    const T* p;      // [vectors][H] or null
+    const T* w_hr;   // [P][H] or null
+    T* out;          // [pack_total] or [back_total], 64-byte aligned; written whole
+    bool head_only;  // forward: write [0, pack_x) alone, which is all that an unpacked call needs
 };
 
 template <class T>

@@ -680,6 +680,13 @@ OUTER = (
         killer("invariance", "padding", "rnn_tanh"),
     ),
     Mutant(
+        "without a pack: W_hh for W_hr",
+        "csrc/outer/drive.hpp",
+        "direction.w_hr = job.w_hr;",
+        "direction.w_hr = job.w_hh;",
+        killer("unpacked", "projections"),
+    ),
+    Mutant(
         "signals not polled",
         "csrc/outer/drive.hpp",
         "poll_();",
@@ -935,10 +942,10 @@ INNER = (
         any_call(),
     ),
     Mutant(
-        "the halves of a transposed block change places",
+        "columns of a transposed block change places",
         "csrc/inner/simd.hpp",
-        "m[r] = zip_low(a, b); m[r | J] = zip_high(a, b);",
-        "m[r] = zip_high(a, b); m[r | J] = zip_low(a, b);",
+        "m[j] = zip_low(a, b); m[j + 1] = zip_high(a, b);",
+        "m[j] = zip_high(a, b); m[j + 1] = zip_low(a, b);",
         killer("pack", "every_number_has_its_place"),
     ),
     Mutant(
@@ -961,6 +968,27 @@ INNER = (
         "load_n(from + v, static_cast<int>(left - v))",
         "load_n(from + v, static_cast<int>(left - v - 1))",
         any_call(),
+    ),
+    Mutant(
+        "without a pack: a piece goes on from the one before",
+        "csrc/inner/weights.hpp",
+        "for (Index v = 0; v < rows * sum_row; v += L) store(sum + v, vec<T>{});",
+        "for (Index v = 0; k0 == 0 && v < rows * sum_row; v += L) store(sum + v, vec<T>{});",
+        killer("unpacked", "bits_of_packed_weights"),
+    ),
+    Mutant(
+        "without a pack: the last K index of a row is left out",
+        "csrc/inner/weights.hpp",
+        "chain(load(to + i * sum_row), x, m, n)",
+        "chain(load(to + i * sum_row), x, m, n - 1)",
+        killer("unpacked", "bits_of_packed_weights"),
+    ),
+    Mutant(
+        "without a pack: a token takes another one's column",
+        "csrc/inner/weights.hpp",
+        "matrix_[(row + i) * k_ + at]",
+        "matrix_[(row + i) * k_ + (at + 1) % k_]",
+        killer("unpacked", "bits_of_packed_weights"),
     ),
     Mutant(
         "one thread's panels of dW alone are unpacked",
@@ -1035,8 +1063,8 @@ INNER = (
     Mutant(
         "the late phase reads h for r h",
         "csrc/inner/scan/forward.hpp",
-        "const Operand<T> a{u(r), at_.state_row, 1, at_.hidden}; Place",
-        "const Operand<T> a{h(s, r), at_.state_row, 1, at_.hidden}; Place",
+        "const Operand<T> a{u(r), at_.state_row, 1, at_.hidden}; const Weights<T> late",
+        "const Operand<T> a{h(s, r), at_.state_row, 1, at_.hidden}; const Weights<T> late",
         killer("forward", "shapes", "native and reset_before"),
     ),
     Mutant(

@@ -75,6 +75,7 @@ INNER_LAYERS = (
     ("inner/activation.hpp",),
     ("inner/cells/*", "inner/norm.hpp"),
     ("inner/pack.hpp", "inner/tile.hpp"),
+    ("inner/weights.hpp",),
     ("inner/scan/*", "inner/probe.hpp"),
     ("inner/isa/*",),
 )

@@ -12,7 +12,7 @@ import pytest
 
 import fusedrnn as fr
 from conftest import ISAS, Chosen
-from floor import by_name
+from fusedrnn._backends import choice
 from layer_cases import CELLS, make
 
 T, B = 6, 3
@@ -251,4 +251,5 @@ def test_core_verifies_steps(native: Chosen) -> None:
     for wrong in (None, x.tolist()):
         with pytest.raises(TypeError):
             raw(wrong, y)
-    assert by_name("reference").stepper(layer._read().weights[0][0], None, None) is None  # type: ignore[arg-type]
+    (packed,) = layer._read().packs
+    assert choice.reference().stepper(packed, None, None) is None  # type: ignore[arg-type]

@@ -516,7 +516,8 @@ def test_one_of_several_threads_gets_in() -> None:
 TRACED = {
     f"{Path(fr.__file__).parent}/{name}.py"
     for name in (
-        *("_params", "_noise", "_stack", "_layer", "core/_packed", "_backends/native"),
+        *("_layers/params", "_layers/noise", "_layers/stack", "_layers/layer"),
+        *("core/_packed", "_backends/native"),
         *("_backends/reference/walks", "_backends/reference/call"),
     )
 }

@@ -165,6 +165,9 @@ py::tuple run_forward(Job<T>& job, const ForwardOut& given) {
                 pointer<T>(states[static_cast<std::size_t>(k)]) + d * at.batch * job.state_width(k);
         dir.saved = saved ? pointer<T>(*saved) + d * at.steps * at.batch * at.saved_row : nullptr;
         dir.scratch = scratch.data() + d * at.fwd_total;
+        if (job.request.unpacked)
+            read_unpacked(kernels_of<T>(job.first.table),
+                          job.packs[static_cast<std::size_t>(d)]->template arrays<T>(at), dir);
     }
     int used = 1;
     {

@@ -88,7 +88,12 @@ class Job {
                           .threads = 1,
                           .save = walk != Walk::kInference,
                           .tokens = !ids.is_none(),
-                          .item = static_cast<Index>(sizeof(T))};
+                          .item = static_cast<Index>(sizeof(T)),
+                          .unpacked = walk != Walk::kBackward};
+        for (PackedWeights* pack : packs)
+            request.unpacked = pack->unpacked(request.steps, request.batch) && request.unpacked;
+        if (request.unpacked)
+            for (PackedWeights* pack : packs) array_reading_.emplace_back(*pack);
         const bool obey = asked.exactly > 0;
         plan = plan_threads(
             request,
@@ -125,8 +130,10 @@ class Job {
 
     // What a direction of both walks reads.
     void fill(Direction<T>& dir, int d, Form form) {
-        panels_.push_back(packs[static_cast<std::size_t>(d)]->template panels<T>(form));
-        dir.pack = panels_.back()->data();
+        if (!request.unpacked) {
+            panels_.push_back(packs[static_cast<std::size_t>(d)]->template panels<T>(form));
+            dir.pack = panels_.back()->data();
+        }
         states_of(inputs[kStates], "states", d, dir.state_in);
         states_of(inputs[kInitial], "initial", d, dir.initial);
         dir.drop =
@@ -171,6 +178,7 @@ class Job {
     // Lets go of the weights: what outlives the call must ask for them again.
     void release() {
         reading_.clear();
+        array_reading_.clear();
         panels_.clear();
     }
 
@@ -256,6 +264,7 @@ class Job {
     const Index* tokens_ = nullptr;
     Ranks ranks_;
     std::vector<PackedWeights::Reading> reading_;
+    std::vector<PackedWeights::ArrayReading> array_reading_;
     std::vector<PackedWeights::Memory<T>> panels_;
     const CellOptions<T> options_;
 };

@@ -179,6 +179,7 @@ PYBIND11_MODULE(_core, m) {
         .def("open", &PackedWeights::open)
         .def("heir", &PackedWeights::heir)
         .def("panels", &PackedWeights::copied);
+    m.def("unpacked_pays", unpacked_pays);
     m.def("same_bytes", same_bytes);
     m.def("forward", forward);
     m.def("backward", backward);

@@ -32,7 +32,7 @@ class StepperOf final : public Stepper {
     // not held between steps: each step asks for the panels that hold then.
     StepperOf(PackedWeights& weights, const py::tuple& inputs, Asked asked)
         : weights_(weights),
-          job_({&weights}, inputs, Walk::kInference, asked),
+          job_({&ready(weights)}, inputs, Walk::kInference, asked),
           scratch_(job_.layout.fwd_total),
           flops_(step_flops(job_.request)) {
         if (job_.layout.steps != 1 || !job_.whole())
@@ -93,6 +93,13 @@ class StepperOf final : public Stepper {
   private:
     // Below this a step is over before another thread could use the interpreter's lock.
     static constexpr double kShort = 1e6;
+
+    // Many steps follow: panels pay at once.
+    static PackedWeights& ready(PackedWeights& weights) {
+        const PackedWeights::Reading reading(weights);
+        weights.template panels<T>(Form::kForward);
+        return weights;
+    }
 
     std::size_t items(Index k) const {
         return static_cast<std::size_t>(job_.layout.batch * job_.state_width(k));

@@ -72,7 +72,8 @@ class PackedWeights {
                               .threads = 1,
                               .save = false,
                               .tokens = false,
-                              .item = static_cast<Index>(wide ? sizeof(double) : sizeof(float))};
+                              .item = static_cast<Index>(wide ? sizeof(double) : sizeof(float)),
+                              .unpacked = false};
         if (rows % info.x_gates != 0 || !make_layout(request, layout_))
             throw py::value_error("w_ih: its shape is not that of a layer of this cell");
         if (wide)
@@ -99,6 +100,15 @@ class PackedWeights {
     std::string isa() const { return table.isa; }
     Index nbytes() const { return bytes(Form::kForward) + bytes(Form::kBackward); }
 
+    // Whether a call of so many steps and rows reads the arrays themselves, without panels: a short
+    // call, the first one with these values. Whoever calls again gets panels.
+    bool unpacked(Index steps, Index batch) {
+        const bool first = !read_once_;
+        read_once_ = true;
+        return first && panels_[static_cast<int>(Form::kForward)].state == State::kStale &&
+               unpacked_pays(steps, batch);
+    }
+
     // Lets go of the arrays before they change. Without `wait` no call may be running that reads
     // the weights. With it, only those are waited for that read the arrays themselves: a call that
     // has its panels goes on with them, and the next panels are made elsewhere.
@@ -112,6 +122,10 @@ class PackedWeights {
                 const py::gil_scoped_release free;
                 usleep(20);
             }
+        while (array_readers_ > 0 && array_process_ == getpid()) {
+            const py::gil_scoped_release free;
+            usleep(20);
+        }
         arrays_ = py::tuple();
     }
     // Takes the arrays, of the same shapes as before. `changed`: panels are made anew when they are
@@ -120,6 +134,7 @@ class PackedWeights {
         arrays_ = std::move(arrays);
         closed_ = false;
         if (!changed) return;
+        read_once_ = false;
         for (Panels& panels : panels_) {
             panels.state = State::kStale;
             if (readers_ > 0) panels.memory = std::monostate{};
@@ -155,6 +170,36 @@ class PackedWeights {
       private:
         PackedWeights* pack_;
     };
+
+    // A Reading of the arrays themselves, whose writer must wait for the end of the call.
+    class ArrayReading {
+      public:
+        explicit ArrayReading(PackedWeights& pack) : reading_(pack), pack_(&pack) {
+            if (pack.array_process_ != getpid()) pack.array_readers_ = 0;  // a parent's threads
+            pack.array_process_ = getpid();
+            ++pack.array_readers_;
+        }
+        ArrayReading(ArrayReading&& other) noexcept
+            : reading_(std::move(other.reading_)), pack_(std::exchange(other.pack_, nullptr)) {}
+        ArrayReading(const ArrayReading&) = delete;
+        ArrayReading& operator=(const ArrayReading&) = delete;
+        ArrayReading& operator=(ArrayReading&&) = delete;
+        ~ArrayReading() {
+            if (pack_ != nullptr) --pack_->array_readers_;
+        }
+
+      private:
+        Reading reading_;
+        PackedWeights* pack_;
+    };
+
+    // The arrays, for a call that holds an ArrayReading.
+    template <class T>
+    Pack<T> arrays(const Layout& layout) const {
+        Pack<T> job = sources<T>();
+        job.layout = layout;
+        return job;
+    }
 
     template <class T>
     using Memory = std::shared_ptr<const Scratch<T>>;
@@ -268,7 +313,9 @@ class PackedWeights {
     Layout layout_;
     py::tuple arrays_;
     bool closed_ = false;
-    int readers_ = 0;
+    bool read_once_ = false;  // whether a call has read these values
+    int readers_ = 0, array_readers_ = 0;
+    pid_t array_process_ = 0;
     Panels panels_[2];
 };
 

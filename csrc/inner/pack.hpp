@@ -27,7 +27,7 @@ void clear(T* from, const T* end) {
 template <class T>
 struct SlotPanels {
     static constexpr Index L = kLanes<T>;
-    CellInfo cell;
+    const CellInfo& cell;
     Index hidden;
     int s0, s1;
 
@@ -56,19 +56,30 @@ struct SlotPanels {
 // W_hr [P][H] has the forward panels of a single slot of P units.
 inline constexpr CellInfo kOneSlot{"", 1, 1, 1, 0, 1, 0};
 
-// Transposes `rows` rows of n numbers, neither more than a vector has lanes: n rows of `lanes`
-// numbers, those past the first `rows` being zeros.
+// The transpose of `rows` rows of n numbers, neither more than a vector has lanes; lanes from
+// `rows` on are zeros.
+template <class T>
+FUSEDRNN_INLINE void load_transposed(const T* from, Index from_row, Index rows, Index n,
+                                     vec<T> (&m)[kLanes<T>]) {
+    constexpr Index L = kLanes<T>;
+    alignas(kBlockBytes) T whole[L * L];
+    if (rows < L || n < L) {
+        for (Index i = 0; i < L; ++i)
+            store(whole + i * L,
+                  i < rows ? load_n(from + i * from_row, static_cast<int>(n)) : vec<T>{});
+        from = whole;
+        from_row = L;
+    }
+    load_columns(from, from_row, m);
+}
+
+// Writes that transpose: n rows of `lanes` numbers.
 template <class T>
 [[gnu::noinline]] void transpose_block(const T* from, Index from_row, Index rows, Index n, T* to,
                                        Index to_row, Index lanes) {
     constexpr int L = kLanes<T>;
     vec<T> m[L];
-    if (rows == L && n == L)
-        FUSEDRNN_UNROLL for (int i = 0; i < L; ++i) m[i] = load(from + i * from_row);
-    else
-        FUSEDRNN_UNROLL for (int i = 0; i < L; ++i) m[i] =
-            i < rows ? load_n(from + i * from_row, static_cast<int>(n)) : vec<T>{};
-    transpose(m);
+    load_transposed(from, from_row, rows, n, m);
     if (n == L && lanes == L)
         FUSEDRNN_UNROLL for (int i = 0; i < L; ++i) store(to + i * to_row, m[i]);
     else
@@ -163,6 +174,7 @@ void pack_forward(void* call, int thread, int threads) {
         pack_bias(job, out + at.pack_bias);
         copy_vectors(job, out + at.pack_vectors);
     }
+    if (job.head_only) return;
     rows({cell, at.hidden, 0, cell.x_gates}, job.w_ih, at.input, at.pack_x, at.pack_h);
     if (!recurrent(cell)) return;
     rows({cell, at.hidden, cell.h_first, early}, job.w_hh, at.output, at.pack_h, at.pack_late);

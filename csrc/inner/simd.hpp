@@ -263,9 +263,35 @@ FUSEDRNN_INLINE V sqrt(V x) {
 #endif
 }
 
-// Shuffles of two vectors. Lanes lie in blocks of 16 bytes, which x86 crosses at a cost. Within
-// each block, zip_low and zip_high take the lanes of the block's lower or upper half, of a and b by
-// turns.
+// A vector is made of blocks of 16 bytes, which x86 crosses at a cost. Block b comes from `from` +
+// b * apart.
+template <class T>
+FUSEDRNN_INLINE vec<T> load_blocks(const T* from, std::ptrdiff_t apart) {
+#if FUSEDRNN_VECTOR_BYTES == 64
+    if constexpr (std::same_as<T, float>) {
+        const auto a = _mm512_castps128_ps512(_mm_loadu_ps(from));
+        const auto b = _mm512_insertf32x4(a, _mm_loadu_ps(from + apart), 1);
+        const auto c = _mm512_insertf32x4(b, _mm_loadu_ps(from + 2 * apart), 2);
+        return _mm512_insertf32x4(c, _mm_loadu_ps(from + 3 * apart), 3);
+    } else {
+        const auto a = _mm512_castpd128_pd512(_mm_loadu_pd(from));
+        const auto b = _mm512_insertf64x2(a, _mm_loadu_pd(from + apart), 1);
+        const auto c = _mm512_insertf64x2(b, _mm_loadu_pd(from + 2 * apart), 2);
+        return _mm512_insertf64x2(c, _mm_loadu_pd(from + 3 * apart), 3);
+    }
+#elif FUSEDRNN_VECTOR_BYTES == 32
+    FUSEDRNN_BY_TYPE(T,
+                     _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from)),
+                                          _mm_loadu_ps(from + apart), 1),
+                     _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(from)),
+                                          _mm_loadu_pd(from + apart), 1));
+#else
+    static_cast<void>(apart);
+    return load(from);
+#endif
+}
+
+// Within each block, the lanes of its lower (upper) half, of a and b by turns.
 template <Single V>
 FUSEDRNN_INLINE V zip_low(V a, V b) {
 #if FUSEDRNN_VECTOR_BYTES == 64
@@ -290,60 +316,25 @@ FUSEDRNN_INLINE V zip_high(V a, V b) {
 #endif
 }
 
-#if FUSEDRNN_VECTOR_BYTES > 16
-// The even (odd) blocks of a, then those of b.
-template <Single V>
-FUSEDRNN_INLINE V even_blocks(V a, V b) {
-#if FUSEDRNN_VECTOR_BYTES == 64
-    FUSEDRNN_BY_TYPE(scalar_t<V>, _mm512_maskz_shuffle_f32x4(0xffff, a, b, 0x88),
-                     _mm512_maskz_shuffle_f64x2(0xff, a, b, 0x88));
-#else
-    FUSEDRNN_BY_TYPE(scalar_t<V>, _mm256_permute2f128_ps(a, b, 0x20),
-                     _mm256_permute2f128_pd(a, b, 0x20));
-#endif
-}
-
-template <Single V>
-FUSEDRNN_INLINE V odd_blocks(V a, V b) {
-#if FUSEDRNN_VECTOR_BYTES == 64
-    FUSEDRNN_BY_TYPE(scalar_t<V>, _mm512_maskz_shuffle_f32x4(0xffff, a, b, 0xdd),
-                     _mm512_maskz_shuffle_f64x2(0xff, a, b, 0xdd));
-#else
-    FUSEDRNN_BY_TYPE(scalar_t<V>, _mm256_permute2f128_ps(a, b, 0x31),
-                     _mm256_permute2f128_pd(a, b, 0x31));
-#endif
-}
-#endif
-
-// One stage of transpose: exchanges bit J of the row's number with a bit of the lane's. Bits within
-// a block of 16 bytes are exchanged from the highest down, those of the block's number from the
-// lowest up; then every bit that leaves a lane's number arrives at the same place of the row's.
-template <int J, Single V, int L>
-FUSEDRNN_INLINE void transpose_stage(V (&m)[L]) {
-    FUSEDRNN_UNROLL for (int r = 0; r < L; ++r) {
-        if ((r & J) != 0) continue;
-        const V a = m[r], b = m[r | J];
-#if FUSEDRNN_VECTOR_BYTES > 16
-        if constexpr (J * sizeof(scalar_t<V>) >= 16) {
-            m[r] = even_blocks(a, b);
-            m[r | J] = odd_blocks(a, b);
-            continue;
+// Loads as many rows as a vector has lanes, `row` apart, as columns: lane i of m[j] is number j of
+// row i. Blocks are placed as they are loaded, so that shuffles never leave a block.
+template <class T>
+FUSEDRNN_INLINE void load_columns(const T* from, std::ptrdiff_t row, vec<T> (&m)[kLanes<T>]) {
+    constexpr int kIn = 16 / static_cast<int>(sizeof(T));  // lanes of a block
+    // All of a few rows before the next ones: rows that lie a power of two apart share a set of L1.
+    FUSEDRNN_UNROLL for (int r = 0; r < kIn; ++r)
+        FUSEDRNN_UNROLL for (int j = 0; j < kLanes<T>; j += kIn) m[j + r] =
+            load_blocks(from + r * row + j, kIn * row);
+    if constexpr (kIn == 4) FUSEDRNN_UNROLL for (int j = 0; j < kLanes<T>; ++j) if (j % 4 < 2) {
+            const vec<T> a = m[j], b = m[j + 2];
+            m[j] = zip_low(a, b);
+            m[j + 2] = zip_high(a, b);
         }
-#endif
-        m[r] = zip_low(a, b);
-        m[r | J] = zip_high(a, b);
+    FUSEDRNN_UNROLL for (int j = 0; j < kLanes<T>; j += 2) {
+        const vec<T> a = m[j], b = m[j + 1];
+        m[j] = zip_low(a, b);
+        m[j + 1] = zip_high(a, b);
     }
-}
-
-// Lane j of vector i becomes lane i of vector j.
-template <Single V, int L>
-FUSEDRNN_INLINE void transpose(V (&m)[L]) {
-    static_assert(L == kLanes<scalar_t<V>>);
-    constexpr int kBlockLanes = 16 / static_cast<int>(sizeof(scalar_t<V>));
-    if constexpr (kBlockLanes == 4) transpose_stage<2>(m);
-    transpose_stage<1>(m);
-    if constexpr (L > kBlockLanes) transpose_stage<kBlockLanes>(m);
-    if constexpr (L > 2 * kBlockLanes) transpose_stage<2 * kBlockLanes>(m);
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

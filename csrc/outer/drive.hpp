@@ -83,6 +83,19 @@ class Ranks {
     std::vector<Index> row_, length_, live_, start_;
 };
 
+// Makes a direction of an unpacked call read the weights of `job`, which need have no `out`; its
+// scratch is in place.
+template <class T>
+void read_unpacked(const Kernels<T>& kernels, Pack<T> job, ForwardDirection<T>& direction) {
+    job.out = direction.scratch + job.layout.fwd_head;
+    job.head_only = true;
+    kernels.pack(&job, 0, 1);
+    direction.pack = job.out;
+    direction.w_ih = job.w_ih;
+    direction.w_hh = job.w_hh;
+    direction.w_hr = job.w_hr;
+}
+
 // Walks `steps` in slices of about 50 ms, run(first, last), and calls `poll` between them, which
 // may throw. The first slice is a guess from the work, the next ones follow the clock.
 class Slices {

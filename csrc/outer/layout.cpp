@@ -77,6 +77,7 @@ bool make_layout(const Request& call, Layout& out) {
     out.hidden = H;
     out.output = P;
     out.project = call.project;
+    out.unpacked = call.unpacked;
     out.directions = call.directions;
     out.padded = n.round_up(H, block);
     out.out_padded = n.round_up(P, block);
@@ -89,7 +90,10 @@ bool make_layout(const Request& call, Layout& out) {
     const Index step_bytes = n.mul(n.mul(B, out.gate_row), call.item);
     const Index weight_bytes = n.mul(n.mul(out.gate_row, n.add(I, P)), call.item);
     const Index hiding = weight_bytes <= kHiddenBytes ? kHidingRows : 2 * kHidingRows;
-    const bool merged = T == 1 || B >= hiding || (B >= kMergedRows && weight_bytes <= kMergedBytes);
+    // Reading unpacked weights in every step costs more than the round trip.
+    const bool merged =
+        T == 1 ||
+        (!call.unpacked && (B >= hiding || (B >= kMergedRows && weight_bytes <= kMergedBytes)));
     out.far = weight_bytes > kFarBytes;
     if (!call.tokens && !merged && I > 0)
         out.block_steps = std::clamp<Index>(kProjectedBytes / std::max<Index>(1, step_bytes), 1,
@@ -114,6 +118,7 @@ bool make_layout(const Request& call, Layout& out) {
     out.back_total = back.total();
 
     Regions fwd(n, block);
+    out.fwd_head = fwd.take(call.unpacked ? 1 : 0, out.pack_x);
     out.fwd_h = fwd.take(n.mul(B, 2), out.out_row);
     out.fwd_drop = fwd.take(call.drop ? n.mul(B, 2) : 0, out.out_row);
     out.fwd_u = fwd.take(cell.late > 0 || cell.norm || call.project ? B : 0, out.state_row);
@@ -152,6 +157,11 @@ bool make_layout(const Request& call, Layout& out) {
     for (const Index items : {out.pack_total, out.back_total, out.fwd_total, out.bwd_total, arrays})
         if (!n.ok(call.item, items)) return false;
     return true;
+}
+
+bool unpacked_pays(Index steps, Index batch) {
+    constexpr Index kMostSteps = 2, kMostRows = 32;
+    return steps <= kMostSteps && steps * batch <= kMostRows;
 }
 
 double step_flops(const Request& call) {

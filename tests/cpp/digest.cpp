@@ -2,11 +2,13 @@
 // tests/data/golden_cases.txt, forward and backward, and prints SHA-256 of the results, as
 // fusedrnn._golden does. compare_digest.py judges them.
 //
-//   digest CASES [--isa NAME] [--threads N [--split rows|units|directions]] [--arrays] [CASE...]
+//   digest CASES [--isa NAME] [--threads N [--split rows|units|directions]] [--unpacked] [--arrays]
+//          [CASE...]
 //   digest --isas            names the instruction sets of this machine
 //
 // --threads forces a team of N, whatever the call is worth (a normalised cell divides rows under
-// both splits); --arrays prints a hash per array.
+// both splits); --unpacked makes the forward pass read the weights without a pack; --arrays prints
+// a hash per array.
 #include <bit>
 #include <cmath>
 #include <cstdio>
@@ -78,7 +80,7 @@ struct Options {
     const Table* table = nullptr;
     int threads = 0;  // 0: what layout.cpp plans for one thread
     Split split = Split::kRows;
-    bool arrays = false;
+    bool unpacked = false, arrays = false;
 };
 
 std::size_t size(Index n) { return static_cast<std::size_t>(n); }
@@ -134,7 +136,8 @@ class Run {
                     .threads = 1,
                     .save = true,
                     .tokens = given.tokens,
-                    .item = sizeof(T)};
+                    .item = sizeof(T),
+                    .unpacked = options.unpacked};
         const Split split = cell_.norm ? Split::kRows : options.split;
         plan_ = options.threads > 0 ? Plan{options.threads, split}
                                     : plan_threads(request_, [] { return 1; }, true);
@@ -243,13 +246,26 @@ class Run {
         return array.empty() ? nullptr : array.data() + d * at_.batch * at_.hidden;
     }
 
-    const T* packed(int d, bool backward) {
+    Pack<T> weights_of(int d) const {
         const Weights& w = weights_[size(d)];
+        return {.cell = cell_,
+                .layout = at_,
+                .w_ih = w.w_ih.data(),
+                .w_hh = or_null(w.w_hh),
+                .b_ih = or_null(w.b_ih),
+                .b_hh = or_null(w.b_hh),
+                .p = or_null(w.p),
+                .w_hr = nullptr,
+                .out = nullptr,
+                .head_only = false};
+    }
+
+    const T* packed(int d, bool backward) {
         const Index items = backward ? at_.back_total : at_.pack_total;
         Scratch<T>& out = memory_.emplace_back(items);
         std::fill_n(out.data(), items, kUnwritten);
-        Pack<T> job{cell_,           at_,          w.w_ih.data(), or_null(w.w_hh), or_null(w.b_ih),
-                    or_null(w.b_hh), or_null(w.p), nullptr,       out.data()};
+        Pack<T> job = weights_of(d);
+        job.out = out.data();
         const Kernels<T>& kernels = kernels_of<T>(table_);
         const auto pack = backward ? kernels.pack_backward : kernels.pack;
         for (int i = 0; i < plan_.threads; ++i) pack(&job, i, plan_.threads);
@@ -273,9 +289,12 @@ class Run {
             result("state" + std::to_string(k), state_items(), kUnwritten);
         for (int d = 0; d < at_.directions; ++d) {
             auto& direction = call.direction[d];
-            direction.pack = packed(d, false);
             direction.saved = saved_ + d * saved;
             direction.scratch = memory_.emplace_back(at_.fwd_total).data();
+            if (at_.unpacked)
+                read_unpacked(kernels_of<T>(table_), weights_of(d), direction);
+            else
+                direction.pack = packed(d, false);
             for (int k = 0; k < cell_.states; ++k) {
                 direction.state_in[k] = part(states_[k], d);
                 direction.initial[k] = part(initial_[k], d);
@@ -419,6 +438,8 @@ int run(int argc, char** argv) {
                             : next == "directions" ? Split::kDirections
                                                    : Split::kRows,
             ++i;
+        else if (word == "--unpacked")
+            options.unpacked = true;
         else if (word == "--arrays")
             options.arrays = true;
         else if (path.empty())

@@ -32,13 +32,15 @@ build() {
     grep -i 'warning' "$work/log" || true
 }
 
-# check NAME COMMAND...: each instruction set with fma, and teams of three with both splits.
+# check NAME COMMAND...: each instruction set with fma, teams of three with every split, and calls
+# without packed weights.
 check() {
     local name=$1 isa team
     shift
     for isa in $("$@" --isas); do
         [[ $isa == baseline ]] && continue
-        for team in "" "--threads 3" "--threads 3 --split units" "--threads 3 --split directions"; do
+        for team in "" "--threads 3" "--threads 3 --split units" "--threads 3 --split directions" \
+            --unpacked "--unpacked --threads 3 --split units"; do
             # shellcheck disable=SC2086
             "$@" "$root/tests/data/golden_cases.txt" --isa "$isa" $team >"$work/$name-$isa$team"
         done

@@ -169,34 +169,26 @@ void partial() {
     munmap(mapped, 3 * page);
 }
 
-// Every lane's number, so that each of them can be told from all others.
+// Rows of numbers that can be told from all others, one apart from the next.
 template <class T>
-void transposes() {
-    constexpr int L = kernel::kLanes<T>;
-    kernel::vec<T> rows[L];
+void columns() {
+    constexpr int L = kernel::kLanes<T>, row = L + 3;
+    T matrix[L * row], a[L], b[L];
     for (int r = 0; r < L; ++r)
-        for (int lane = 0; lane < L; ++lane) rows[r][lane] = T(100 * r + lane);
-    kernel::transpose(rows);
-    for (int r = 0; r < L; ++r) EXPECT(rows[r], 100 * i + r);
+        for (int j = 0; j < row; ++j) matrix[r * row + j] = T(100 * r + j);
+    kernel::vec<T> m[L];
+    kernel::load_columns(matrix + 1, row, m);
+    for (int j = 0; j < L; ++j) EXPECT(m[j], 100 * i + 1 + j);
 
-    T a[L], b[L];
-    for (int lane = 0; lane < L; ++lane) a[lane] = T(lane + 1), b[lane] = T(-lane - 1);
     constexpr int block = 16 / int(sizeof(T)), half = block / 2;
+    EXPECT(kernel::load_blocks(matrix, row), 100 * (i / block) + i % block);
+    for (int lane = 0; lane < L; ++lane) a[lane] = T(lane + 1), b[lane] = T(-lane - 1);
     const auto from = [&](int lane, int first) {  // lane `lane` of a zip that starts at `first`
         const int at = lane / block * block + first + lane % block / 2;
         return lane % 2 == 0 ? a[at] : b[at];
     };
-    const auto x = kernel::load(a), y = kernel::load(b);
-    EXPECT(kernel::zip_low(x, y), from(i, 0));
-    EXPECT(kernel::zip_high(x, y), from(i, half));
-#if FUSEDRNN_VECTOR_BYTES > 16
-    const auto of_blocks = [&](int lane, int odd) {
-        const int at = (2 * (lane % (L / 2) / block) + odd) * block + lane % block;
-        return lane < L / 2 ? a[at] : b[at];
-    };
-    EXPECT(kernel::even_blocks(x, y), of_blocks(i, 0));
-    EXPECT(kernel::odd_blocks(x, y), of_blocks(i, 1));
-#endif
+    EXPECT(kernel::zip_low(kernel::load(a), kernel::load(b)), from(i, 0));
+    EXPECT(kernel::zip_high(kernel::load(a), kernel::load(b)), from(i, half));
 }
 
 template <class T>
@@ -226,7 +218,7 @@ template <class T>
 void all() {
     arithmetic<T>();
     partial<T>();
-    transposes<T>();
+    columns<T>();
     exact_values<T>();
 }
 

@@ -12,11 +12,11 @@ class ForwardScan : protected Epilogue<C, T> {
   protected:
     using Base = Epilogue<C, T>;
     using Base::at_, Base::block_, Base::call_, Base::dir_, Base::enter, Base::G;
-    using Base::gate, Base::gates, Base::gather_, Base::give, Base::h, Base::HF, Base::kCell;
-    using Base::kEarly, Base::kLate, Base::kUnits, Base::L, Base::least, Base::leave;
-    using Base::operand, Base::out_panel_, Base::panel_, Base::pitch, Base::place, Base::row_;
-    using Base::rows_, Base::slots_, Base::u, Base::units_of, Base::vectors, Base::wait;
-    using Base::width_of, Base::XG, Base::finish_panels;
+    using Base::finish_panels, Base::gate, Base::gates, Base::gather_, Base::give, Base::h;
+    using Base::h_, Base::HF, Base::kCell, Base::kEarly, Base::kLate, Base::kUnits, Base::L;
+    using Base::least, Base::leave, Base::operand, Base::out_panel_, Base::panel_, Base::panels;
+    using Base::pitch, Base::place, Base::row_, Base::rows_, Base::slots_, Base::u, Base::units_of;
+    using Base::vectors, Base::wait, Base::weights, Base::width_of, Base::x_, Base::XG;
     using typename Base::Place, typename Base::V;
 
   public:
@@ -61,8 +61,9 @@ class ForwardScan : protected Epilogue<C, T> {
 
     // One token's row of W^T stands for the product with a one-hot vector.
     void add_token(T* acc, Index p, Index token) const {
+        alignas(kBlockBytes) T room[4 * L];
         const Index n = vectors(p, XG);
-        const T* w = dir_.pack + at_.pack_x + (p * kUnits * XG * at_.input + token * n) * L;
+        const T* w = x_.row(p, token, room);
         for (Index v = 0; v < n; ++v) {
             T* a = acc + (v / XG * G + v % XG) * L;
             store(a, load(a) + load(w + v * L));
@@ -81,14 +82,11 @@ class ForwardScan : protected Epilogue<C, T> {
         }
     }
 
-    // acc += operand times the slots [s0, s1) of `few` panels from p on.
-    void multiply(T* acc, Index p, Index few, Index n, const Operand<T>& a, Index pack, int s0,
-                  int s1, Index depth) const {
-        const Index width = width_of(p), wide = vectors(p, s1 - s0);
-        const Panels<T> w{dir_.pack + pack + p * kUnits * (s1 - s0) * L * depth, wide * L,
-                          kUnits * (s1 - s0) * L * depth, at_.far};
-        product(n, static_cast<int>(wide), static_cast<int>(few), {acc + s0 * L, width, n * width},
-                a, w);
+    // acc += operand times the slots of `few` panels from p on, s0 the first of them.
+    void multiply(T* acc, Index p, Index few, Index n, const Operand<T>& a, const Weights<T>& w,
+                  int s0) const {
+        const Index width = width_of(p);
+        w.multiply(n, p, few, {acc + s0 * L, width, n * width}, a);
     }
 
     // Calls body(acc, first panel, panels) over this thread's panels for n rows of step s, several
@@ -122,7 +120,7 @@ class ForwardScan : protected Epilogue<C, T> {
             each_panel(from.s, n, kFewRows, [&](T* acc, Index p, Index few) {
                 const Index width = width_of(p);
                 for (Index j = 0; j < few; ++j) start_from_bias(acc + j * n * width, p + j, n);
-                multiply(acc, p, few, n, a, at_.pack_x, 0, XG, at_.input);
+                multiply(acc, p, few, n, a, x_, 0);
                 for (Index j = 0; j < few; ++j) {
                     Cursor<T> to(from);
                     for (Index i = 0; i < n; ++i, to.next())
@@ -190,9 +188,8 @@ class ForwardScan : protected Epilogue<C, T> {
                 for (Index i = 0; !dense && i < n; ++i)
                     add_token(to + i * width, p + j, rows_.token(s, r + i));
             }
-            if (!projected && dense) multiply(acc, p, few, n, x, at_.pack_x, 0, XG, at_.input);
-            if constexpr (recurrent(kCell))
-                multiply(acc, p, few, n, a, at_.pack_h, HF, kEarly, at_.output);
+            if (!projected && dense) multiply(acc, p, few, n, x, x_, 0);
+            if constexpr (recurrent(kCell)) multiply(acc, p, few, n, a, h_, HF);
             if constexpr (kLate)
                 for (Index v = 0; v < few * n; ++v) gate(s, r + v % n, p + v / n, acc + v * width);
             else
@@ -205,6 +202,7 @@ class ForwardScan : protected Epilogue<C, T> {
         if constexpr (kLate) {
             const Cursor<T> from(rows_, s, r, row_.end, 1);
             const Operand<T> a{u(r), at_.state_row, 1, at_.hidden};
+            const Weights<T> late = weights(kEarly, G, at_.pack_late, dir_.w_hh, at_.hidden);
             Place places[kGroupRows];
             for (Index i = 0; i < n; ++i) places[i] = place(s, r + i);
             each_panel(s, n, kCell.late == 1 ? kFewRowsOfOne : kFewRows,
@@ -212,7 +210,7 @@ class ForwardScan : protected Epilogue<C, T> {
                            const Index width = width_of(p);
                            for (Index j = 0; j < few; ++j)
                                start_from_gates(acc + j * n * width, p + j, from, n);
-                           multiply(acc, p, few, n, a, at_.pack_late, kEarly, G, at_.hidden);
+                           multiply(acc, p, few, n, a, late, kEarly);
                            finish_panels(s, places, n, p, few, acc);
                        });
         }
@@ -223,11 +221,12 @@ class ForwardScan : protected Epilogue<C, T> {
         alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
         const Index all = vectors_of<T>(at_.output);
         const Operand<T> a{u(r), at_.state_row, 1, at_.hidden};
+        const Weights<T> w({kOneSlot, at_.output, 0, 1}, dir_.w_hr, at_.hidden,
+                           panels(at_.pack_project), false);
         for (Index p = out_panel_.begin; p < out_panel_.end; ++p) {
             const Index vectors = least(4, all - 4 * p), width = vectors * L;
             for (Index v = 0; v < n * width; v += L) store(acc + v, V{});
-            product<T>(n, static_cast<int>(vectors), 1, {acc, width}, a,
-                       {dir_.pack + at_.pack_project + p * 4 * L * at_.hidden, width});
+            w.multiply(n, p, 1, {acc, width}, a);
             for (Index i = 0; i < n; ++i) {
                 const Place to = place(s, r + i);
                 for (Index v = 0; v < width; v += L)

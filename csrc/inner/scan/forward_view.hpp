@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../cells/cell.hpp"
+#include "../weights.hpp"
 #include "rows.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
@@ -33,7 +34,9 @@ class ForwardView {
                      by_units_ ? threads : 1),
           y_(call.y + direction * at_.output),
           gather_(dir_.scratch + at_.fwd_gather + thread * at_.fwd_gather_thread),
-          slots_(dir_.saved != nullptr ? G + kStates - 1 : G) {}
+          slots_(dir_.saved != nullptr ? G + kStates - 1 : G),
+          x_(weights(0, XG, at_.pack_x, dir_.w_ih, at_.input)),
+          h_(weights(HF, kEarly, at_.pack_h, dir_.w_hh, at_.output)) {}
 
   protected:
     static Index least(Index a, Index b) { return a < b ? a : b; }
@@ -54,6 +57,12 @@ class ForwardView {
         if (dir_.saved != nullptr) return dir_.saved + rows_.saved(s, r);
         return dir_.scratch + at_.fwd_gates + ((s - block_) * at_.batch + r) * at_.gate_row;
     }
+
+    // The weights of the slots [s0, s1); their panels start `from` elements into the pack.
+    Weights<T> weights(int s0, int s1, Index from, const T* matrix, Index k) const {
+        return {{kCell, at_.hidden, s0, s1}, matrix, k, panels(from), at_.far};
+    }
+    const T* panels(Index from) const { return at_.unpacked ? nullptr : dir_.pack + from; }
 
     void wait() const {
         if (by_units_ && call_.barrier.wait != nullptr) call_.barrier.wait(call_.barrier.self);
@@ -149,6 +158,7 @@ class ForwardView {
     T* const y_;
     T* const gather_;
     const int slots_;
+    const Weights<T> x_, h_;  // of W x and of R h
     Index block_ = 0;
 };
 

@@ -12,9 +12,9 @@ template <Cell C, class T>
 class NormForward : ForwardScan<C, T> {
     using Base = ForwardScan<C, T>;
     using Base::at_, Base::block_, Base::c, Base::call_, Base::dir_, Base::each_group, Base::enter;
-    using Base::G, Base::gates, Base::give, Base::h, Base::HF, Base::initial, Base::inputs;
-    using Base::kStates, Base::L, Base::least, Base::leave, Base::most, Base::operand, Base::row_;
-    using Base::rows_, Base::slots_, Base::u, Base::XG, Base::zoned;
+    using Base::G, Base::gates, Base::give, Base::h, Base::h_, Base::HF, Base::initial;
+    using Base::inputs, Base::kStates, Base::L, Base::least, Base::leave, Base::most, Base::operand;
+    using Base::row_, Base::rows_, Base::slots_, Base::u, Base::x_, Base::XG, Base::zoned;
     using typename Base::V;
 
   public:
@@ -35,16 +35,15 @@ class NormForward : ForwardScan<C, T> {
   private:
     static constexpr const V* kNone = nullptr;  // the plain cell's per-unit vectors
 
-    // Slots [s0, s1) of n rows from `from` on: operand times their panels, from 0.
-    void multiply(const Operand<T>& a, const Cursor<T>& from, Index n, int s0, int s1, Index pack,
-                  Index depth) const {
+    // The slots of n rows from `from` on: operand times weights, from 0.
+    void multiply(const Operand<T>& a, const Cursor<T>& from, Index n, const Weights<T>& w, int s0,
+                  int s1) const {
         alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
         const Index width = (s1 - s0) * L, all = vectors_of<T>(at_.hidden);
         for (Index p = 0, few = 1; p < all; p += few) {
             few = n <= kFewRows ? least(kFewPanels, all - p) : 1;
             for (Index v = 0; v < few * n * width; v += L) store(acc + v, V{});
-            product(n, s1 - s0, static_cast<int>(few), {acc, width, n * width}, a,
-                    {dir_.pack + pack + p * width * depth, width, width * depth});
+            w.multiply(n, p, few, {acc, width, n * width}, a);
             const T* sum = acc;
             for (Index j = 0; j < few; ++j) {
                 Cursor<T> to(from);
@@ -62,7 +61,7 @@ class NormForward : ForwardScan<C, T> {
         for (Cursor<T> from(rows_, s, row_.begin, row_.end, 1); left > 0;) {
             const Index groups = (left + kGroupRows - 1) / kGroupRows;
             const Index n = (left + groups - 1) / groups;
-            multiply(inputs(from, n), from, n, 0, XG, at_.pack_x, at_.input);
+            multiply(inputs(from, n), from, n, x_, 0, XG);
             for (Index i = 0; i < n; ++i) from.next();
             left -= n;
         }
@@ -70,18 +69,19 @@ class NormForward : ForwardScan<C, T> {
 
     // A token's row of W^T stands for the product with a one-hot vector.
     void read_token(Index s, Index r) const {
-        const Index width = XG * L;
-        const T* w = dir_.pack + at_.pack_x + rows_.token(s, r) * width;
-        for (Index unit = 0; unit < at_.hidden; unit += L, w += width * at_.input)
+        alignas(kBlockBytes) T room[4 * L];
+        for (Index unit = 0; unit < at_.hidden; unit += L) {
+            const T* w = x_.row(unit / L, rows_.token(s, r), room);
             for (int k = 0; k < XG; ++k)
                 store(gates(s, r) + slot_at<T>(unit, k, slots_), V{} + load(w + k * L));
+        }
     }
 
     void step(Index s) const {
         each_group(s, [&](Index r, Index n) {
             for (Index i = 0; call_.tokens != nullptr && i < n; ++i) read_token(s, r + i);
             multiply({operand(s, r), at_.out_row, 1, at_.output},
-                     Cursor<T>(rows_, s, r, row_.end, 1), n, HF, G, at_.pack_h, at_.output);
+                     Cursor<T>(rows_, s, r, row_.end, 1), n, h_, HF, G);
             for (Index i = 0; i < n; ++i) finish(s, r + i);
         });
     }

@@ -1,0 +1,132 @@
+// The weights that a forward walk multiplies by: panels of a pack, or the matrix as the API has it.
+//
+// A pack pays where many steps read it. In calls of one or two steps the matrix is read in its
+// place: blocks of it are transposed in registers just before they are used, so that it comes from
+// memory once and nothing is written. Every element is the same chain of fma as in tile.hpp, and so
+// has the bits that packed weights give.
+#pragma once
+
+#include "pack.hpp"
+#include "tile.hpp"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+// K indices that a vector of units takes before the next one does: 64 bytes of each row, so that
+// the chains of several vectors are under way; where transposing takes as long as a chain does, a
+// whole piece, because the caches prefer few rows at a time.
+template <class T>
+inline constexpr Index kMatrixRun = kVectorBytes == 64 ? kPiece : kBlock<T>;
+
+// c goes on with n K indices, a vector's lanes at most: m[j] is the vector of the one that a[j]
+// has.
+template <class T>
+FUSEDRNN_INLINE vec<T> chain(vec<T> c, const T* a, const vec<T> (&m)[kLanes<T>], Index n) {
+    FUSEDRNN_UNROLL for (int j = 0; j < kLanes<T>; ++j) if (j < n) c = fma(splat(a[j]), m[j], c);
+    return c;
+}
+
+// acc += a w for panel p of w [n*H][k] and `rows` rows, kGroupRows at most; K indices of a row of
+// `a` follow each other.
+template <class T>
+[[gnu::noinline]] void product_of_matrix(Index rows, const SlotPanels<T>& panels, Index p,
+                                         const Accumulator<T>& out, const Operand<T>& a, const T* w,
+                                         Index k) {
+    constexpr Index L = kLanes<T>, sum_row = kPanelVectors * L;
+    alignas(kBlockBytes) T sum[kGroupRows * sum_row];
+    struct {
+        const T* from;
+        Index rows, place;
+    } part[kPanelVectors];
+    int parts = 0;
+    panels.each(p, [&](Index row, Index count, Index place) {
+        part[parts++] = {w + row * k, count, place};
+    });
+    const int lanes = static_cast<int>(panels.pitch(p));
+    for (Index k0 = 0; k0 < k; k0 += kPiece) {
+        const Index end = k - k0 < kPiece ? k : k0 + kPiece;
+        for (Index v = 0; v < rows * sum_row; v += L) store(sum + v, vec<T>{});
+        for (Index q0 = k0; q0 < end; q0 += kMatrixRun<T>) {
+            const Index stop = end - q0 < kMatrixRun<T> ? end : q0 + kMatrixRun<T>;
+            for (int v = 0; v < parts; ++v) {
+                const T* const from = part[v].from;
+                T* const to = sum + v * L;
+                vec<T> m[L];
+                Index q = q0;
+                if (rows == 1 && part[v].rows == L) {  // most calls: nothing to look up in a block
+                    vec<T> c = load(to);
+                    for (; q + L <= stop; q += L) {
+                        load_columns(from + q, k, m);
+                        c = chain(c, a.a + q, m, L);
+                    }
+                    store(to, c);
+                }
+                for (; q < stop; q += L) {
+                    const Index n = stop - q < L ? stop - q : L;
+                    load_transposed(from + q, k, part[v].rows, n, m);
+                    const T* x = a.a + q;
+                    if (n == L)
+                        for (Index i = 0; i < rows; ++i, x += a.row)
+                            store(to + i * sum_row, chain(load(to + i * sum_row), x, m, L));
+                    else
+                        for (Index i = 0; i < rows; ++i, x += a.row)
+                            store(to + i * sum_row, chain(load(to + i * sum_row), x, m, n));
+                }
+            }
+        }
+        for (int v = 0; v < parts; ++v)
+            for (Index i = 0; i < rows; ++i) {
+                T* const to = out.acc + part[v].place + i * out.row;
+                store_n(to, load_n(to, lanes) + load(sum + i * sum_row + v * L), lanes);
+            }
+    }
+}
+
+template <class T>
+class Weights {
+    static constexpr Index L = kLanes<T>;
+
+  public:
+    // matrix: [n*H][k]; panels: of those slots, in the pack; null: of a call without one.
+    [[gnu::noinline]] Weights(const SlotPanels<T>& slots, const T* matrix, Index k, const T* panels,
+                              bool far)
+        : slots_(slots),
+          matrix_(matrix),
+          panels_(panels),
+          k_(k),
+          last_(slots.count() - 1),
+          wide_(slots.start(1)),
+          last_wide_(slots.stride(last_)),
+          far_(far) {}
+
+    // acc += a w for `rows` rows and `few` panels from p on; a narrower last panel comes alone.
+    [[gnu::noinline]] void multiply(Index rows, Index p, Index few, Accumulator<T> out,
+                                    const Operand<T>& a) const {
+        const Index wide = p < last_ ? wide_ : last_wide_;
+        if (panels_ != nullptr) {
+            const Index panel = wide_ * k_;
+            return product<T>(rows, static_cast<int>(wide / L), static_cast<int>(few), out, a,
+                              {panels_ + p * panel, wide, panel, far_});
+        }
+        for (Index j = 0; j < few; ++j, out.acc += out.panel)
+            product_of_matrix(rows, slots_, p + j, out, a, matrix_, k_);
+    }
+
+    // The numbers of K index `at` in panel p, [slot][lane]: in the pack, or gathered into `room`.
+    [[gnu::noinline]] const T* row(Index p, Index at, T (&room)[kPanelVectors * L]) const {
+        const Index wide = p < last_ ? wide_ : last_wide_;
+        if (panels_ != nullptr) return panels_ + p * wide_ * k_ + at * wide;
+        clear(room, room + wide);
+        slots_.each(p, [&](Index row, Index count, Index place) {
+            for (Index i = 0; i < count; ++i) room[place + i] = matrix_[(row + i) * k_ + at];
+        });
+        return room;
+    }
+
+  private:
+    const SlotPanels<T> slots_;
+    const T *matrix_, *panels_;
+    Index k_, last_, wide_, last_wide_;  // panels before the last take wide_ for each K index
+    bool far_;
+};
+
+}  // namespace fusedrnn::FUSEDRNN_ISA
