@@ -191,8 +191,6 @@ def test_read_only_inputs(native: Chosen, cell: str) -> None:
         if array is not None:
             array.flags.writeable = False
             copies.append((array, array.copy()))
-    for w in weights:
-        w.cache.clear()
     for threads in (1, 3):
         assert_same_bits(outcome(native.run, weights, inputs, *gradient, threads=threads), right)
         native.ran(f"{cell} float32")
