@@ -173,15 +173,15 @@ struct BackwardDirection : Direction<T> {
     const T* dgate;                   // [T][B][n][H] gradient of every gate; null: zeros
     // Outputs; each is null if it is not wanted (the two of dstate_in together) or if the cell has
     // no such weights, and then it is not computed.
-    T* dstate_in[kMaxStates];         // d h0, d c0
-    T* dw;                            // [n*H][I], rows as the API has them
-    T* dr;                            // [n*H][P]
-    T* db_x;                          // [n*H] gradient of b_ih
-    T* db_h;                          // [n*H] gradient of b_hh
-    T* dp;                            // [vectors][H]
-    T* dproject;                      // [P][H] gradient of W_hr
-    T* scratch;                       // [bwd_total]
-    bool add_dx;                      // dx += (second direction) instead of dx =
+    T* dstate_in[kMaxStates];  // d h0, d c0
+    T* dw;                     // [n*H][I], rows as the API has them
+    T* dr;                     // [n*H][P]
+    T* db_x;                   // [n*H] gradient of b_ih
+    T* db_h;                   // [n*H] gradient of b_hh
+    T* dp;                     // [vectors][H]
+    T* dproject;               // [P][H] gradient of W_hr
+    T* scratch;                // [bwd_total]
+    bool add_dx;               // dx += (second direction) instead of dx =
 };
 
 // A backward call walks the blocks of partial_steps from the last to the first; in each kSteps
@@ -195,7 +195,7 @@ struct Backward : Call<T> {
     const T* y;   // what the forward returned
     const T* dy;  // [T][B][D*P] by strides, as y; null: zeros
     Index dy_step, dy_row;
-    T* dx;        // out, [T][B][I] by strides; null: not wanted or token input
+    T* dx;  // out, [T][B][I] by strides; null: not wanted or token input
     Index dx_step, dx_row;
     Stage stage;
     int which;         // direction of this slice

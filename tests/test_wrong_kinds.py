@@ -285,5 +285,5 @@ def test_the_tables_name_arguments_that_exist() -> None:
     public = {n for n in fr.__all__ if callable(getattr(fr, n)) and n not in CALLS} - elsewhere
     assert public == {
         *("ReferenceBackendWarning", "Stream", "build_config", "isa"),
-        *("last_path", "num_threads", "supported_isas"),
+        *("last_path", "path_counts", "num_threads", "supported_isas"),
     }

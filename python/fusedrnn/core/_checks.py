@@ -191,7 +191,15 @@ def sequences(packed: Packed, x: object, tokens: object) -> Inputs:
         raise TypeError(f"x: expected an array (T, B, I), got {_check.describe(x)}")
     if x.ndim != 3 or x.shape[2] != packed.input_size:
         raise ValueError(f"x: expected shape (T, B, {packed.input_size}), got {x.shape}")
+    _addressable(packed, x, "x")
     return Inputs(_readable(x, "x", packed, x.shape))
+
+
+def _addressable(packed: Packed, a: Array, name: str) -> None:
+    """Asked before the array is read: broadcast arrays of any size cost nothing to make."""
+    rows = a.shape[0] * a.shape[1]
+    if rows > _check.max_rows(packed.spec, packed.hidden_size, packed.dtype):
+        _check.too_large(name, a.shape)
 
 
 def _tokens(packed: Packed, value: object) -> Array:
@@ -199,6 +207,7 @@ def _tokens(packed: Packed, value: object) -> Array:
         raise TypeError(f"tokens: expected integers (T, B), got {_check.describe(value)}")
     if value.ndim != 2:
         raise ValueError(f"tokens: expected shape (T, B), got {value.shape}")
+    _addressable(packed, value, "tokens")
     if value.size and (int(value.min()) < 0 or int(value.max()) >= packed.input_size):
         raise ValueError(
             f"tokens: expected ids in [0, {packed.input_size}), got {value.min()} to {value.max()}"
