@@ -102,6 +102,11 @@ class Timing:
     torch: float | None = None
 
     @property
+    def ratio(self) -> float | None:
+        """How many times longer torch takes; None where one of the two was not timed."""
+        return None if self.ours is None or self.torch is None else self.torch / self.ours
+
+    @property
     def same(self) -> bool:
         """Whether the results agree, as far as there are two."""
         return self.apart is None or self.apart <= TOLERANCE
@@ -113,7 +118,7 @@ class Timing:
         rate = self.work.flops / self.ours * 1e-9
         line = f"{self.work.name:34}{self.ours * 1e6:10,.1f}{rate:9.1f}{rate / peak:9.0%}"
         if self.torch is not None:
-            line += f"{self.torch * 1e6:10,.1f}{self.torch / self.ours:7.2f}x"
+            line += f"{self.torch * 1e6:10,.1f}{self.ratio:7.2f}x"
         return line
 
     def facts(self, peak: float) -> dict[str, Any]:
@@ -126,7 +131,7 @@ class Timing:
             "gflops": rate,
             "of_peak": None if rate is None else rate / peak,
             "torch_seconds": self.torch,
-            "ratio": None if None in (self.ours, self.torch) else self.torch / self.ours,  # type: ignore[operator]
+            "ratio": self.ratio,
         }
 
 
