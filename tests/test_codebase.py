@@ -171,6 +171,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     # Dense is a layer like those of layers.py, without a recurrence.
     "nn.dense": {"_backend", "_check", "_params", "_spec"},
     # users of the public names
+    "weights._build": {"_check", "_spec", "layers", "weights.*"},
     "weights._onnx": {"_check", "_protos", "_spec", "onnx._plain", "weights.*"},
     "weights.*": {"_check", "_spec", "weights.*"},
     "weights": {"weights.*"},

@@ -13,6 +13,7 @@ checked, and an error lists what was expected and what was found; nothing is lef
 docs/weights.md has the table of all forms, and what cannot come back unchanged.
 """
 
+from ._build import layer
 from ._directions import (
     from_gates,
     from_haste,
@@ -35,6 +36,7 @@ __all__ = [
     "from_lecture",
     "from_onnx",
     "from_torch",
+    "layer",
     "load",
     "onnx_layers",
     "save",
