@@ -664,6 +664,93 @@ RUNS = (
     ),
 )
 
+ADAPTERS = (
+    Mutant(
+        "onnx: the other branch of If",
+        "python/fusedrnn/onnx/_control.py",
+        'self._bodies[bool(self._scalar("cond", arguments[0]))]',
+        'self._bodies[not self._scalar("cond", arguments[0])]',
+        killer("onnx_bodies", "recurrent_nodes_in_branches"),
+    ),
+    Mutant(
+        "onnx: a loop joins what it should stack",
+        "python/fusedrnn/onnx/_control.py",
+        "return np.stack(rows, axis)",
+        "return np.vstack(rows)",
+        killer("onnx_bodies", "loops_that_stop"),
+    ),
+    Mutant(
+        "onnx: an output is let go before the end",
+        "python/fusedrnn/onnx/_graph.py",
+        "seen = set(self.outputs)",
+        "seen: set[str] = set()",
+        killer("onnx_bodies", "recurrent_nodes_in_branches"),
+    ),
+    Mutant(
+        "onnx: random numbers are constants",
+        "python/fusedrnn/onnx/_plain.py",
+        "proto.op_type not in _protos.RANDOM",
+        "True",
+        killer("onnx_bodies", "random_nodes_are_not_constants"),
+    ),
+    Mutant(
+        "onnx: 16 bits stay wide",
+        "python/fusedrnn/onnx/_node.py",
+        "np.ascontiguousarray(a, packed.dtype)",
+        "np.ascontiguousarray(a)",
+        killer("onnx_bodies", "models_of_16_bits_are_widened", "float16"),
+    ),
+    Mutant(
+        "onnx: the old softmax is today's",
+        "python/fusedrnn/onnx/_mended.py",
+        '"Softmax": (13, _softmax)',
+        '"Softmax": (1, _softmax)',
+        killer("onnx_operators", "oldest_and_newest", "Softmax"),
+    ),
+    Mutant(
+        "onnx: Gemm adds C once too little",
+        "python/fusedrnn/onnx/_product.py",
+        "(self._alpha, self._beta) != (1.0, 1.0)",
+        "self._alpha != 1.0",
+        killer("onnx_operators", "oldest_and_newest", "Gemm"),
+    ),
+    Mutant(
+        "onnx: a function's default before what the call says",
+        "python/fusedrnn/_protos.py",
+        "function.attribute_proto} | {a.name: a for a in call.attribute}",
+        "call.attribute} | {a.name: a for a in function.attribute_proto}",
+        killer("onnx_bodies", "functions_of_the_model"),
+    ),
+    Mutant(
+        "onnx_layers: a body does not see the names around it",
+        "python/fusedrnn/weights/_onnx.py",
+        "self._around = outer if arguments is None else None",
+        "self._around = None",
+        killer("onnx_layers", "nodes_inside_others_have_a_path"),
+    ),
+    Mutant(
+        "onnx.export: lengths are an input that nobody reads",
+        "python/fusedrnn/onnx/_export.py",
+        'tensors.get("B", ""), self._lengths]',
+        'tensors.get("B", ""), ""]',
+        killer("onnx_export", "a_part_of_the_grid"),
+    ),
+    Mutant(
+        "onnx.export: the one bias is twice there",
+        "python/fusedrnn/onnx/_export.py",
+        "zeros = np.zeros_like(biases[0])",
+        "zeros = biases[0]",
+        killer("onnx_export", "a_part_of_the_grid"),
+    ),
+    Mutant(
+        "weights.from_gates: z as the others have it",
+        "python/fusedrnn/weights/_directions.py",
+        'return ours("from_gates", [_kept(blocks, z_keeps_old)]',
+        'return ours("from_gates", [_kept(blocks, True)]',
+        killer("weights", "by_hand", "gates"),
+    ),
+)
+
 OUTER = (
     Mutant(
         "length off by one",
@@ -1343,7 +1430,7 @@ TORCH = (
     ),
 )
 
-MUTANTS = (*PYTHON, *LAYERS, *MODELS, *RUNS, *OUTER, *FILES_AND_WEIGHTS, *INNER, *TORCH)
+MUTANTS = (*PYTHON, *LAYERS, *MODELS, *RUNS, *OUTER, *FILES_AND_WEIGHTS, *INNER, *ADAPTERS, *TORCH)
 
 
 class Workshop:

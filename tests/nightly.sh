@@ -129,7 +129,7 @@ serial() {
 
 # Planted faults, each killed by a test that tests/mutants.py names.
 mutants() {
-    workplace mutants '.[test,dev]' || return
+    workplace mutants '.[test,dev]' onnx onnxruntime==1.31.1 || return
     .venv/bin/python tests/mutants.py
 }
 

@@ -14,7 +14,9 @@ import fusedrnn as fr
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 # What a block may import beside NumPy and us; without it the block is passed over.
-EXTRAS = re.compile(r"^import (torch|keras|h5py|onnx|onnxruntime)$", re.M)
+EXTRAS = re.compile(
+    r"^(?:import|# needs) (torch|keras|h5py|onnx|onnxruntime|g2p_en|silero_vad)$", re.M
+)
 PAGES = [
     page
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

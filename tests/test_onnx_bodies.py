@@ -471,6 +471,21 @@ def test_large_arrays_on_the_slow_road_warn_once(monkeypatch: pytest.MonkeyPatch
         rep.run([np.zeros((7, 3), "float32")])
 
 
+def test_random_nodes_are_not_constants() -> None:
+    """Nothing goes in, or constants, and every run has other numbers; a seed is the model's."""
+    text = """model () => (float[4] a, float[4] b, float[4] c) {
+        a = RandomUniform<shape = [4]>()
+        b = RandomNormalLike(k)
+        c = Dropout(k)
+    }"""
+    rep = Backend.prepare(parsed(text, {"k": np.ones(4, "float32")}))
+    assert {place.runs_on for place in rep.report()} == {"reference"}
+    (a, b, c), (d, e, f) = rep.run([]), rep.run([])
+    assert (a != d).any()
+    assert (b != e).any()
+    np.testing.assert_array_equal(c, f)
+
+
 # --- numbers of 16 bits -----------------------------------------------------------------------
 
 

@@ -504,6 +504,57 @@ def test_chosen_activations() -> None:
         fw.to_keras(peepholes, "lstm_chosen")
 
 
+# --- a layer of these weights -----------------------------------------------------------------
+
+MADE: list[tuple[Any, dict[str, Any]]] = [
+    (fr.RNN(INPUTS, H, seed=1), {}),
+    (fr.RNN(INPUTS, H, 2, nonlinearity="relu", bias=False, seed=1), {}),
+    (fr.RNN(INPUTS, [4, 3], 2, nonlinearity="identity", bidirectional=True, seed=1), {}),
+    (fr.GRU(INPUTS, H, 12, seed=1), {}),
+    (fr.GRU(INPUTS, H, reset_after=False, dtype="float64", seed=1), {}),
+    (fr.GRU(INPUTS, H, batch_first=True, clip=0.5, seed=1), {"batch_first": True, "clip": 0.5}),
+    (fr.LSTM(INPUTS, H, 2, bidirectional=True, seed=1), {}),
+    (fr.LSTM(INPUTS, H, peepholes=True, bias=False, seed=1), {}),
+    (fr.LSTM(INPUTS, H, 2, proj_size=2, bidirectional=True, seed=1), {}),
+    (fr.LSTM(INPUTS, H, peepholes=True, coupled=True, seed=1), {"coupled": True}),
+    (fr.RNN(INPUTS, H, nonlinearity="elu", seed=1), {"nonlinearity": "elu"}),
+    (fr.LSTM(0, H, seed=1), {}),
+]
+
+
+@pytest.mark.parametrize(("theirs", "options"), MADE, ids=repr)
+def test_a_layer_of_these_weights(theirs: Any, options: dict[str, Any]) -> None:
+    made = fw.layer(theirs.state_dict(), theirs.cell, **options)
+    assert repr(made) == repr(theirs)
+    x = np.random.default_rng(0).standard_normal((3, 3, theirs.input_size)).astype(theirs.dtype)
+    np.testing.assert_array_equal(made(x)[0], theirs(x)[0])
+    with made.writable() as params:  # a copy
+        params["weight_hh_l0"] = 0 * params["weight_hh_l0"]
+    assert theirs.params["weight_hh_l0"].any()
+
+
+@pytest.mark.parametrize(
+    ("params", "cell", "options", "text"),
+    [
+        (LSTM, "gru", {}, r"layer: expected weight_ih_l0 \(3\*H, I\)"),
+        (
+            LSTM,
+            "lstm_chosen",
+            {},
+            r"layer: expected options that make a lstm_chosen, .* of a lstm$",
+        ),
+        (LSTM, "lstm", {"clip": 1.0}, "options that make a lstm, such as .* of a lstm_chosen"),
+        (LSTM, "lstm_norm", {}, "expected one of"),
+        ({"weight_ih_l1": LSTM["weight_ih_l0"]}, "lstm", {}, "layer: expected"),
+    ],
+)
+def test_no_layer_of_these_weights(params: Any, cell: str, options: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        fw.layer(params, cell, **options)
+    with pytest.raises(TypeError, match="size"):
+        fw.layer(LSTM, "lstm", size=3)
+
+
 # --- their cell ---------------------------------------------------------------------------
 
 STATE = fr.GRU(INPUTS, H, seed=0, reset_after=False).state_dict()

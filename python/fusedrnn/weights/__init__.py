@@ -13,6 +13,7 @@ checked, and an error lists what was expected and what was found; nothing is lef
 docs/weights.md has the table of all forms, and what cannot come back unchanged.
 """
 
+from ._build import layer
 from ._directions import (
     from_gates,
     from_haste,
@@ -37,6 +38,7 @@ __all__ = [
     "from_onnx",
     "from_torch",
     "keras_layers",
+    "layer",
     "load",
     "onnx_layers",
     "save",
