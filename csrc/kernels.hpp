@@ -16,7 +16,7 @@ inline constexpr Index kBlockBytes = 64;
 inline constexpr int kMaxStates = 2, kMaxDirections = 2, kMaxGates = 4;
 // Pre-activations of a normalised cell: as many biases, whose gradients follow those of `vectors`.
 inline constexpr int kNormBiases = 4;
-// Rows that one partial sum of a weight gradient covers (CONTRACT.md 7.1).
+// Rows that one partial sum of a weight gradient covers (docs/conventions.md, [G7]).
 inline constexpr Index kPartialRows = 512;
 // Rows that share a panel buffer in L1, and the vectors of a panel.
 inline constexpr Index kGroupRows = 60;
