@@ -22,7 +22,7 @@ onnx = pytest.importorskip("onnx")
 
 from onnx import helper, numpy_helper  # noqa: E402
 
-from fusedrnn.onnx import Backend, SlowNodeWarning, _control, _report  # noqa: E402
+from fusedrnn.onnx import Backend, SlowNodeWarning, _control, _rep, _report  # noqa: E402
 
 RNG = np.random.default_rng(8)
 H, INPUTS = 4, 3
@@ -170,6 +170,18 @@ def test_a_captured_name_is_not_the_body_s_input() -> None:
     model = parsed(text, {"n": np.array(3)})
     (y,) = agree(model, {"x": np.array([2, 3], "float32")})
     np.testing.assert_array_equal(y, [16, 81])
+
+
+def test_a_name_may_be_used_again_inside() -> None:
+    """ONNX forbids it and files have it: the nearest value of a name is meant."""
+    text = """model (float[2] x) => (float[2] y) {
+        k = Constant<value_floats = [1.0, 2.0]>()
+        y = Loop(n, , x) <body = b (int64 i, bool on, float[2] v)
+            => (bool more, float[2] w) { more = Identity(on)  k = Add(v, v)  w = Neg(k) }>
+    }"""
+    model = parsed(text, {"n": np.array(1)})
+    rep = _rep.BackendRep(model, None)  # without the checker, which refuses it
+    np.testing.assert_array_equal(rep.run([np.array([3, 4], "float32")])[0], [-6, -8])
 
 
 # --- Scan -------------------------------------------------------------------------------------

@@ -82,6 +82,8 @@ class Graph:
             step = self._step(where, path, proto, fixed, known)
             if step is not None:
                 steps.append(step)
+                for name in proto.output:  # whatever had that name around this graph
+                    fixed.pop(name, None)
             known.update(filter(None, proto.output))
         missing = [name for name in self.outputs if name not in known]
         if missing:

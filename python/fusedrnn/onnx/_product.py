@@ -28,7 +28,9 @@ class DenseNode(Protocol):
 
 def product(where: str, proto: Any, opset: int, constants: Mapping[str, Value]) -> DenseNode | None:
     """What runs a node on `Dense`; None if it is no such node, or its weights no such constant."""
-    if proto.op_type not in ("MatMul", "Gemm", "Conv") or opset < 7 or len(proto.input) < 2:
+    if proto.op_type not in ("MatMul", "Gemm", "Conv") or opset < 7:
+        return None
+    if len(proto.input) < 2 or not proto.input[0]:
         return None
     weights = constants.get(proto.input[1])
     if not isinstance(weights, np.ndarray) or weights.dtype not in FLOATS + HALVES:
@@ -42,9 +44,9 @@ def product(where: str, proto: Any, opset: int, constants: Mapping[str, Value]) 
     bias = proto.input[2] if len(proto.input) > 2 else ""
     if weights.ndim < 3 or not weights.size or attributes.get("group", 1) != 1:
         return None
-    return (
-        Convolution(where, proto, attributes, constants) if not bias or bias in constants else None
-    )
+    if bias and bias not in constants:
+        return None
+    return Convolution(where, proto, attributes, constants)
 
 
 def dense(where: str, weight: Array, bias: Array | None) -> Dense:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -25,31 +26,39 @@ class BackendRep(BaseRep):
 
     def __init__(self, model: onnx.ModelProto, num_threads: int | None) -> None:
         graph = model.graph
-        self._model = model
         self._num_threads = num_threads
         self._where = f"onnx: graph {graph.name!r}"
         given = {value.name: value for value in graph.input}
-        self._initializers = initializers(graph, self._where)
+        fixed = initializers(graph, self._where)
         self._no_tensor = {
             name: value.type.WhichOneof("value") in ("sequence_type", "optional_type", "map_type")
             for name, value in given.items()
         }
         self._dtypes = {name: _dtype(self._where, value) for name, value in given.items()}
         self._all_inputs = tuple(given)
-        self.input_names = tuple(name for name in given if name not in self._initializers)
+        self.input_names = tuple(name for name in given if name not in fixed)
         self.output_names = tuple(value.name for value in graph.output)
         ledger = Ledger()
-        self._graph = self._compiled(self.input_names, ledger)
-        # For runs that replace initializers; made when the first one comes.
-        self._open_graph: Graph | None = None
+        self._graph = self._compiled(model, fixed, self.input_names, ledger)
         self._report = Report(ledger.placements)
+        # Initializers that are inputs too can be replaced in a run. Such a run needs a graph in
+        # which nothing is folded from them, which is made when the first one comes.
+        self._defaults = {name: fixed[name] for name in given if name in fixed}
+        self._open: Callable[[], Graph] | None = None
+        if self._defaults:
+            self._open = cache(partial(self._compiled, model, fixed, self._all_inputs, Ledger()))
 
-    def _compiled(self, inputs: Sequence[str], ledger: Ledger) -> Graph:
+    def _compiled(
+        self,
+        model: onnx.ModelProto,
+        fixed: Mapping[str, Value],
+        inputs: Sequence[str],
+        ledger: Ledger,
+    ) -> Graph:
         """The graph, with the initializers that are none of the inputs folded and packed."""
-        opsets = _protos.opsets(self._model.opset_import)
-        context = Context(opsets, _protos.functions(self._model), ledger)
-        nodes = self._model.graph.node
-        return Graph(nodes, inputs, self.output_names, self._initializers, context)
+        opsets = _protos.opsets(model.opset_import)
+        context = Context(opsets, _protos.functions(model), ledger)
+        return Graph(model.graph.node, inputs, self.output_names, fixed, context)
 
     def report(self) -> Report:
         """Say which node runs where.
@@ -94,13 +103,9 @@ class BackendRep(BaseRep):
             _errors.wrong_type(self._where, "run", "num_threads alone", _errors.listed(kwargs))
         threads = self._num_threads if num_threads is None else num_threads
         values = self._given(inputs)
-        if self._initializers.keys().isdisjoint(values):
+        if self._open is None or self._defaults.keys().isdisjoint(values):
             return tuple(self._graph.run(values, threads))
-        if self._open_graph is None:
-            self._open_graph = self._compiled(self._all_inputs, Ledger())
-        replaceable = self._initializers.keys() & self._all_inputs
-        values = {name: self._initializers[name] for name in replaceable} | values
-        return tuple(self._open_graph.run(values, threads))
+        return tuple(self._open().run(self._defaults | values, threads))
 
     def _given(self, inputs: Sequence[Any] | Mapping[str, Any]) -> dict[str, Value]:
         """The inputs by name, each with the dtype that the graph declares."""

@@ -24,9 +24,14 @@ class Windows(NamedTuple):
     def over(self, x: Array, fill: Any, excess: Any) -> Array:
         """(N, C, windows ..., elements of a window), with these numbers around x."""
         n = len(self.kernel)
-        none = [(0, 0), (0, 0)]
-        padded = np.pad(x, none + self.pads, constant_values=fill)
-        padded = np.pad(padded, none + [(0, e) for e in self.excess], constant_values=excess)
+        padded = x
+        if any(map(any, self.pads)) or any(self.excess):
+            sides = list(zip(x.shape[2:], self.pads, self.excess, strict=True))
+            shape = [size + sum(pad) + e for size, pad, e in sides]
+            padded = np.full((*x.shape[:2], *shape), excess, x.dtype)
+            if excess != fill:
+                padded[spatial(*(slice(size + sum(pad)) for size, pad, _ in sides))] = fill
+            padded[spatial(*(slice(pad[0], pad[0] + size) for size, pad, _ in sides))] = x
         reaches = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True)]
         view = sliding_window_view(padded, reaches, axis=tuple(range(2, n + 2)))
         pairs = zip(self.counts, self.strides, strict=True)
