@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -594,6 +596,16 @@ def test_the_cache_is_bounded(backend: str) -> None:
     none = core.PackCache(limit=0)
     none.get("gru", kept[0])
     assert len(none) == 0
+
+
+def test_a_cache_that_nobody_has_is_freed() -> None:
+    cache = core.PackCache()
+    packed = weakref.ref(cache.get("gru", weights_of("gru", 3, 5)))
+    gone = weakref.ref(cache)
+    del cache
+    gc.collect()
+    assert gone() is None
+    assert packed() is None
 
 
 def test_the_cache_serves_many_threads(backend: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -44,7 +45,7 @@ class PackCache:
         self.limit = _check.integer(limit, "limit", 0)
         self._lock = threading.Lock()
         self._packs: OrderedDict[tuple[Any, ...], Packed] = OrderedDict()
-        _all.append(self)
+        _all.add(self)
 
     def get(
         self,
@@ -110,11 +111,11 @@ def _key(cell: str, weights: object, options: object, isa: object) -> tuple[Any,
     return (cell, options, isa, tuple(arrays))
 
 
-_all: list[PackCache] = []
+_all: weakref.WeakSet[PackCache] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    for cache in _all:
+    for cache in list(_all):
         cache._forget_parent()
 
 
