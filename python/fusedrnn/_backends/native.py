@@ -48,9 +48,9 @@ def isa() -> str:
     return chosen_isa.get() or DEFAULT_ISA
 
 
-def _resolved(threads: Threads) -> Threads:
+def _resolved(threads: Threads) -> tuple[int, int]:
     """The call's own wish, else the setting in force."""
-    return threads if any(threads) else Threads(chosen_threads.get())
+    return threads if any(threads) else (chosen_threads.get(), 0)
 
 
 class NativeSteps:
@@ -103,9 +103,8 @@ class NativeBackend:
     ) -> Outcome:
         """Run the sequences."""
         forms = packed.forms(self)
-        wish = threads if any(threads) else (chosen_threads.get(), 0)
         out, states, kept, used = _core.forward(
-            forms, inputs, y, final, None if saved is False else saved, *wish
+            forms, inputs, y, final, None if saved is False else saved, *_resolved(threads)
         )
         record("native", forms[0].isa, packed.kernel, used)
         return Outcome(out, states, kept)

@@ -246,6 +246,10 @@ def _whole(value: object, name: str, packed: Packed, shape: tuple[int, ...]) -> 
     return _check.contiguous(value, packed.dtype)
 
 
+def _whole_or_zeros(value: object, name: str, packed: Packed, shape: tuple[int, ...]) -> Array:
+    return np.zeros(shape, packed.dtype) if value is None else _whole(value, name, packed, shape)
+
+
 def _state_shapes(packed: Packed, batch: int) -> list[tuple[int, ...]]:
     widths = (packed.output_size, packed.hidden_size)[: packed.spec.states]
     return [(packed.directions, batch, width) for width in widths]
@@ -260,15 +264,25 @@ def _parts(value: object, name: str, count: int) -> Sequence[Any]:
     return value
 
 
+def _each(
+    check: Callable[[object, str, Packed, tuple[int, ...]], Array],
+    value: object,
+    name: str,
+    packed: Packed,
+    shapes: Sequence[tuple[int, ...]],
+) -> tuple[Array, ...]:
+    """One array for each state, each of them checked."""
+    parts = _parts(value, name, len(shapes))
+    return tuple(
+        check(part, f"{name}[{k}]", packed, shape)
+        for k, (part, shape) in enumerate(zip(parts, shapes, strict=True))
+    )
+
+
 def _states(packed: Packed, value: object, name: str, batch: int) -> tuple[Array, ...] | None:
     if value is None:
         return None
-    shapes = _state_shapes(packed, batch)
-    parts = _parts(value, name, len(shapes))
-    return tuple(
-        _whole(part, f"{name}[{k}]", packed, shape)
-        for k, (part, shape) in enumerate(zip(parts, shapes, strict=True))
-    )
+    return _each(_whole, value, name, packed, _state_shapes(packed, batch))
 
 
 def walk(
@@ -315,12 +329,7 @@ def rest_of_inputs(
         if rates is None:
             raise ValueError("keep: what zoneout drew needs zoneout, its rates")
         shapes = [(d, steps, b, width) for d, b, width in _state_shapes(packed, batch)]
-        keep = tuple(
-            _whole(part, f"keep[{k}]", packed, shape)
-            for k, (part, shape) in enumerate(
-                zip(_parts(keep, "keep", len(shapes)), shapes, strict=True)
-            )
-        )
+        keep = _each(_whole, keep, "keep", packed, shapes)
     return found._replace(
         states=_states(packed, states, "states", batch),
         lengths=walk.lengths,
@@ -390,13 +399,7 @@ def states_out(packed: Packed, value: object, name: str, batch: int) -> tuple[Ar
     """Arrays for states."""
     if value is None:
         return None
-    shapes = _state_shapes(packed, batch)
-    return tuple(
-        _whole_output(part, f"{name}[{k}]", packed, shape)
-        for k, (part, shape) in enumerate(
-            zip(_parts(value, name, len(shapes)), shapes, strict=True)
-        )
-    )
+    return _each(_whole_output, value, name, packed, _state_shapes(packed, batch))
 
 
 def saved_target(value: object, packed: Packed, shape: tuple[int, ...] | None) -> bool | Array:
@@ -452,15 +455,7 @@ def given_gradients(
         dy = steps_array(dy, "dy", packed, walk, n * packed.output_size)
     parts: tuple[Array, ...] | None = None
     if dstates is not None:
-        shapes = _state_shapes(packed, batch)
-        parts = tuple(
-            np.zeros(shape, packed.dtype)
-            if part is None
-            else _whole(part, f"dstates[{k}]", packed, shape)
-            for k, (part, shape) in enumerate(
-                zip(_parts(dstates, "dstates", len(shapes)), shapes, strict=True)
-            )
-        )
+        parts = _each(_whole_or_zeros, dstates, "dstates", packed, _state_shapes(packed, batch))
     shape = (n, steps, batch, packed.hidden_size)
     if dcells is not None:
         if packed.spec.states < 2:

@@ -96,13 +96,13 @@ class Packed:
         self.sources: list[Sources] = [
             (
                 *(one.get(name) for name in ("w_ih", "w_hh", "b_ih", "b_hh")),
-                self._vectors(one),
+                self.vectors(one),
                 one.get("w_hr"),
             )
             for one in self.arrays
         ]
 
-    def _vectors(self, arrays: dict[str, Array]) -> Array | None:
+    def vectors(self, arrays: dict[str, Array]) -> Array | None:
         """The per-unit vectors (vectors, H) of a cell; None if it has none."""
         if self.spec.norm:
             return stacked_gains(arrays, (self.spec.vectors, self.hidden_size))

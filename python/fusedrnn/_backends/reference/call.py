@@ -95,9 +95,9 @@ class ReferenceForm:
         generation = packed.generation
         if copied is None or copied[0] != generation:
             copies = {k: a.copy() for k, a in packed.held()[self._direction].items()}
-            if packed.spec.vectors and not packed.spec.norm:  # zeros if the layer has no peepholes
-                zeros = np.zeros((packed.spec.vectors, packed.hidden_size), packed.dtype)
-                copies.setdefault("p", zeros)
+            p = None if packed.spec.norm else packed.vectors(copies)  # zeros without peepholes
+            if p is not None:
+                copies["p"] = p
             copied = generation, Weights(packed.spec, **copies, options=packed.options)
         if self._closed or packed.generation != generation:
             raise RuntimeError(CHANGED)
