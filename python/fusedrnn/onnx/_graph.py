@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,23 +13,13 @@ import onnx
 from .. import _protos
 from . import _control, _errors, _product
 from ._attributes import GATES
-from ._layers import Value
+from ._layers import Step, Value
 from ._node import Node
 from ._plain import OLDEST, Plain, array
 from ._report import Ledger
 
 # Domains of the ONNX standard itself; their operators are onnx.reference's.
 DOMAINS = ("", "ai.onnx.ml", "ai.onnx.preview.training", "ai.onnx.training")
-
-
-class Step(Protocol):
-    """One node, ready to run."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-    def run(self, values: Mapping[str, Value], num_threads: int | None) -> dict[str, Value]:
-        """Outputs by their names, from the values of the graph so far."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import onnx
@@ -26,6 +26,16 @@ HALVES = (
     np.dtype(np.float16),
     np.dtype(onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)),
 )
+
+
+class Step(Protocol):
+    """One node, ready to run."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def run(self, values: Mapping[str, Value], num_threads: int | None) -> dict[str, Value]:
+        """Outputs by their names, from the values of the graph so far."""
 
 
 def named(where: str, names: Sequence[str], found: Sequence[Value]) -> dict[str, Value]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,21 +12,11 @@ from fusedrnn.nn import Dense
 
 from . import _errors
 from ._attributes import value_of
-from ._layers import FLOATS, HALVES, Array, Value, computed_in, named, native
+from ._layers import FLOATS, HALVES, Array, Step, Value, computed_in, named, native
 from ._windows import windows_of
 
 
-class DenseNode(Protocol):
-    """A node that is a product with constants."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-    def run(self, values: Mapping[str, Value], num_threads: int | None) -> dict[str, Value]:
-        """Outputs by their names, from the values of the graph so far."""
-
-
-def product(where: str, proto: Any, opset: int, constants: Mapping[str, Value]) -> DenseNode | None:
+def product(where: str, proto: Any, opset: int, constants: Mapping[str, Value]) -> Step | None:
     """What runs a node on `Dense`; None if it is no such node, or its weights no such constant."""
     if proto.op_type not in ("MatMul", "Gemm", "Conv") or opset < 7:
         return None

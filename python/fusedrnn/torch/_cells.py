@@ -9,7 +9,7 @@ import torch
 from ._module import Fused
 from ._packs import LayerPack, Packs
 from ._recurrence import Call, recur
-from ._route import autocast_dtype, castable, observed, of_tensors
+from ._route import any_autocast, autocast_dtype, observed, of_inputs, of_tensors
 
 Tensor = Any
 _NAMES = {"weight_ih": "w_ih", "weight_hh": "w_hh", "bias_ih": "b_ih", "bias_hh": "b_hh"}
@@ -49,7 +49,7 @@ class _Cell(Fused):
         if not self._fits(input, hx, states, weights, known):
             return super().forward(input, hx)  # type: ignore[misc]
         x, cast = input, None
-        if torch._C._is_any_autocast_enabled():
+        if any_autocast():
             low = autocast_dtype()
             cast = low if self._cell() in _CELLS.values() else (*states, x)[0].dtype
             x, states = x.float(), tuple(t.float() for t in states)
@@ -69,13 +69,7 @@ class _Cell(Fused):
         dtype = weights[0].dtype
         if not known and of_tensors(weights, dtype):
             return False
-        if torch._C._is_any_autocast_enabled():
-            low = autocast_dtype()
-            if low is None or dtype is not torch.float32:
-                return False
-            if not all(castable(t, low) for t in (x, *states)):
-                return False
-        elif of_tensors((x, *states), dtype):
+        if of_inputs((x, *states), dtype):
             return False
         if x.dim() not in (1, 2) or x.shape[-1] != self.input_size:
             return False

@@ -16,7 +16,7 @@ from ._options import KINDS, OWN_RNN, Kind, Options, factors, start
 from ._packs import Array, LayerPack, Packs
 from ._padding import Layout, layout, padded, unpadded
 from ._recurrence import QUIET, Call, Noise, recur
-from ._route import autocast_dtype, castable, observed, of_tensors
+from ._route import any_autocast, autocast_dtype, observed, of_inputs, of_tensors
 from ._table import SLOWER, loses
 
 Tensor = Any
@@ -37,7 +37,6 @@ class _Extra(NamedTuple):
 
 _PLAIN = _Extra()
 _TORCHS = Fused._own
-_any_autocast = torch._C._is_any_autocast_enabled
 _STRIDED = torch.strided
 
 
@@ -202,7 +201,7 @@ class _Layers(Fused):
         if why:
             return self._by_parent(input, hx, extra, why)
         cast = None
-        if _any_autocast():
+        if any_autocast():
             low = autocast_dtype()
             cast = self._cast(low, data, hx, packed)
             data, hx = data.float(), _each(hx, lambda t: t.float())
@@ -218,7 +217,7 @@ class _Layers(Fused):
         The same as the general way, which a single step of a stream would feel: here are the
         checks that nearly every call passes, and nothing is made that such a call can do without.
         """
-        if _any_autocast() or (self.dropout and self.training):
+        if any_autocast() or (self.dropout and self.training):
             return None
         packs = self._packs()
         parameters = self.__dict__["_parameters"]
@@ -312,16 +311,9 @@ class _Layers(Fused):
             if why:
                 return why
         states = () if hx is None else (hx if isinstance(hx, tuple | list) else (hx,))
-        if _any_autocast():
-            low = autocast_dtype()
-            if low is None or dtype is not torch.float32:
-                return "autocast of another device, or of float64"
-            if not all(castable(t, low) for t in (data, *states)):
-                return "autocast of other tensors"
-        else:
-            why = of_tensors((data, *states), dtype)
-            if why:
-                return why
+        why = of_inputs((data, *states), dtype)
+        if why:
+            return why
         if not self._fits(data, hx, states, packed):
             return _WRONG
         if packed and extra._replace(return_cell_states=False, return_gates=False) != _PLAIN:

@@ -20,6 +20,7 @@ _C = torch._C
 _LOW = (torch.bfloat16, torch.float16)
 
 
+any_autocast = _C._is_any_autocast_enabled
 _is_compiling = torch.compiler.is_compiling
 _is_tracing = _C._is_tracing
 _peek = _C._functorch.peek_interpreter_stack
@@ -57,6 +58,16 @@ def of_tensors(tensors: Sequence[Tensor], dtype: Any) -> str:
                 return f"dtype {t.dtype} beside {dtype}"
             return f"a tensor of type {type(t).__name__}, {t.layout}, on {t.device}"
     return ""
+
+
+def of_inputs(tensors: Sequence[Tensor], dtype: Any) -> str:
+    """Why these cannot meet weights of this dtype, under autocast too; empty if they can."""
+    if not any_autocast():
+        return of_tensors(tensors, dtype)
+    low = autocast_dtype()
+    if low is None or dtype is not torch.float32:
+        return "autocast of another device, or of float64"
+    return "" if all(castable(t, low) for t in tensors) else "autocast of other tensors"
 
 
 def autocast_dtype() -> Any:
