@@ -61,20 +61,22 @@ def beside(path: Path) -> list[str]:
 def kill(writer: str, folder: Path, trials: int) -> dict[str, Any]:
     name, save, load = WRITERS[writer]
     path = folder / name
-    started = time.perf_counter()
-    for k in (1, 0, 1, 0):
-        save(path, LAYERS[k])
-    each = (time.perf_counter() - started) / 4
+    save(path, LAYERS[0])
     rng = random.Random(0)
     contents, leftovers = [], []
     for trial in range(trials):
         begun, tell = os.pipe()
         child = os.fork()
         if child == 0:
-            os.write(tell, b".")
-            for k in itertools.count(trial):
+            for k in itertools.count(1):
+                os.write(tell, b".")
                 save(path, LAYERS[k % 2])
+        # Each process saves once in peace, and its next save, or the one after, is killed. How
+        # long a save takes is measured in the same process: it changes with the load of the disk.
         os.read(begun, 1)
+        started = time.perf_counter()
+        os.read(begun, 1)
+        each = time.perf_counter() - started
         time.sleep(rng.uniform(0, 1.3 * each))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
