@@ -64,7 +64,7 @@ def kill(writer: str, folder: Path, trials: int) -> dict[str, Any]:
     save(path, LAYERS[0])
     rng = random.Random(0)
     contents, leftovers = [], []
-    for trial in range(trials):
+    for _ in range(trials):
         begun, tell = os.pipe()
         child = os.fork()
         if child == 0:

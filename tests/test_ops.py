@@ -9,9 +9,10 @@ import pytest
 
 import fusedrnn as fr
 import oracle
-from cases import DTYPES, Case, call, out_gradients
+from cases import DTYPES, Case, call, out_gradients, same_bits
 from conftest import Chosen
 from floor import Inputs
+from fusedrnn._backends import choice
 from fusedrnn._cells import CELLS, Array
 
 FUNCTIONS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
@@ -36,6 +37,45 @@ def arguments(cell: str, case: Case, dtype: str) -> tuple[dict[str, Any], Any, A
     if w.p is not None:
         given["peepholes"] = w.p
     return given | FUNCTIONS[cell][2], weights, inputs
+
+
+def otherwise_laid_out(a: Array) -> list[Array]:
+    """The numbers of `a` in arrays that the kernels cannot read as they are."""
+    apart = np.zeros((*a.shape, 2), a.dtype)
+    apart[..., 0] = a
+    unaligned = np.zeros(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
+    unaligned[...] = a
+    return [apart[..., 0], unaligned, a.astype(a.dtype.newbyteorder())]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", FUNCTIONS)
+def test_arguments_that_need_no_conversion_take_a_shorter_way(
+    native: Chosen, cell: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same bits; and each argument that needs one is seen."""
+    given, _, _ = arguments(cell, Case(2, 3, 4, 9), dtype)
+    short_ways: list[bool] = []
+    forward_plain = choice.current().forward_plain
+
+    def spy(*args: Any) -> Any:
+        found = forward_plain(*args)
+        short_ways.append(found is not None)
+        return found
+
+    monkeypatch.setattr(type(choice.current()), "forward_plain", staticmethod(spy))
+    right = FUNCTIONS[cell][0](**given)
+    assert short_ways == [True]
+    native.ran(f"{cell} {dtype}")
+    for name, value in given.items():
+        for other in otherwise_laid_out(value) if isinstance(value, np.ndarray) else ():
+            found = FUNCTIONS[cell][0](**given | {name: other})
+            assert short_ways.pop() is False, name
+            assert all(map(same_bits, found[:-1], right[:-1])), name
+    for name, state in {k: v for k, v in given.items() if k in ("h0", "c0")}.items():
+        found = FUNCTIONS[cell][0](**given | {name: None})
+        zeros = FUNCTIONS[cell][0](**given | {name: np.zeros_like(state)})
+        assert all(map(same_bits, found[:-1], zeros[:-1])), name
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,8 +1,9 @@
-// The module `_core`: a table of contents. The work of a call is in call.hpp, of a
-// stream's steps in step.hpp.
+// The module `_core`: a table of contents. The work of a call is in call.hpp, of a function's call
+// in plain.hpp, of a stream's steps in step.hpp.
 #include <pybind11/stl.h>
 
 #include "call.hpp"
+#include "plain.hpp"
 #include "step.hpp"
 
 namespace fusedrnn {
@@ -45,6 +46,18 @@ py::tuple backward(const Packs& packs, const py::tuple& inputs, const py::object
         return run_backward<T>(job, {y, saved, dy, dstates, dcells, dgates},
                                {dx, dfirst, weights, add});
     });
+}
+
+// `weights`: w_ih, w_hh, b_ih, b_hh, p, w_hr; `states`: h, c. None if an argument is not plain.
+py::object forward_plain(const std::string& isa, const std::string& cell, const py::object& x,
+                         const py::tuple& weights, const py::tuple& states, int threads,
+                         int at_most) {
+    const Asked asked{threads, at_most};
+    if (py::isinstance<py::array_t<float, 0>>(x))
+        return run_plain<float>(isa, cell, x, weights, states, asked);
+    if (py::isinstance<py::array_t<double, 0>>(x))
+        return run_plain<double>(isa, cell, x, weights, states, asked);
+    return py::none();
 }
 
 std::unique_ptr<Stepper> stepper(PackedWeights& weights, const py::tuple& inputs, int threads,
@@ -182,6 +195,7 @@ PYBIND11_MODULE(_core, m) {
     m.def("unpacked_pays", unpacked_pays);
     m.def("same_bytes", same_bytes);
     m.def("forward", forward);
+    m.def("forward_plain", forward_plain);
     m.def("backward", backward);
     m.def("stepper", stepper, py::keep_alive<0, 1>());
     py::class_<Stepper>(m, "Stepper")

@@ -178,6 +178,14 @@ double total_flops(const Request& call) {
 
 namespace {
 
+// How many times longer a call takes than its products do from packed weights. Reading a matrix in
+// its place takes as long as the products of ten rows.
+double slowness(const Request& call) {
+    constexpr double kRowsOfReading = 10.0;
+    const auto rows = static_cast<double>(std::max<Index>(1, call.batch));
+    return call.unpacked ? 1.0 + kRowsOfReading / rows : 1.0;
+}
+
 Plan plan_direction(const Request& call, int threads) {
     constexpr double kBarrierFlops = 3e5;  // a barrier costs a few tenths of a microsecond
     const bool recurrent = call.cell.h_first < call.cell.gates;
@@ -185,7 +193,7 @@ Plan plan_direction(const Request& call, int threads) {
     // Statistics are of whole rows, which no two threads share.
     if (rows >= threads || !recurrent || call.cell.norm)
         return {static_cast<int>(std::min<Index>(threads, std::max<Index>(1, rows))), Split::kRows};
-    const double per_step = step_flops(call) / kBarrierFlops;
+    const double per_step = step_flops(call) * slowness(call) / kBarrierFlops;
     const Index block = kBlockBytes / call.item;
     const Index panels = (call.hidden + block - 1) / block;
     threads = static_cast<int>(std::min<Index>(threads, panels));
@@ -197,7 +205,7 @@ Plan plan_direction(const Request& call, int threads) {
 
 Plan plan_threads(const Request& call, const std::function<int()>& most, bool both) {
     constexpr double kRegionFlops = 1e6;  // a region costs about a microsecond to open
-    const double share = total_flops(call) / kRegionFlops;
+    const double share = total_flops(call) * slowness(call) / kRegionFlops;
     const int worth = static_cast<int>(std::clamp(share, 1.0, 1e6));
     const int threads = worth == 1 ? 1 : std::clamp(most(), 1, worth);
     if (threads == 1) return {1, Split::kRows};

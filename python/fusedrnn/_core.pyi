@@ -39,6 +39,15 @@ def forward(
     threads: int,
     at_most: int,
 ) -> Any: ...
+def forward_plain(
+    isa: str,
+    cell: str,
+    x: object,
+    weights: tuple[object, ...],
+    states: tuple[object, ...],
+    threads: int,
+    at_most: int,
+) -> Any: ...
 def backward(
     packed: Sequence[PackedWeights],
     inputs: tuple[object, ...],

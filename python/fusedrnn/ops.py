@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._backends import choice
-from ._backends.types import Given, Inputs, Threads, Wanted
+from ._backends.types import ANY_NUMBER, Given, Inputs, Threads, Wanted
 from ._cells import CELLS, Array, CellSpec
 from ._checks import arguments as _check
 from ._checks import options as _check_options
@@ -110,6 +110,29 @@ class _Sequences(NamedTuple):
 _ALL_REAL = _Sequences(None, None, None, None)
 
 
+def _plain(
+    cell: str,
+    x: Array,
+    weights: tuple[Array | None, ...],
+    states: tuple[Array | None, ...],
+    sequences: _Sequences,
+    save: bool,
+    num_threads: int | None,
+) -> tuple[Array, tuple[Array, ...]] | None:
+    """Return y and the last states, if every argument is what the kernels read, else None.
+
+    A call on small arrays takes a few microseconds, and the checks of `_forward`, which have a text
+    for everything that can be wrong, take five times that.
+    """
+    lengths, mask, reset, initial = sequences
+    if save is not False or lengths is not None or mask is not None:
+        return None
+    if reset is not None or initial is not None:
+        return None
+    run = choice.current()
+    return run.forward_plain(cell, x, weights, states, _threads(num_threads))
+
+
 def _forward(
     function: str,
     spec: CellSpec,
@@ -181,7 +204,7 @@ def _forward(
 
 
 def _threads(num_threads: object) -> Threads:
-    return Threads() if num_threads is None else Threads(_check.num_threads(num_threads))
+    return ANY_NUMBER if num_threads is None else Threads(_check.num_threads(num_threads))
 
 
 def _saved_by(function: str, cells: tuple[str, ...], saved: Saved | None) -> Saved:
@@ -295,10 +318,13 @@ def rnn_forward(
     J. L. Elman, Finding structure in time, Cognitive Science 14, 1990.
     """
     spec = CELLS["rnn_" + _check.nonlinearity(nonlinearity)]
-    x = _check.plain_x("rnn_forward", x, "T, B, I")
-    arrays: dict[str, Array | None] = {"w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh}
     given = None if initial is None else (initial,)
     sequences = _Sequences(lengths, mask, reset, given)
+    weights = (w_ih, w_hh, b_ih, b_hh, None, None)
+    if found := _plain(spec.name, x, weights, (h0,), sequences, save, num_threads):
+        return found[0], found[1][0], None
+    x = _check.plain_x("rnn_forward", x, "T, B, I")
+    arrays: dict[str, Array | None] = {"w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh}
     y, (h_n,), saved = _forward("rnn_forward", spec, x, arrays, (h0,), sequences, save, num_threads)
     return y, h_n, saved
 
@@ -414,10 +440,13 @@ def gru_forward(
     machine translation, EMNLP 2014.
     """
     spec = CELLS["gru" if _check.flag(reset_after, "reset_after") else "gru_reset_before"]
-    x = _check.plain_x("gru_forward", x, "T, B, I")
-    arrays: dict[str, Array | None] = {"w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh}
     given = None if initial is None else (initial,)
     sequences = _Sequences(lengths, mask, reset, given)
+    weights = (w_ih, w_hh, b_ih, b_hh, None, None)
+    if found := _plain(spec.name, x, weights, (h0,), sequences, save, num_threads):
+        return found[0], found[1][0], None
+    x = _check.plain_x("gru_forward", x, "T, B, I")
+    arrays: dict[str, Array | None] = {"w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh}
     y, (h_n,), saved = _forward("gru_forward", spec, x, arrays, (h0,), sequences, save, num_threads)
     return y, h_n, saved
 
@@ -536,13 +565,17 @@ def lstm_forward(
     peepholes: F. A. Gers and J. Schmidhuber, Recurrent nets that time and count, IJCNN 2000.
     """
     spec = CELLS["lstm" if peepholes is None else "lstm_peephole"]
+    sequences = _Sequences(lengths, mask, reset, initial)
+    weights = (w_ih, w_hh, b_ih, b_hh, peepholes, w_hr)
+    if found := _plain(spec.name, x, weights, (h0, c0), sequences, save, num_threads):
+        y, (h, c) = found
+        return y, h, c, None
     x = _check.plain_x("lstm_forward", x, "T, B, I")
     arrays: dict[str, Array | None] = {"w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh}
     if peepholes is not None:
         arrays["peepholes"] = peepholes
     if w_hr is not None:
         arrays["w_hr"] = w_hr
-    sequences = _Sequences(lengths, mask, reset, initial)
     y, (h, c), saved = _forward(
         "lstm_forward", spec, x, arrays, (h0, c0), sequences, save, num_threads
     )

@@ -12,6 +12,7 @@ from .._cells import Array
 from .settings import chosen_isa, chosen_threads, record
 from .types import (
     ANY_NUMBER,
+    FLOAT_NAMES,
     WEIGHTS,
     Given,
     Gradients,
@@ -50,7 +51,7 @@ def isa() -> str:
 
 def _resolved(threads: Threads) -> tuple[int, int]:
     """The call's own wish, else the setting in force."""
-    return threads if any(threads) else (chosen_threads.get(), 0)
+    return (chosen_threads.get(), 0) if threads == ANY_NUMBER else threads
 
 
 class NativeSteps:
@@ -108,6 +109,23 @@ class NativeBackend:
         )
         record("native", forms[0].isa, packed.kernel, used)
         return Outcome(out, states, kept)
+
+    def forward_plain(
+        self,
+        cell: str,
+        x: object,
+        weights: tuple[object, ...],
+        states: tuple[object, ...],
+        threads: Threads,
+    ) -> tuple[Array, tuple[Array, ...]] | None:
+        """Run the sequences if every argument is what the kernels read."""
+        isa = chosen_isa.get() or DEFAULT_ISA
+        found = _core.forward_plain(isa, cell, x, weights, states, *_resolved(threads))
+        if found is None:
+            return None
+        y, last, used = found
+        record("native", isa, f"{cell} {FLOAT_NAMES[y.itemsize]}", used)
+        return y, last
 
     def backward(
         self,

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from .._checks import arguments as _check
 
@@ -29,11 +29,8 @@ class Path(NamedTuple):
     threads: int
 
 
-class _Unset:
-    """No choice in this context."""
-
-
-_UNSET = _Unset()
+# No choice in this context.
+_UNSET: Any = object()
 
 
 class Setting(Generic[Value]):
@@ -41,12 +38,12 @@ class Setting(Generic[Value]):
 
     def __init__(self, name: str, default: Value) -> None:
         self.of_process = default
-        self.of_context: ContextVar[Value | _Unset] = ContextVar(f"fusedrnn_{name}", default=_UNSET)
+        self.of_context: ContextVar[Value] = ContextVar(f"fusedrnn_{name}", default=_UNSET)
 
     def get(self) -> Value:
         """The choice in force here."""
         value = self.of_context.get()
-        return self.of_process if isinstance(value, _Unset) else value
+        return self.of_process if value is _UNSET else value
 
     def set(self, value: Value) -> Scope[Value]:
         """Choose for the process, or, if the result is used in a `with`, for its body."""
@@ -60,7 +57,7 @@ class Scope(Generic[Value]):
 
     def __init__(self, setting: Setting[Value], value: Value, before: Value) -> None:
         self._setting, self._value, self._before = setting, value, before
-        self._token: Token[Value | _Unset] | None = None
+        self._token: Token[Value] | None = None
 
     def __enter__(self) -> None:
         """Take the choice back from the process and make it this context's."""

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh", "p", "w_hr")
 
 
+# NumPy takes microseconds to name a dtype.
+FLOAT_NAMES = {4: "float32", 8: "float64"}
+
+
 class Inputs(NamedTuple):
     """One call's sequences; exactly one of `x` and `tokens` is given.
 
@@ -160,6 +164,21 @@ class Backend(Protocol):
         threads: Threads = ANY_NUMBER,
     ) -> Outcome:
         """Run the sequences; y, the final states and `saved` go to the arrays that are given."""
+
+    def forward_plain(
+        self,
+        cell: str,
+        x: object,
+        weights: tuple[object, ...],
+        states: tuple[object, ...],
+        threads: Threads,
+    ) -> tuple[Array, tuple[Array, ...]] | None:
+        """Return y and the last states of one direction, from arrays as a caller gave them.
+
+        The weights come in the order of WEIGHTS.
+        None, and nothing was done, if an argument has to be checked or converted first, or if
+        there is no faster way than `forward`. States, first and last, are (B, P) and (B, H).
+        """
 
     def backward(
         self,

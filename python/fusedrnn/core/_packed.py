@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._activations import Options
-from .._backends.types import CHANGED, Backend, Form, Sources, stacked_gains
+from .._backends.types import CHANGED, FLOAT_NAMES, Backend, Form, Sources, stacked_gains
 from .._cells import CELLS, Array, CellSpec
 from .._checks import arguments as _check
 from . import _checks
@@ -69,7 +69,7 @@ class Packed:
         self.hidden_size = int(first["w_ih"].shape[0]) // self.spec.x_gates
         self.output_size = int(first["w_hr"].shape[0]) if "w_hr" in first else self.hidden_size
         self.projects = "w_hr" in first
-        self.kernel = f"{cell} {self.dtype}"  # as last_path() has it
+        self.kernel = f"{cell} {FLOAT_NAMES[self.dtype.itemsize]}"  # as last_path() has it
         self.generation = next(_generations)
         self._forms: dict[tuple[str, str], list[Any]] = {}
         self._take_sources()

@@ -180,6 +180,17 @@ class ReferenceBackend:
             carry = list(wanted.dstates)
         return Gradients(dx, tuple(dweights), tuple(carry))
 
+    def forward_plain(
+        self,
+        cell: str,
+        x: object,
+        weights: tuple[object, ...],
+        states: tuple[object, ...],
+        threads: Threads,
+    ) -> None:
+        """NumPy has no faster way."""
+        return
+
     def stepper(self, packed: Packed, inputs: Inputs, threads: Threads) -> None:
         """NumPy has no faster way."""
         return
