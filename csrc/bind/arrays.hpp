@@ -1,4 +1,4 @@
-// NumPy arrays at the border: views that are verified before a pointer leaves them, and memory.
+// NumPy arrays: pointers to their data, after verification, and new arrays.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -24,8 +24,9 @@ inline std::string text_of(const std::vector<Index>& shape) {
 inline constexpr int kContiguous = py::array::c_style;
 inline constexpr int kAligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
 
-// A C-contiguous, aligned array of exactly this dtype and shape, as a pointer; None gives null.
-// Python has checked all of it already: what is verified here is what could corrupt memory.
+// The data of an array, after verifying that it is C-contiguous, aligned for T, and of exactly this
+// dtype and shape; None gives null. Python has checked all of this already; it is checked again
+// because a wrong array could corrupt memory.
 template <class T>
 const T* view(const py::handle& given, const char* name, const std::vector<Index>& shape) {
     if (given.is_none()) return nullptr;
@@ -44,7 +45,8 @@ const T* view(const py::handle& given, const char* name, const std::vector<Index
     return static_cast<const T*>(array.data());
 }
 
-// As view, but strided in the outer two of three dimensions, as whole elements.
+// As view, of an array of three dimensions that may have any strides in the first two. Strides are
+// in elements.
 template <class T>
 struct Strided {
     const T* data = nullptr;
@@ -77,7 +79,7 @@ py::array_t<T> empty(const std::vector<Index>& shape) {
     return py::array_t<T>(std::vector<py::ssize_t>(shape.begin(), shape.end()));
 }
 
-// An uninitialised array that starts on a 64-byte boundary; NumPy owns and accounts the memory.
+// An uninitialised array that starts on a 64-byte boundary. NumPy allocates and owns the memory.
 template <class T>
 py::array_t<T> aligned(const std::vector<Index>& shape) {
     Index items = 1;
@@ -90,7 +92,7 @@ py::array_t<T> aligned(const std::vector<Index>& shape) {
                           owner.mutable_data() + skip / sizeof(T), owner);
 }
 
-// Arrays that a call fills and returns as one tuple; None stands for one it has no use for.
+// New arrays that are filled and returned as one tuple, with None for those that are not needed.
 template <class T>
 class Collected {
   public:

@@ -1,5 +1,5 @@
-// One forward or backward call: verify or allocate the outputs, fill the struct, drop the
-// interpreter's lock, drive.
+// Runs one forward or backward call: verifies or allocates the outputs, fills the struct, releases
+// the interpreter's lock and drives the kernel.
 #pragma once
 
 #include <array>
@@ -10,19 +10,18 @@
 
 namespace fusedrnn {
 
-// Between two slices of a long call: Ctrl-C, and whatever else has a handler.
+// Runs the handlers of signals (Ctrl-C and others) between two slices of a long call.
 inline void poll_signals() {
     const py::gil_scoped_acquire hold;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
-// Whether a caller wants an output: None says no, True asks for a new array, and an array is where
-// it goes.
+// An output is asked for by None (not wanted), True (a new array) or the caller's array.
 inline bool wanted(const py::object& given) { return !given.is_none(); }
 inline bool brought(const py::object& given) { return py::isinstance<py::array>(given); }
 
-// An output with strides in its first two dimensions, as steps() of kernels.hpp reads it. The
-// kernels write executed steps alone, so the rest is cleared here.
+// An output [T][B][n] with any strides in its first two dimensions. Kernels skip padded steps, so
+// the array is cleared first unless `every_step` is executed.
 template <class T>
 struct StepsOut {
     StepsOut(const py::object& given, const char* name, const std::vector<Index>& shape,
@@ -52,7 +51,11 @@ struct StepsOut {
     Index step = 0, row = 0;
 };
 
-// Outputs that must not lie in an input or in each other: [begin, end) of what was verified.
+// Refuses outputs of the caller that overlap an input or another output. Compares the bytes from
+// the first to the last element, so arrays that interleave are refused too. Arrays that bind/
+// allocates overlap nothing. Two kinds of input are not registered, so an output that overlaps them
+// is not noticed: the weights (which an unpacked call reads during the walk) and the gradients of
+// the final states.
 class Apart {
   public:
     void read(const py::object& given) {
@@ -106,12 +109,13 @@ T* pointer(const py::array& array) {
     return static_cast<T*>(const_cast<void*>(array.data()));
 }
 
-// What a forward call leaves, each a new array or the caller's.
+// The outputs of a forward call. y, states: None (a new array) or the caller's arrays; saved: None
+// (not wanted), True (a new array) or the caller's array.
 struct ForwardOut {
-    const py::object &y, &states, &saved;  // saved: None where nothing is kept, or True
+    const py::object &y, &states, &saved;
 };
 
-// The final states, one array (D, B, P) and (D, B, H) each.
+// One array for each state, (D, B, P) and (D, B, H): final states, or gradients of the first ones.
 template <class T>
 std::vector<py::array> states_out(const Job<T>& job, const py::object& given, const char* name) {
     std::vector<py::array> out;
@@ -178,14 +182,15 @@ py::tuple run_forward(Job<T>& job, const ForwardOut& given) {
     return py::make_tuple(y.array, tuple_of(states), saved ? py::object(*saved) : py::none(), used);
 }
 
-// What only a backward call is given.
+// The inputs that only a backward call has.
 struct BackwardIn {
     const py::object &y, &saved, &dy, &dstates, &dcells, &dgates;
 };
 
-// What it leaves. `dx` and `dstates_in`: None where not wanted, True, or the caller's arrays.
-// `weights`: for each direction the gradients of w_ih, w_hh, b_ih, b_hh, p and w_hr, each None,
-// True or an array; `add`: the caller's arrays keep what they hold and the gradient is added.
+// The outputs of a backward call. `dx`, and `dstates` (gradients of the first states): None (not
+// wanted), True (new arrays) or the caller's arrays. `weights`: for each direction the gradients of
+// w_ih, w_hh, b_ih, b_hh, p and w_hr, each None, True or an array. `add`: gradients are added to
+// the caller's arrays of `weights`.
 struct BackwardOut {
     const py::object &dx, &dstates, &weights;
     bool add;
@@ -193,20 +198,20 @@ struct BackwardOut {
 
 inline constexpr int kWeights = 6;
 
-// A weight gradient on its way: the kernel writes `to`, and `after` adds that to the caller's
-// array, one addition for each element.
+// One weight gradient. target() returns where the kernel writes it: the result or, if it is to be
+// added to the caller's array, temporary memory. finish() then adds, one addition for each element.
 template <class T>
 class GradientOut {
   public:
-    T* take(const py::object& given, const char* name, const std::vector<Index>& shape, bool has,
-            bool add) {
+    T* target(const py::object& given, const char* name, const std::vector<Index>& shape, bool has,
+              bool add) {
         if (!has || !wanted(given)) return nullptr;
         array_ = contiguous_out<T>(given, name, shape);
         if (!add || !brought(given)) return pointer<T>(*array_);
         sum_ = std::make_unique<Scratch<T>>(static_cast<Index>(array_->size()));
         return sum_->data();
     }
-    void after() {
+    void finish() {
         if (sum_ == nullptr) return;
         T* to = pointer<T>(*array_);
         const T* from = sum_->data();
@@ -219,7 +224,7 @@ class GradientOut {
     std::unique_ptr<Scratch<T>> sum_;
 };
 
-// Refuses outputs that share memory with an input or with each other.
+// Refuses outputs of the caller that overlap an input or each other (see Apart).
 template <class T>
 void keep_apart(const Job<T>& job, const BackwardIn& given, const BackwardOut& out) {
     std::vector<py::object> brought_gradients;
@@ -282,14 +287,14 @@ py::tuple run_backward(Job<T>& job, const BackwardIn& given, const BackwardOut& 
         auto& g = gradients[static_cast<std::size_t>(d)];
         const py::sequence to = out.weights[py::int_(d)];
         if (py::len(to) != kWeights) throw py::value_error("weights: expected six of a direction");
-        auto take = [&](std::size_t i, const char* name, const std::vector<Index>& shape,
-                        bool has) { return g[i].take(to[i], name, shape, has, out.add); };
-        dir.dw = take(0, "dw_ih", {rows, at.input}, true);
-        dir.dr = take(1, "dw_hh", {rows, at.output}, recurrent);
-        dir.db_x = take(2, "db_ih", {rows}, true);
-        dir.db_h = take(3, "db_hh", {rows}, recurrent);
-        dir.dp = take(4, "dp", {cell.vectors, at.hidden}, cell.vectors > 0);
-        dir.dproject = take(5, "dw_hr", {at.output, at.hidden}, at.project);
+        auto target = [&](std::size_t i, const char* name, const std::vector<Index>& shape,
+                          bool has) { return g[i].target(to[i], name, shape, has, out.add); };
+        dir.dw = target(0, "dw_ih", {rows, at.input}, true);
+        dir.dr = target(1, "dw_hh", {rows, at.output}, recurrent);
+        dir.db_x = target(2, "db_ih", {rows}, true);
+        dir.db_h = target(3, "db_hh", {rows}, recurrent);
+        dir.dp = target(4, "dp", {cell.vectors, at.hidden}, cell.vectors > 0);
+        dir.dproject = target(5, "dw_hr", {at.output, at.hidden}, at.project);
         job.fill(dir, d, Form::kBackward);
         job.states_of(given.dstates, "dstates", d, dir.dstate_out);
         for (Index k = 0; k < job.states(); ++k)
@@ -308,7 +313,7 @@ py::tuple run_backward(Job<T>& job, const BackwardIn& given, const BackwardOut& 
         const Slices slices(step_flops(job.request) * 3, poll_signals);
         used = drive_backward(job.kernel(), call, job.team, slices);
         for (auto& direction : gradients)
-            for (auto& one : direction) one.after();
+            for (auto& one : direction) one.finish();
     }
     py::tuple directions(static_cast<std::size_t>(at.directions));
     for (std::size_t d = 0; d < gradients.size(); ++d) {

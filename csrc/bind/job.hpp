@@ -1,4 +1,5 @@
-// The arguments that forward and backward share, verified, as the structs of kernels.hpp.
+// The arguments that forward and backward calls share: verified, and put into the structs of
+// kernels.hpp.
 #pragma once
 
 #include <algorithm>
@@ -8,7 +9,7 @@
 
 namespace fusedrnn {
 
-// Indices into the tuple that _backends/native.py builds of a call's inputs.
+// Indices into the tuple `Inputs` of python/fusedrnn/_backends/types.py.
 enum Field : std::size_t {
     kX,
     kTokens,
@@ -23,8 +24,8 @@ enum Field : std::size_t {
     kFields
 };
 
-// (f, g, h, clip, coupled), an activation being (kind, alpha, beta); None where the cell's are
-// fixed.
+// Reads (f, g, h, clip, coupled); an activation is (kind, alpha, beta). `given` is None if the
+// activations of the cell are fixed.
 template <class T>
 CellOptions<T> read_options(const py::object& given) {
     if (given.is_none()) return {};
@@ -40,19 +41,21 @@ CellOptions<T> read_options(const py::object& given) {
             fields[4].cast<bool>()};
 }
 
-// What a call is for: whether it saves, and whether its directions may run at the same time.
+// The kind of a call: it decides whether the call saves and whether its directions may run at the
+// same time.
 enum class Walk { kInference, kTraining, kBackward };
 
-// How many threads somebody asked for. `exactly`, if positive, is obeyed; `at_most`, if positive,
-// caps what the machine gives, and the team still gives way on a crowded machine.
+// How many threads the user asked for. `exactly`, if positive, is obeyed; `at_most`, if positive,
+// limits the default number, which is still reduced if other work keeps the cores busy.
 struct Asked {
     int exactly, at_most;
 };
 
 using Packs = std::vector<PackedWeights*>;
 
-// The arguments that forward and backward share, verified; owns the schedule's arrays, and holds
-// the weights against changes. Made and destroyed under the interpreter's lock.
+// The arguments that forward and backward calls share, verified. Owns the arrays of the schedule,
+// and holds a Reading of the weights of each direction. Made and destroyed under the interpreter's
+// lock.
 template <class T>
 class Job {
   public:
@@ -128,7 +131,7 @@ class Job {
         }
     }
 
-    // What a direction of both walks reads.
+    // Fills in what kernels read of direction d.
     void fill(Direction<T>& dir, int d, Form form) {
         if (!request.unpacked) {
             panels_.push_back(packs[static_cast<std::size_t>(d)]->template panels<T>(form));
@@ -165,7 +168,7 @@ class Job {
                 block};
     }
 
-    // Pointers of direction d in a list of state arrays (D, B, P), (D, B, H); None gives null.
+    // Pointers to direction d in a list of state arrays (D, B, P), (D, B, H); None gives null.
     void states_of(const py::object& list, const char* name, int d,
                    const T* (&out)[kMaxStates]) const {
         for (auto& p : out) p = nullptr;
@@ -175,14 +178,14 @@ class Job {
                           layout.batch * state_width(k));
     }
 
-    // Lets go of the weights: what outlives the call must ask for them again.
+    // Ends the reading of the weights. Pointers to panels are invalid afterwards.
     void release() {
         reading_.clear();
         array_reading_.clear();
         panels_.clear();
     }
 
-    // An array (D, T, B, n...) of direction-major steps; None gives null.
+    // The data of an array (D, T, B, rest...); None gives null.
     const T* each_step(const py::object& given, const char* name, std::vector<Index> rest) const {
         rest.insert(rest.begin(), {layout.directions, layout.steps, layout.batch});
         return view<T>(given, name, rest);

@@ -1,5 +1,5 @@
-// The module `_core`: a table of contents. The work of a call is in call.hpp, of a function's call
-// in plain.hpp, of a stream's steps in step.hpp.
+// The Python module `_core`. The work of a call is in call.hpp, that of a function of plain arrays
+// in plain.hpp, and that of a stream's steps in step.hpp.
 #include <pybind11/stl.h>
 
 #include "call.hpp"
@@ -26,7 +26,8 @@ auto by_dtype(const Packs& packs, Body body) {
     return body.template operator()<float>();
 }
 
-// `saved`: None, True, or the array to save in; y and `final`: None, or the arrays to write.
+// y, `final`: None (new arrays) or the arrays to write; `saved`: None, True (a new array) or the
+// array to save in.
 py::tuple forward(const Packs& packs, const py::tuple& inputs, const py::object& y,
                   const py::object& final, const py::object& saved, int threads, int at_most) {
     return by_dtype(packs, [&]<class T>() {
@@ -78,7 +79,7 @@ bool same_bytes(const py::array& a, const py::array& b) {
     return std::memcmp(left, right, bytes) == 0;
 }
 
-// An element-wise function of math.hpp, under flush-to-zero as in a kernel.
+// Applies an element-wise function of inner/math.hpp, with flush-to-zero as in a kernel.
 template <class Choose>
 py::array map_function(const std::string& isa, const py::object& x, Choose choose) {
     return by_dtype_of(x, [&]<class T>() -> py::array {
@@ -102,7 +103,7 @@ py::array map_function(const std::string& isa, const py::object& x, Choose choos
     });
 }
 
-// Seconds of a probe, the best of several runs.
+// Seconds that a probe takes, the least of several runs.
 template <class Probe>
 double best_seconds(Probe probe) {
     double best = 1e300;
@@ -116,7 +117,7 @@ double best_seconds(Probe probe) {
     return best;
 }
 
-// Peak of one thread in GFLOP/s, from registers.
+// Peak of one thread in GFLOP/s, with operands in registers.
 double peak_gflops(const std::string& isa, bool wide) {
     auto measure = [](const auto& probes) {
         constexpr Index kRounds = 2'000'000;

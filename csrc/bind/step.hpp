@@ -1,5 +1,5 @@
-// One layer, one step at a time: everything that a step needs is verified, allocated and filled
-// once, so that a step is a look at its two arrays and the kernel.
+// Runs one layer, one step at a time. What is the same for every step is verified, allocated and
+// filled in once, so that a step only checks its two arrays and runs the kernel.
 #pragma once
 
 #include <functional>
@@ -16,20 +16,20 @@ class Stepper {
     Stepper(const Stepper&) = delete;
     Stepper& operator=(const Stepper&) = delete;
     virtual ~Stepper() = default;
-    // x of (B, I) numbers, y of (B, P), written, whatever their axes. Returns the number of
-    // threads; 0, and nothing was done, where the arrays are not plain, of the layer's dtype and
-    // apart from each other.
+    // Reads x, B * I elements, and writes y, B * P elements, each of any shape. Returns the number
+    // of threads, or 0 if nothing was done: because an array is not contiguous, aligned and of the
+    // layer's dtype, y is read-only, or the two overlap.
     virtual int step(const py::array& x, py::array& y) = 0;
-    virtual void undo() = 0;                          // the last step, once
+    virtual void undo() = 0;                          // undoes the last step; only one step
     virtual py::tuple states() const = 0;             // copies, (1, B, P) and (1, B, H)
-    virtual void load(const py::object& states) = 0;  // sets them
+    virtual void load(const py::object& states) = 0;  // sets the states
 };
 
 template <class T>
 class StepperOf final : public Stepper {
   public:
-    // `inputs` have an x of one step, and no states; of directions there is one. The weights are
-    // not held between steps: each step asks for the panels that hold then.
+    // `inputs` have an x of one step and no states; there is one direction. No Reading of the
+    // weights is held between steps: each step asks for the panels that are valid then.
     StepperOf(PackedWeights& weights, const py::tuple& inputs, Asked asked)
         : weights_(weights),
           job_({&ready(weights)}, inputs, Walk::kInference, asked),
@@ -91,10 +91,11 @@ class StepperOf final : public Stepper {
     }
 
   private:
-    // Below this a step is over before another thread could use the interpreter's lock.
+    // Flops of a step below which it keeps the interpreter's lock: it ends before another thread
+    // could use the lock.
     static constexpr double kShort = 1e6;
 
-    // Many steps follow: panels pay at once.
+    // Makes the panels before the first step, because many steps will read them.
     static PackedWeights& ready(PackedWeights& weights) {
         const PackedWeights::Reading reading(weights);
         weights.template panels<T>(Form::kForward);
@@ -128,7 +129,7 @@ class StepperOf final : public Stepper {
     Scratch<T> scratch_;
     const double flops_;
     Forward<T> call_{};
-    std::vector<T> states_[2][kMaxStates];  // the old one and the new one
+    std::vector<T> states_[2][kMaxStates];  // [now_] is current; a step writes the other
     int now_ = 0;
 };
 

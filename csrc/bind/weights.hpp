@@ -1,10 +1,10 @@
 // The weights of one layer and direction as the kernels of one instruction set read them.
 //
-// PackedWeights keep the arrays they were made from and turn them into panels when a call first
-// needs them: for forward calls, and apart from these for backward calls. Whoever changes the
-// arrays closes them before and opens them afterwards; a call in between, or a change while a call
-// reads, is a RuntimeError. Everything here but the packing itself happens under the interpreter's
-// lock, which is what makes plain integers safe.
+// PackedWeights keep the arrays they were made from and copy them into panels when a call first
+// needs them, separately for forward and for backward calls. To change the arrays, call close()
+// before and open() afterwards; a call in between raises RuntimeError, and so does close() without
+// `wait` while a call reads the weights. Everything here except the packing itself runs under the
+// interpreter's lock, so plain integers are safe.
 #pragma once
 
 #include <unistd.h>
@@ -29,15 +29,15 @@ inline int cell_index(const Table& table, const std::string& name) {
     throw py::value_error("cell: got '" + name + "', which _core does not have");
 }
 
-// Which of the two forms of packed weights a call reads.
+// The two forms of packed weights: what forward calls read, and what backward calls read.
 enum class Form : int { kForward = 0, kBackward = 1 };
 
 class PackedWeights {
   public:
     // `arrays` are w_ih [n*H][I], w_hh [n*H][P], b_ih and b_hh [n*H], p [vectors][H], w_hr [P][H],
-    // C-contiguous and of one dtype; None for what the layer does not have. The tuple is kept, so
-    // that whoever changes an array in place is seen. `options` are those of the cells with chosen
-    // activations, None for the others.
+    // C-contiguous and of one dtype; None for what the layer does not have. The tuple is kept and
+    // nothing is copied, so panels get the values that the arrays have when they are packed.
+    // `options` are those of the cells with chosen activations, None for the others.
     PackedWeights(const std::string& isa, const std::string& cell, py::tuple arrays,
                   py::object options)
         : table(find_isa(isa)),
@@ -100,8 +100,8 @@ class PackedWeights {
     std::string isa() const { return table.isa; }
     Index nbytes() const { return bytes(Form::kForward) + bytes(Form::kBackward); }
 
-    // Whether a call of so many steps and rows reads the arrays themselves, without panels: a short
-    // call, the first one with these values. Whoever calls again gets panels.
+    // Whether a call of so many steps and rows reads the arrays themselves, without panels: only a
+    // short call does, and only the first one with these values.
     bool unpacked(Index steps, Index batch) {
         const bool first = !read_once_;
         read_once_ = true;
@@ -109,9 +109,9 @@ class PackedWeights {
                unpacked_pays(steps, batch);
     }
 
-    // Lets go of the arrays before they change. Without `wait` no call may be running that reads
-    // the weights. With it, only those are waited for that read the arrays themselves: a call that
-    // has its panels goes on with them, and the next panels are made elsewhere.
+    // Gives up the arrays before they change. Without `wait` it is an error if a call reads the
+    // weights. With `wait` it waits for calls that pack the arrays or read them directly; a call
+    // that has its panels goes on with them, and the next panels are made in other memory.
     void close(bool wait) {
         if (closed_ && !wait) throw std::runtime_error("weights: another thread is changing them");
         if (!wait && readers_ > 0)
@@ -128,7 +128,7 @@ class PackedWeights {
         }
         arrays_ = py::tuple();
     }
-    // Takes the arrays, of the same shapes as before. `changed`: panels are made anew when they are
+    // Takes arrays of the same shapes as before. If `changed`, panels are made anew when they are
     // next needed, in the memory of the old ones unless a call still reads those.
     void open(py::tuple arrays, bool changed) {
         arrays_ = std::move(arrays);
@@ -141,8 +141,8 @@ class PackedWeights {
         }
     }
 
-    // The weights that come after these, which stay closed: of other values and the same shapes.
-    // They take over the memory of the panels unless a call still reads it.
+    // Makes the weights that replace these, with other values and the same shapes; these stay
+    // closed. The new ones take over the memory of the panels unless a call still reads it.
     std::unique_ptr<PackedWeights> heir(py::tuple arrays) {
         if (!closed_) throw std::runtime_error("weights: close them first");
         auto made =
@@ -152,7 +152,8 @@ class PackedWeights {
         return made;
     }
 
-    // Held by a call for as long as it reads the weights; made and ended under the lock.
+    // A call holds a Reading while it reads the weights. It is made and destroyed under the
+    // interpreter's lock.
     class Reading {
       public:
         explicit Reading(PackedWeights& pack) : pack_(&pack) {
@@ -171,11 +172,12 @@ class PackedWeights {
         PackedWeights* pack_;
     };
 
-    // A Reading of the arrays themselves, whose writer must wait for the end of the call.
+    // A Reading of the arrays themselves: close(true) waits for the end of the call.
     class ArrayReading {
       public:
         explicit ArrayReading(PackedWeights& pack) : reading_(pack), pack_(&pack) {
-            if (pack.array_process_ != getpid()) pack.array_readers_ = 0;  // a parent's threads
+            // After fork(), the child counts none of the threads of its parent.
+            if (pack.array_process_ != getpid()) pack.array_readers_ = 0;
             pack.array_process_ = getpid();
             ++pack.array_readers_;
         }
@@ -204,14 +206,14 @@ class PackedWeights {
     template <class T>
     using Memory = std::shared_ptr<const Scratch<T>>;
 
-    // The panels of a form, packed now if they are stale. The caller holds a Reading, and the
-    // memory for as long as it reads. Of several threads that come at the same time one packs, and
+    // The panels of a form, packed now if they are stale. The caller holds a Reading, and keeps the
+    // returned pointer while it reads. If several threads call this at the same time, one packs and
     // the others wait for it.
     template <class T>
     Memory<T> panels(Form form) {
         Panels& panels = panels_[static_cast<int>(form)];
         while (panels.state != State::kReady) {
-            // A forked child has inherited "another thread is packing" without that thread.
+            // A child made by fork() may inherit kPacking without the thread that packs.
             if (panels.state == State::kPacking && panels.process == getpid()) {
                 const py::gil_scoped_release free;
                 usleep(20);
@@ -280,8 +282,8 @@ class PackedWeights {
         return job;
     }
 
-    // Packing runs at the speed of memory: threads pay where one core does not reach it, and the
-    // panels are too many for one core's cache.
+    // Memory bandwidth limits packing. More threads pay if one core cannot use all of it and the
+    // panels do not fit into the cache of one core.
     int threads_for(Form form) const {
         constexpr Index kBytesOfAThread = 1024 * 1024;
         const Index size = items(form) * static_cast<Index>(wide ? sizeof(double) : sizeof(float));

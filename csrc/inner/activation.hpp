@@ -1,5 +1,5 @@
-// The activations that are chosen at run time, on clipped input, and their slopes from that input.
-// One call per vector, not inlined: what is compiled does not multiply by cells and choices.
+// The activations that are chosen at run time, of clipped input, and their slopes, computed from
+// that input. They are not inlined, so that there is not a copy of each activation in each cell.
 // Source: ONNX operators RNN, GRU, LSTM (opset 22), attributes activations, alpha, beta, clip.
 #pragma once
 
@@ -18,7 +18,7 @@ FUSEDRNN_INLINE V expm1_below(V x) {
     return fma(w, scale, scale - splat(T(1)));
 }
 
-// log(1 + e) for 0 <= e <= 1 as 2 atanh(e / (2 + e)), by its series: s^2 <= 1/9.
+// log(1 + e) for 0 <= e <= 1 as 2 atanh(s), s = e / (2 + e), by its series in s^2 <= 1/9.
 template <Vector V>
 FUSEDRNN_INLINE V log1p_unit(V e) {
     using T = scalar_t<V>;
@@ -67,7 +67,7 @@ Twin<vec<T>> activate(Twin<vec<T>> x, const ActivationOf<T>& f, T clip) {
     return {activate(x.a, f, clip), activate(x.b, f, clip)};
 }
 
-// d activate / d x; 0 where the input was clipped.
+// d activate / d x; 0 if the input was clipped.
 template <class T>
 [[gnu::noinline]] vec<T> slope(vec<T> x, const ActivationOf<T>& f, T clip) {
     using V = vec<T>;

@@ -1,18 +1,18 @@
 // exp, sigmoid and tanh on vectors, and derivatives from activated values.
 //
-// One path per function for every ISA, and no division: a polynomial for 1 / (1 + e) starts the
-// quotient, and its residual, exact up to one fma, mends it. Errors are below 2 ULP (4 without
-// fma), and the bits are the same on every ISA with fma.
+// Each function has one path for every instruction set, and none divides: a polynomial approximates
+// 1 / (1 + e), and the residual of the quotient, computed by fma, corrects it. Errors are below 2
+// ULP (4 without fma), and the bits are the same on every instruction set with fma.
 //
-// Right with flush-to-zero on, where kernels run: a result below the normal numbers is itself or 0,
-// and no other result rests on a number that small.
+// Kernels run with flush-to-zero. If the exact result is below the normal numbers, a function
+// returns it or 0; no other result depends on a number that small.
 #pragma once
 
 #include "simd.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// The long numbers are derived by docs/coefficients.py.
+// docs/coefficients.py derives the hexadecimal constants.
 template <class T>
 struct MathConstants;
 
@@ -20,7 +20,7 @@ template <>
 struct MathConstants<float> {
     static constexpr int mantissa_bits = 23;
     static constexpr float bias = 127.0F;
-    static constexpr float underflow = -88.0F;  // e^x is below the normal numbers
+    static constexpr float underflow = -88.0F;  // e^x is below the normal numbers from here down
     static constexpr float overflow = 89.0F;
     static constexpr float tanh_is_one = 9.5F;
     static constexpr float log2_e = 0x1.715476p+0F;
@@ -81,8 +81,8 @@ struct MathConstants<double> {
                                                   0x1.9f2d8887ef3cep-4};
 };
 
-// c[i] + c[i + 1] x + c[i + 2] x^2 + ..., by pairs: a Horner chain in x2 = x x has half the
-// latency.
+// c[i] + c[i + 1] x + c[i + 2] x^2 + ... The terms are taken in pairs, because a Horner chain in
+// x2 = x * x has half the latency of one in x.
 template <std::size_t i = 0, Vector V, std::size_t N>
 FUSEDRNN_INLINE V polynomial(V x, V x2, const scalar_t<V> (&c)[N]) {
     if constexpr (i + 1 == N) {
@@ -103,13 +103,14 @@ struct Exponential {
     V w;
 };
 
-// careful: two more operations keep the rounding of r out of w but for its second order.
+// e^x as an Exponential. If `careful`, two more operations keep the rounding error of r out of w,
+// except in second order.
 template <bool careful, Vector V>
 FUSEDRNN_INLINE Exponential<V> exponential(V x) {
     using T = scalar_t<V>;
     using C = MathConstants<T>;
-    // Adding 1.5 * 2^mantissa_bits rounds to an integer and leaves it in the lowest bits; the bias
-    // of the exponent rides along.
+    // Adding 1.5 * 2^mantissa_bits rounds to an integer and leaves it in the lowest bits. The same
+    // addition adds the bias of the exponent.
     constexpr T magic = T(3ULL << (C::mantissa_bits - 1)) + C::bias;
     const V shifted = fma(x, splat(C::log2_e), splat(magic));
     const V n = shifted - splat(magic);
@@ -128,7 +129,8 @@ FUSEDRNN_INLINE V power_of_two(bits_t<V> field) {
     return from_bits<V>(field << MathConstants<scalar_t<V>>::mantissa_bits);
 }
 
-// scale (1 + w). Without fma the product scale * w could be flushed to zero.
+// scale (1 + w). Without fma, 1 + w is computed first, because the product scale * w could be
+// flushed to zero.
 template <Vector V>
 FUSEDRNN_INLINE V scaled(V w, V scale) {
     if constexpr (kHasFma)
@@ -137,9 +139,9 @@ FUSEDRNN_INLINE V scaled(V w, V scale) {
         return (w + splat(scalar_t<V>(1))) * scale;
 }
 
-// a / (1 + e) for 0 <= e <= 1 and a = 1, e or 1 - e (then a - q is exact), given r, about
-// 1 / (1 + e). Where a is tiny r must be exact: q is right as it stands then, and nothing rests on
-// a residual that would be flushed to zero.
+// a / (1 + e) for 0 <= e <= 1 and a = 1, e or 1 - e, for which a - q is exact. r approximates
+// 1 / (1 + e). If a is tiny, r must be exact: then q needs no correction, and it does not matter
+// that the residual may be flushed to zero.
 template <Vector V>
 FUSEDRNN_INLINE V quotient(V a, V e, V r) {
     const V one = splat(scalar_t<V>(1));
@@ -152,7 +154,8 @@ template <Vector V>
 FUSEDRNN_INLINE V exp(V x) {
     using C = MathConstants<scalar_t<V>>;
     const auto [field, w] = exponential<false>(clamp(x, splat(C::underflow), splat(C::overflow)));
-    // Of x > 0 half the result first: the exponent of a large result has a power of two too many.
+    // For x > 0, half the result is computed and then doubled, because 2^n can overflow even if
+    // 2^n (1 + w) does not.
     const mask_t<V> up = x > V{};
     const V e = scaled(w, power_of_two<V>(up ? field - 1 : field));
     return select(up, e + e, e);
@@ -167,7 +170,8 @@ FUSEDRNN_INLINE V sigmoid(V x) {
     return quotient(select(x < V{}, e, one), e, polynomial(e, e * e, C::reciprocal_plus));
 }
 
-// m / (1 + e) with e = exp(-2|x|) and m = 1 - e, which comes from w without cancellation.
+// tanh |x| = m / (1 + e) with e = exp(-2|x|) and m = 1 - e, which is computed from w without
+// cancellation.
 template <Vector V>
 FUSEDRNN_INLINE V tanh(V x) {
     using T = scalar_t<V>;
@@ -180,7 +184,7 @@ FUSEDRNN_INLINE V tanh(V x) {
     return with_sign_of(x, quotient(m, scaled(w, scale), r));
 }
 
-// Derivatives, from the activated values.
+// Derivatives of sigmoid and tanh, from the activated values.
 template <Vector V>
 FUSEDRNN_INLINE V dsigmoid(V s) {
     return s * (splat(scalar_t<V>(1)) - s);

@@ -1,8 +1,9 @@
 // Layer normalisation of rows: LN(v) = (v - mean) / sqrt(var + eps) over the units of one slot.
 //
-// A row's sum has the same bits on every instruction set: 64 bytes of partial sums, each over every
-// 16th (float32) or 8th (float64) real unit by rising index, folded in halves. Lanes past the last
-// real unit do not count.
+// The sum over a row has the same bits on every instruction set (docs/conventions.md, [Y5]): it is
+// kept in 64 bytes of partial sums, each over every 16th (float32) or 8th (float64) unit in rising
+// order; then the upper half of the partial sums is added to the lower half until one is left.
+// Lanes past the last real unit do not contribute.
 #pragma once
 
 #include "cells/slots.hpp"
@@ -12,7 +13,7 @@ namespace fusedrnn::FUSEDRNN_ISA {
 template <class T>
 inline constexpr T kNormEpsilon = T(1e-5);
 
-// The sum of of(unit), a vector of L units, over all real units.
+// Sums of(unit), a vector of L units from `unit` on, over all real units.
 template <class T, class Of>
 FUSEDRNN_INLINE T row_sum(Index hidden, Of of) {
     constexpr Index L = kLanes<T>, block = kBlock<T>;
@@ -37,7 +38,7 @@ struct Moments {
     FUSEDRNN_INLINE vec<T> of(vec<T> v) const { return (v - splat(mean)) * splat(scale); }
 };
 
-// Of one slot of a row [H/block][slots][block]; `row` points to the slot.
+// The moments of one slot of a row [H/block][slots][block]; `row` points to the slot.
 template <class T>
 [[gnu::noinline]] Moments<T> moments(const T* row, Index slots, Index hidden) {
     const T n = static_cast<T>(hidden);
@@ -53,7 +54,8 @@ template <class T>
     return {mean, T(1) / sqrt(splat(variance + kNormEpsilon<T>))[0]};
 }
 
-// d, a slot of a row like `row`: the gradient of LN(row) in, that of row itself out.
+// Replaces d, the gradient of LN(row), by the gradient of row. d is a slot of a row with d_slots
+// slots and does not overlap `row`; `by` are the moments of `row`.
 template <class T>
 [[gnu::noinline]] void through_norm(const T* row, Index slots, const Moments<T>& by, T* d,
                                     Index d_slots, Index hidden) {
@@ -67,14 +69,15 @@ template <class T>
               fma(value(unit), splat(-slope), from(unit) - splat(mean)) * splat(by.scale));
 }
 
-// One row of raw products of a normalised cell C, and what normalises it.
+// One row of raw products of a normalised cell C, and the moments of its slots.
 template <class C, class T>
 class NormRow {
     using V = vec<T>;
     static constexpr int G = C::kInfo.gates;
 
   public:
-    // row: [H/block][slots][block], slots [0, G) of it raw; bias: [H/L][G][L]; gain: [G][padded].
+    // row: [H/block][slots][block], raw products in the slots [0, G); bias: [H/L][G][L]; gain:
+    // [G][padded].
     NormRow(const T* row, Index slots, const T* bias, const T* gain, const Layout& at)
         : row_(row), bias_(bias), gain_(gain), slots_(slots), padded_(at.padded) {
         for (int s = 0; s < G; ++s) by_[s] = moments(slot(s), slots, at.hidden);
@@ -87,7 +90,8 @@ class NormRow {
         return by_[s].of(load(slot(s) + slot_at<T>(unit, 0, slots_)));
     }
 
-    // The cell's pre-activations: bias, then the normalised W x, then the normalised R h.
+    // The cell's pre-activations: bias, plus gain times LN(W x), plus gain times LN(R h), added in
+    // this order (docs/conventions.md, [Y6]).
     void pre_activations(Index unit, V (&a)[kNormBiases]) const {
         for (int k = 0; k < kNormBiases; ++k) {
             const int slots[2] = {C::kX[k], C::kH[k]};

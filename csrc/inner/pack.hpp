@@ -1,20 +1,20 @@
-// Weights into panels, and weight gradients out of them.
+// Copies weights into panels, and weight gradients out of panels.
 //
-// Forward panels hold all slots of a few unit vectors, [unit panel][K][unit vector][slot][lane],
-// and the last one may be denser (pitch_of); backward panels hold four vectors of outputs, [output
-// panel][K][vector][lane], K running over gates in the order of the fixed blocks:
-// [H/block][slot][unit of the block].
+// A forward panel holds all slots of a few unit vectors: [unit panel][K][unit vector][slot][lane];
+// in the last panel the slots may share vectors (pitch_of). A backward panel holds four vectors of
+// columns: [column panel][K][vector][lane]. There K runs over the pre-activations in the order
+// [H/block][slot][unit of the block], which is the same on every instruction set.
 //
-// A pack is written whole, so its memory need not be cleared before: lanes past the last real row
-// or column are stored as zeros with the vector that they belong to, and the thread that writes the
-// last panel of a region also clears what no panel reaches there. Threads divide panels.
+// Every element of a pack is written, so its memory need not be cleared first: lanes past the last
+// real row or column are stored as zeros with their vector, and the thread that writes the last
+// panel of a region also clears the rest of the region. Threads divide the panels.
 #pragma once
 
 #include "cells/slots.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// K is taken in runs of this many, so that a run's destination lines stay in L1.
+// K indices are copied in runs of this many, so that the cache lines that a run writes stay in L1.
 inline constexpr Index kPackRun = 64;
 
 template <class T>
@@ -23,7 +23,7 @@ void clear(T* from, const T* end) {
 }
 
 // The forward panels of the slots [s0, s1) of a matrix [n*H][K]. Panel p starts at element
-// start(p) * K, and stride(p) elements of it belong to each K index.
+// start(p) * K and has stride(p) elements for each K index.
 template <class T>
 struct SlotPanels {
     static constexpr Index L = kLanes<T>;
@@ -39,8 +39,8 @@ struct SlotPanels {
     Index stride(Index p) const { return panel_vectors<T>(cell, hidden, p, slots()) * L; }
     Index pitch(Index p) const { return pitch_of<T>(cell, hidden, p); }
 
-    // Calls visit(row, rows, place) for each unit vector and slot of panel p: `rows` rows of the
-    // matrix from `row` on are lanes from `place` on, in each K index's part of the panel.
+    // Calls visit(row, rows, offset) for each unit vector and slot of panel p: the rows
+    // [row, row + rows) of the matrix are the lanes from `offset` on of each K index.
     template <class Visit>
     void each(Index p, Visit visit) const {
         const Index units = panel_units(cell), all = vectors_of<T>(hidden);
@@ -53,11 +53,11 @@ struct SlotPanels {
     }
 };
 
-// W_hr [P][H] has the forward panels of a single slot of P units.
+// W_hr [P][H] is packed like the weights of a cell with one slot and P units.
 inline constexpr CellInfo kOneSlot{"", 1, 1, 1, 0, 1, 0};
 
-// The transpose of `rows` rows of n numbers, neither more than a vector has lanes; lanes from
-// `rows` on are zeros.
+// Loads the transpose of `rows` rows of n numbers; both are at most kLanes. Lanes from `rows` on
+// are zeros.
 template <class T>
 FUSEDRNN_INLINE void load_transposed(const T* from, Index from_row, Index rows, Index n,
                                      vec<T> (&m)[kLanes<T>]) {
@@ -73,7 +73,7 @@ FUSEDRNN_INLINE void load_transposed(const T* from, Index from_row, Index rows, 
     load_columns(from, from_row, m);
 }
 
-// Writes that transpose: n rows of `lanes` numbers.
+// Copies the transpose: n rows, of which `lanes` numbers are written.
 template <class T>
 [[gnu::noinline]] void transpose_block(const T* from, Index from_row, Index rows, Index n, T* to,
                                        Index to_row, Index lanes) {
@@ -87,15 +87,15 @@ template <class T>
             store_n(to + i * to_row, m[i], static_cast<int>(lanes));
 }
 
-// Calls visit(first, n) for each block of the run of K indices that starts at k0: as many of them
-// as a vector has lanes, and fewer in the last block of all.
+// Divides the run of K indices that starts at k0 into blocks and calls visit(first, n) for each. n
+// is kLanes; it may be less in the last block of the last run.
 template <class T, class Visit>
 FUSEDRNN_INLINE void each_block(Index k0, Index k, Visit visit) {
     const Index end = k - k0 < kPackRun ? k : k0 + kPackRun;
     for (Index i = k0; i < end; i += kLanes<T>) visit(i, end - i < kLanes<T> ? end - i : kLanes<T>);
 }
 
-// The rows of w [n*H][k] into their panels, which end before `end`.
+// Copies the rows of w [n*H][k] into their panels. The region of these panels ends at `end`.
 template <class T>
 void pack_rows(const SlotPanels<T>& panels, const T* w, Index k, T* out, const T* end,
                const Share& share) {
@@ -103,11 +103,11 @@ void pack_rows(const SlotPanels<T>& panels, const T* w, Index k, T* out, const T
         const Index stride = panels.stride(p), lanes = panels.pitch(p);
         T* const to = out + panels.start(p) * k;
         if (lanes < kLanes<T>)
-            clear(to, to + stride * k);  // slots that share vectors write no pads
+            clear(to, to + stride * k);  // no slot writes the lanes after the last one
         for (Index k0 = 0; k0 < k; k0 += kPackRun)
-            panels.each(p, [&](Index row, Index rows, Index place) {
+            panels.each(p, [&](Index row, Index rows, Index offset) {
                 each_block<T>(k0, k, [&](Index i, Index n) {
-                    transpose_block(w + row * k + i, k, rows, n, to + i * stride + place, stride,
+                    transpose_block(w + row * k + i, k, rows, n, to + i * stride + offset, stride,
                                     lanes);
                 });
             });
@@ -115,23 +115,24 @@ void pack_rows(const SlotPanels<T>& panels, const T* w, Index k, T* out, const T
     }
 }
 
-// The inverse: a gradient from panels into [n*H][k].
+// The inverse of pack_rows: copies a gradient from its panels to [n*H][k].
 template <class T>
 void unpack_rows(const SlotPanels<T>& panels, const T* from, Index k, T* out, const Share& share) {
     for (Index p = share.begin; p < share.end; ++p) {
         const Index stride = panels.stride(p);
         const T* const panel = from + panels.start(p) * k;
         for (Index k0 = 0; k0 < k; k0 += kPackRun)
-            panels.each(p, [&](Index row, Index rows, Index place) {
+            panels.each(p, [&](Index row, Index rows, Index offset) {
                 each_block<T>(k0, k, [&](Index i, Index n) {
-                    transpose_block(panel + i * stride + place, stride, n, rows, out + row * k + i,
+                    transpose_block(panel + i * stride + offset, stride, n, rows, out + row * k + i,
                                     k, n);
                 });
             });
     }
 }
 
-// Chain starts [unit vector][slot][lane]: both biases rounded once where a slot sees W and R.
+// Writes the biases at which the chains start, [unit vector][slot][lane]. If a slot receives both
+// W x and R h, its bias is b_ih + b_hh, rounded once.
 template <class T>
 void pack_bias(const Pack<T>& job, T* out) {
     constexpr Index L = kLanes<T>;
@@ -185,13 +186,14 @@ void pack_forward(void* call, int thread, int threads) {
         rows({kOneSlot, at.output, 0, 1}, job.w_hr, at.hidden, at.pack_project, at.pack_total);
 }
 
-// Backward panels: four vectors of columns each, but for the last.
+// The number of backward panels. Each has four vectors of columns, the last one may have fewer.
 template <class T>
 constexpr Index column_panels(Index columns) {
     return (vectors_of<T>(columns) + kPanelVectors - 1) / kPanelVectors;
 }
 
-// `rows` rows of w [...][columns], as the K indices from k on of a thread's panels.
+// Copies `rows` rows of w [..][columns] to the K indices from k on of this thread's panels, which
+// have `depth` K indices.
 template <class T>
 void copy_columns(const T* w, Index rows, Index columns, Index depth, Index k, T* out,
                   const Share& share) {
@@ -211,8 +213,8 @@ void copy_columns(const T* w, Index rows, Index columns, Index depth, Index k, T
     }
 }
 
-// The columns of w [n*H][columns] into their panels, which end before `end`; K runs over the slots
-// [s0, s1) in the order of the fixed blocks.
+// Copies the columns of w [n*H][columns] into their panels; K runs over the slots [s0, s1). The
+// region of these panels ends at `end`.
 template <class T>
 void pack_columns(const CellInfo& cell, Index hidden, int s0, int s1, const T* w, Index columns,
                   T* out, const T* end, const Share& share) {

@@ -1,14 +1,16 @@
-// The machine's limits in the same vocabulary as the kernels: what a roofline is drawn from.
+// Measures the machine's limits with the operations that the kernels use. bench/ draws a roofline
+// from them.
 #pragma once
 
 #include "tile.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// Independent chains that fill two pipes of latency four, and more; they fit the registers.
+// Independent chains: more than the eight that fill two pipes of latency four, and few enough for
+// the registers.
 inline constexpr int kProbeChains = 12;
 
-// n rounds of kProbeChains fma on full vectors; returns a value that depends on all of them.
+// Runs n rounds of kProbeChains fma on full vectors; returns a value that depends on all of them.
 template <class T>
 [[gnu::noinline]] T probe_fma(Index n) {
     using V = vec<T>;
@@ -22,7 +24,7 @@ template <class T>
     return sum[0];
 }
 
-// Reads n elements, a multiple of 8 vectors, `times` over.
+// Reads n elements, a multiple of 8 vectors, `times` times.
 template <class T>
 [[gnu::noinline]] T probe_read(const T* from, Index n, Index times) {
     using V = vec<T>;

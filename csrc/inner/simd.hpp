@@ -1,8 +1,8 @@
-// The SIMD vocabulary, in one file because intrinsics live nowhere else: vectors of one native
-// width, and the few operations that GNU vector operators (+ - * / and comparisons) do not give.
+// The SIMD vocabulary: vectors of one native width, and the few operations that GNU vector
+// operators (+ - * / and comparisons) do not provide. No other file may use intrinsics.
 //
-// Same results on every ISA with fma (avx2, avx512, neon): each operation here is either exact or
-// correctly rounded once, and treats NaN and signed zeros alike everywhere.
+// Results are the same on every instruction set with fma (avx2, avx512, neon): each operation is
+// exact or correctly rounded once, and treats NaN and signed zeros alike everywhere.
 #pragma once
 
 #include <bit>
@@ -53,7 +53,8 @@ namespace fusedrnn::FUSEDRNN_ISA {
 
 inline constexpr int kVectorBytes = FUSEDRNN_VECTOR_BYTES;
 
-// Whether fma() rounds once. SSE2 has no fma, and stays without even under -march=native.
+// Whether fma() rounds once. SSE2 has no fma, and the code for it uses none under -march=native
+// either.
 #if FUSEDRNN_VECTOR_BYTES > 16 || defined(__aarch64__)
 inline constexpr bool kHasFma = true;
 #else
@@ -72,7 +73,7 @@ template <class T>
 inline constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
 
 template <class V>
-struct Twin;  // two vectors in the place of one: twin.hpp
+struct Twin;  // a pair of vectors, see twin.hpp
 
 template <class V>
 concept Single = std::same_as<V, vec<float>> || std::same_as<V, vec<double>>;
@@ -85,11 +86,11 @@ using scalar_t =
     std::conditional_t<std::same_as<V, vec<float>> || std::same_as<V, Twin<vec<float>>>, float,
                        double>;
 
-// What a comparison of two V gives: per lane all ones (true) or zero.
+// The result of a comparison of two V: each lane is all ones (true) or zero.
 template <Vector V>
 using mask_t = decltype(V{} < V{});
 
-// Unsigned lanes of V's width, for work on the bits of floating-point numbers.
+// V with unsigned lanes of the same width, for work on the bits of floating-point numbers.
 template <Vector V>
 using bits_t = std::conditional_t<
     Single<V>, vec<std::conditional_t<sizeof(scalar_t<V>) == 4, std::uint32_t, std::uint64_t>>,
@@ -108,8 +109,8 @@ FUSEDRNN_INLINE V from_bits(bits_t<V> b) {
         return {from_bits<decltype(V::a)>(b.a), from_bits<decltype(V::b)>(b.b)};
 }
 
-// An intrinsic: GCC 12 inserts lane by lane where the lanes are set in a loop (a ninth of the speed
-// of a tile on AVX-512).
+// An intrinsic, because GCC 12 inserts lane by lane if a loop sets the lanes (a tile then has a
+// ninth of its speed on AVX-512).
 template <class T>
 FUSEDRNN_INLINE vec<T> splat(T x) {
 #if defined(FUSEDRNN_MM)
@@ -150,7 +151,8 @@ FUSEDRNN_INLINE void store(T* to, vec<std::type_identity_t<T>> v) {
     __builtin_memcpy(to, &v, sizeof v);
 }
 
-// Lanes [0, n) from memory, the others 0; memory from n on is not touched, so it may be unmapped.
+// Loads lanes [0, n) and sets the others to 0. Memory from n on is not accessed, so it may be
+// unmapped.
 template <class T>
 FUSEDRNN_INLINE vec<T> load_n(const T* from, int n) {
 #if FUSEDRNN_VECTOR_BYTES == 64
@@ -185,8 +187,8 @@ FUSEDRNN_INLINE void store_n(T* to, vec<std::type_identity_t<T>> v, int n) {
 #endif
 }
 
-// a * b + c, rounded once where the ISA has fma. An intrinsic, because a loop of __builtin_fma over
-// the lanes costs a quarter of the speed under GCC 12.
+// a * b + c, rounded once if the instruction set has fma. An intrinsic, because a loop of
+// __builtin_fma over the lanes costs a quarter of the speed under GCC 12.
 template <Single V>
 FUSEDRNN_INLINE V fma(V a, V b, V c) {
 #if FUSEDRNN_VECTOR_BYTES > 16
@@ -198,10 +200,11 @@ FUSEDRNN_INLINE V fma(V a, V b, V c) {
 #endif
 }
 
-// The smaller (larger) of x and a bound that is not NaN. A NaN in x stays, and so does x where
-// both are equal (x = -0 with bound +0 gives -0): x86's operand order, kept on every ISA.
-// The masked intrinsics of AVX-512 become the plain instructions, whose own intrinsics GCC 12
-// greets with -Wuninitialized.
+// The smaller (larger) of x and `bound`, which must not be NaN. The result is x if x is NaN or if
+// both are equal (x = -0 with bound +0 gives -0): x86 does so with this order of operands, and the
+// other instruction sets do the same.
+// On AVX-512 the masked intrinsics compile to the plain instructions; GCC 12 warns about the
+// intrinsics of those (-Wuninitialized).
 template <Single V>
 FUSEDRNN_INLINE V min(V x, V bound) {
 #if FUSEDRNN_VECTOR_BYTES == 64
@@ -246,7 +249,7 @@ FUSEDRNN_INLINE V minus_abs(V x) {
     return from_bits<V>(to_bits(x) | to_bits(splat(scalar_t<V>(-0.0))));
 }
 
-// magnitude, which has no sign of its own (>= +0), with the sign of x.
+// `magnitude`, whose sign bit must be clear, with the sign of x.
 template <Single V>
 FUSEDRNN_INLINE V with_sign_of(V x, V magnitude) {
     return from_bits<V>(to_bits(magnitude) | (to_bits(x) & to_bits(splat(scalar_t<V>(-0.0)))));
@@ -263,8 +266,8 @@ FUSEDRNN_INLINE V sqrt(V x) {
 #endif
 }
 
-// A vector is made of blocks of 16 bytes, which x86 crosses at a cost. Block b comes from `from` +
-// b * apart.
+// Loads a vector from its 16-byte parts: part b comes from `from` + b * apart. On x86, shuffles
+// across these parts are slow; load_columns uses this function to avoid them.
 template <class T>
 FUSEDRNN_INLINE vec<T> load_blocks(const T* from, std::ptrdiff_t apart) {
 #if FUSEDRNN_VECTOR_BYTES == 64
@@ -291,7 +294,7 @@ FUSEDRNN_INLINE vec<T> load_blocks(const T* from, std::ptrdiff_t apart) {
 #endif
 }
 
-// Within each block, the lanes of its lower (upper) half, of a and b by turns.
+// Within each 16-byte part: the lanes of the lower (upper) half, alternately from a and from b.
 template <Single V>
 FUSEDRNN_INLINE V zip_low(V a, V b) {
 #if FUSEDRNN_VECTOR_BYTES == 64
@@ -316,12 +319,13 @@ FUSEDRNN_INLINE V zip_high(V a, V b) {
 #endif
 }
 
-// Loads as many rows as a vector has lanes, `row` apart, as columns: lane i of m[j] is number j of
-// row i. Blocks are placed as they are loaded, so that shuffles never leave a block.
+// Loads a transposed square of kLanes rows that are `row` elements apart: lane i of m[j] is element
+// j of row i. Each 16-byte part is loaded to its place, so shuffles stay within the parts.
 template <class T>
 FUSEDRNN_INLINE void load_columns(const T* from, std::ptrdiff_t row, vec<T> (&m)[kLanes<T>]) {
-    constexpr int kIn = 16 / static_cast<int>(sizeof(T));  // lanes of a block
-    // All of a few rows before the next ones: rows that lie a power of two apart share a set of L1.
+    constexpr int kIn = 16 / static_cast<int>(sizeof(T));  // lanes of a 16-byte part
+    // A few rows are read completely before the next ones, because rows that are a power of two
+    // apart share a set of L1.
     FUSEDRNN_UNROLL for (int r = 0; r < kIn; ++r)
         FUSEDRNN_UNROLL for (int j = 0; j < kLanes<T>; j += kIn) m[j + r] =
             load_blocks(from + r * row + j, kIn * row);

@@ -1,8 +1,11 @@
-// The register tile: a few rows times one weight panel, any K range, into a panel buffer. Knows no
-// cell. Each element's products are fma chains in rising K over pieces of kPiece, each from 0,
-// added in order, whatever the tiling: results do not depend on batch, threads or ISA. (One chain
-// over all of K loses up to eleven times what BLAS does at K = 1024; pieces lose less than BLAS,
-// for one addition each.)
+// The register tile: multiplies a few rows by a panel of weights and adds the products to a buffer
+// of sums. It is the same for all cells.
+//
+// An element's products are summed in pieces of at most kPiece K indices. Each piece is an fma
+// chain in rising K that starts at 0, and pieces are added in rising order. Tiles do not change
+// this, so results do not depend on batch, threads or instruction set. (At K = 1024 the error of
+// one chain over all of K is up to eleven times that of BLAS. With pieces it is less than that of
+// BLAS; each piece costs one addition.)
 #pragma once
 
 #include "kernels.hpp"
@@ -10,7 +13,8 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// The broadcast side, rows x K: element (i, g * len + q) is a[i * row + g * seg + q * k].
+// The operand whose elements are broadcast: `segs` segments of `len` K indices. Row i has its K
+// index g * len + q at a[i * row + g * seg + q * k].
 template <class T>
 struct Operand {
     const T* a;
@@ -18,9 +22,9 @@ struct Operand {
     Index segs = 1, seg = 0;
 };
 
-// The vector side: vector v at K index q of panel j is w[j * panel + q * k + v * kLanes]. Where it
-// comes from afar (beyond L2), the tiles of a chunk of kPiece ask for the next one meanwhile: at
-// each K index, one line of it `ahead`.
+// The operand whose elements are loaded as vectors: vector v at K index q of panel j starts at
+// w[j * panel + q * k + v * kLanes]. If `far` (the weights exceed L2), a tile prefetches the next
+// piece: at each K index one cache line, `ahead` elements on.
 template <class T>
 struct Panels {
     const T* w;
@@ -30,7 +34,7 @@ struct Panels {
     Index ahead = 0;
 };
 
-// Panel buffer: vector v of row i of panel j is acc[j * panel + i * row + v * kLanes].
+// The buffer of sums: vector v of row i of panel j starts at acc[j * panel + i * row + v * kLanes].
 template <class T>
 struct Accumulator {
     T* acc;
@@ -38,8 +42,9 @@ struct Accumulator {
     Index panel = 0;
 };
 
-// Registers bound the tile: 32 of them on AVX-512 and NEON, 16 elsewhere (measured on GCC 12: the
-// AVX2 tile must hold the smaller side; 8 rows x 4 vectors spill on AVX-512).
+// kTileRows[v] is the largest number of rows of a tile with v vectors. The registers limit it:
+// there are 32 on AVX-512 and NEON, 16 elsewhere. (Measured with GCC 12: on AVX2 the smaller
+// operand must stay in registers; on AVX-512 a tile of 8 rows and 4 vectors spills.)
 #if defined(__AVX512F__) || defined(__aarch64__)
 inline constexpr int kTileRows[5] = {0, 12, 12, 8, 6};
 inline constexpr int kFewPanels = 4;
@@ -50,13 +55,14 @@ inline constexpr int kFewPanels = 2;
 inline constexpr int kTileRows[5] = {0, 8, 4, 3, 2};
 inline constexpr int kFewPanels = 2;
 #endif
-// Panels of at most this many rows are taken up to kFewPanels at a time.
+// With at most so many rows, a tile takes up to kFewPanels panels.
 inline constexpr Index kFewRows = 1;
-// The same of panels of one vector.
+// The same if panels have a single vector.
 inline constexpr int kFewRowsOfOne = 6;
-// Tiles of fewer rows wait for bandwidth, not for latency: fetching costs them loads.
+// Tiles of fewer rows do not prefetch: they wait for bandwidth, not for latency, and prefetches
+// would delay their loads.
 inline constexpr int kFetchingRows = 4;
-// Also the K chunk: 128 x 4 vectors of weights stay in L1 while every row tile uses them.
+// K indices of a piece. 128 x 4 vectors of weights stay in L1 while all tiles of the rows use them.
 inline constexpr Index kPiece = 128;
 
 template <class T, int R, int NV, int NP>
@@ -109,7 +115,8 @@ void tile_of(Index rows, const Accumulator<T>& out, const Operand<T>& a, const P
         tile_of<T, NV, R - 1>(rows, out, a, w);
 }
 
-// Rows split evenly among tiles: 7 = 4 + 3, not 6 + 1.
+// Splits rows evenly among tiles: 7 = 4 + 3, not 6 + 1. If the weights are far, each tile
+// prefetches another vector of the K indices of the next piece.
 template <class T, int NV>
 void tile_rows(Index rows, Accumulator<T> out, Operand<T> a, Panels<T> w) {
     constexpr Index kMax = kTileRows[NV];
@@ -124,7 +131,7 @@ void tile_rows(Index rows, Accumulator<T> out, Operand<T> a, Panels<T> w) {
     }
 }
 
-// R rows of kFewPanels panels of one vector.
+// Multiplies up to R rows by kFewPanels panels of one vector.
 template <class T, int R = kFewRowsOfOne>
 void tile_few(Index rows, const Accumulator<T>& out, const Operand<T>& a, const Panels<T>& w) {
     if (rows == R)
@@ -133,8 +140,8 @@ void tile_few(Index rows, const Accumulator<T>& out, const Operand<T>& a, const 
         tile_few<T, R - 1>(rows, out, a, w);
 }
 
-// One row takes several panels at once, to have enough chains in flight; a few rows do where panels
-// are a single vector.
+// A single row is multiplied by several panels at once, so that enough independent chains are in
+// flight; so are a few rows if panels have a single vector.
 template <class T, int NV, int NP = kFewPanels>
 void tile_panels(Index rows, int panels, Accumulator<T> out, const Operand<T>& a, Panels<T> w) {
     if constexpr (NP > 1) {
@@ -155,7 +162,7 @@ template <class T>
 void product(Index rows, int vectors, int panels, const Accumulator<T>& out, Operand<T> a,
              Panels<T> w) {
     if (rows == 0 || a.len == 0) return;
-    // A piece is part of the one segment, or as many whole segments as fit.
+    // A piece is a part of a single segment, or as many whole segments as fit.
     const bool whole = a.segs == 1 && a.len > kPiece;
     Index left = whole ? a.len : a.segs;
     const Index most = whole ? kPiece : (a.len < kPiece ? kPiece / a.len : 1);

@@ -1,13 +1,13 @@
-// Two vectors side by side that stand for one in the formulas: one chain of operations keeps a
-// core waiting for each result, two that alternate do not.
+// A pair of vectors that formulas use like one vector. In a single chain of dependent operations a
+// core waits for each result; with two independent chains it has work meanwhile.
 #pragma once
 
 #include "simd.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// Every operator and function of simd.hpp that a cell's forward formulas use, on each half. A plain
-// vector beside a Twin, a constant mostly, stands for both halves.
+// Has every operator and function of simd.hpp that the cells' forward formulas use, applied to each
+// vector of the pair. A plain vector, mostly a constant, converts to a pair of equal vectors.
 template <class V>
 struct Twin {
     V a, b;
@@ -47,7 +47,7 @@ struct Twin {
 #undef FUSEDRNN_EACH
 };
 
-// What get(0) and get(1) are, as one; of a plain vector get(0) alone.
+// Builds a W: get(0) if W is a plain vector, else Twin{get(0), get(1)}.
 template <class W, class Get>
 FUSEDRNN_INLINE W each_of(Get get) {
     if constexpr (Single<W>)
@@ -56,6 +56,7 @@ FUSEDRNN_INLINE W each_of(Get get) {
         return {get(0), get(1)};
 }
 
+// Vector `which` of x. A plain vector has only vector 0.
 template <Single V>
 FUSEDRNN_INLINE V one_of(V x, std::ptrdiff_t) {
     return x;
@@ -65,7 +66,8 @@ FUSEDRNN_INLINE V one_of(const Twin<V>& x, std::ptrdiff_t which) {
     return which == 0 ? x.a : x.b;
 }
 
-// Two need twice the registers, which only these have.
+// How many rows or panels the cell's formulas take at once. Two need twice the registers, which
+// only these machines have.
 #if defined(__AVX512F__) || defined(__aarch64__)
 inline constexpr int kTogether = 2;
 #else

@@ -1,9 +1,10 @@
-// The weights that a forward walk multiplies by: panels of a pack, or the matrix as the API has it.
+// The weights that a forward kernel multiplies by: panels of a pack, or the matrix as the API has
+// it.
 //
-// A pack pays where many steps read it. In calls of one or two steps the matrix is read in its
-// place: blocks of it are transposed in registers just before they are used, so that it comes from
-// memory once and nothing is written. Every element is the same chain of fma as in tile.hpp, and so
-// has the bits that packed weights give.
+// A pack pays only if many steps read it. A call of one or two steps reads the matrix itself:
+// blocks are transposed in registers just before they are used, so that every weight is loaded from
+// memory once and none is written. Every element is the same sum of fma chains as in tile.hpp, so
+// the bits are those that packed weights give.
 #pragma once
 
 #include "pack.hpp"
@@ -11,22 +12,21 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// K indices that a vector of units takes before the next one does: 64 bytes of each row, so that
-// the chains of several vectors are under way; where transposing takes as long as a chain does, a
-// whole piece, because the caches prefer few rows at a time.
+// K indices that are used for one vector of units before the next vector of units follows: 64 bytes
+// of each row, so that the chains of several vectors overlap. With 64-byte vectors, transposing
+// takes as long as a chain, so a run is a whole piece: caches work better on few rows at a time.
 template <class T>
 inline constexpr Index kMatrixRun = kVectorBytes == 64 ? kPiece : kBlock<T>;
 
-// c goes on with n K indices, a vector's lanes at most: m[j] is the vector of the one that a[j]
-// has.
+// Continues the chain c with a[j] * m[j] for j = 0, ..., n - 1; n is at most kLanes.
 template <class T>
 FUSEDRNN_INLINE vec<T> chain(vec<T> c, const T* a, const vec<T> (&m)[kLanes<T>], Index n) {
     FUSEDRNN_UNROLL for (int j = 0; j < kLanes<T>; ++j) if (j < n) c = fma(splat(a[j]), m[j], c);
     return c;
 }
 
-// acc += a w for panel p of w [n*H][k] and `rows` rows, kGroupRows at most; K indices of a row of
-// `a` follow each other.
+// out += a w for panel p of w [n*H][k] and `rows` rows, at most kGroupRows. The K indices of a row
+// of `a` are contiguous.
 template <class T>
 [[gnu::noinline]] void product_of_matrix(Index rows, const SlotPanels<T>& panels, Index p,
                                          const Accumulator<T>& out, const Operand<T>& a, const T* w,
@@ -35,11 +35,11 @@ template <class T>
     alignas(kBlockBytes) T sum[kGroupRows * sum_row];
     struct {
         const T* from;
-        Index rows, place;
+        Index rows, offset;
     } part[kPanelVectors];
     int parts = 0;
-    panels.each(p, [&](Index row, Index count, Index place) {
-        part[parts++] = {w + row * k, count, place};
+    panels.each(p, [&](Index row, Index count, Index offset) {
+        part[parts++] = {w + row * k, count, offset};
     });
     const int lanes = static_cast<int>(panels.pitch(p));
     for (Index k0 = 0; k0 < k; k0 += kPiece) {
@@ -52,7 +52,7 @@ template <class T>
                 T* const to = sum + v * L;
                 vec<T> m[L];
                 Index q = q0;
-                if (rows == 1 && part[v].rows == L) {  // most calls: nothing to look up in a block
+                if (rows == 1 && part[v].rows == L) {  // most calls: no partial blocks
                     vec<T> c = load(to);
                     for (; q + L <= stop; q += L) {
                         load_columns(from + q, k, m);
@@ -75,7 +75,7 @@ template <class T>
         }
         for (int v = 0; v < parts; ++v)
             for (Index i = 0; i < rows; ++i) {
-                T* const to = out.acc + part[v].place + i * out.row;
+                T* const to = out.acc + part[v].offset + i * out.row;
                 store_n(to, load_n(to, lanes) + load(sum + i * sum_row + v * L), lanes);
             }
     }
@@ -86,7 +86,7 @@ class Weights {
     static constexpr Index L = kLanes<T>;
 
   public:
-    // matrix: [n*H][k]; panels: of those slots, in the pack; null: of a call without one.
+    // matrix: [n*H][k]; panels: those of the slots in the pack, or null to read the matrix.
     [[gnu::noinline]] Weights(const SlotPanels<T>& slots, const T* matrix, Index k, const T* panels,
                               bool far)
         : slots_(slots),
@@ -98,34 +98,36 @@ class Weights {
           last_wide_(slots.stride(last_)),
           far_(far) {}
 
-    // acc += a w for `rows` rows and `few` panels from p on; a narrower last panel comes alone.
-    [[gnu::noinline]] void multiply(Index rows, Index p, Index few, Accumulator<T> out,
+    // out += a w for `rows` rows and `count` panels from p on. If the last panel is narrower, it
+    // must be multiplied alone.
+    [[gnu::noinline]] void multiply(Index rows, Index p, Index count, Accumulator<T> out,
                                     const Operand<T>& a) const {
         const Index wide = p < last_ ? wide_ : last_wide_;
         if (panels_ != nullptr) {
             const Index panel = wide_ * k_;
-            return product<T>(rows, static_cast<int>(wide / L), static_cast<int>(few), out, a,
+            return product<T>(rows, static_cast<int>(wide / L), static_cast<int>(count), out, a,
                               {panels_ + p * panel, wide, panel, far_});
         }
-        for (Index j = 0; j < few; ++j, out.acc += out.panel)
+        for (Index j = 0; j < count; ++j, out.acc += out.panel)
             product_of_matrix(rows, slots_, p + j, out, a, matrix_, k_);
     }
 
-    // The numbers of K index `at` in panel p, [slot][lane]: in the pack, or gathered into `room`.
-    [[gnu::noinline]] const T* row(Index p, Index at, T (&room)[kPanelVectors * L]) const {
+    // The weights of K index `at` in panel p, [slot][lane]: in the pack, or gathered into `buffer`.
+    [[gnu::noinline]] const T* row(Index p, Index at, T (&buffer)[kPanelVectors * L]) const {
         const Index wide = p < last_ ? wide_ : last_wide_;
         if (panels_ != nullptr) return panels_ + p * wide_ * k_ + at * wide;
-        clear(room, room + wide);
-        slots_.each(p, [&](Index row, Index count, Index place) {
-            for (Index i = 0; i < count; ++i) room[place + i] = matrix_[(row + i) * k_ + at];
+        clear(buffer, buffer + wide);
+        slots_.each(p, [&](Index row, Index count, Index offset) {
+            for (Index i = 0; i < count; ++i) buffer[offset + i] = matrix_[(row + i) * k_ + at];
         });
-        return room;
+        return buffer;
     }
 
   private:
     const SlotPanels<T> slots_;
     const T *matrix_, *panels_;
-    Index k_, last_, wide_, last_wide_;  // panels before the last take wide_ for each K index
+    // A K index has last_wide_ elements in panel last_, and wide_ in the others.
+    Index k_, last_, wide_, last_wide_;
     bool far_;
 };
 

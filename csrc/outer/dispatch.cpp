@@ -16,8 +16,8 @@ namespace baseline {
 extern const Table kTable;
 }
 
-// libgcc's and compiler-rt's cpu model asks cpuid and, by xgetbv, whether the operating system
-// saves the wide registers.
+// __builtin_cpu_supports (of libgcc and compiler-rt) asks cpuid and also, by xgetbv, whether the
+// operating system saves the wide registers.
 const std::vector<Isa>& isas() {
     static const std::vector<Isa> list = [] {
         __builtin_cpu_init();

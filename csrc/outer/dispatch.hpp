@@ -13,13 +13,14 @@ struct Isa {
     bool supported;  // by the processor and by the operating system
 };
 
-// Best first.
+// The instruction sets that were built, best first.
 const std::vector<Isa>& isas();
 
-// The table of a supported ISA; throws std::invalid_argument that names the choices.
+// The table of a supported instruction set; else throws std::invalid_argument that names them.
 const Table& find_isa(const std::string& name);
 
-// FUSEDRNN_ISA where the environment has it, else the best supported one.
+// The instruction set that the environment variable FUSEDRNN_ISA names, else the best supported
+// one.
 const Table& default_isa();
 
 }  // namespace fusedrnn

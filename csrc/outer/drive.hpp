@@ -1,5 +1,5 @@
-// One call through its kernel, without Python: the order of ranks, slices of time, the blocks of
-// the backward walk. Whoever fills a Forward or a Backward drives it by this.
+// Runs a Forward or a Backward that has been filled in, without Python: orders the rows, cuts the
+// walk into slices of time, and goes through the blocks of a backward call.
 #pragma once
 
 #include <algorithm>
@@ -26,15 +26,15 @@ const Kernels<T>& kernels_of(const Table& table) {
         return table.f64;
 }
 
-// Memory that starts on a 64-byte boundary, uninitialised; scratch of a call, freed at its end.
-// What malloc would map anew for every call lies on huge pages, as NumPy's large arrays do.
+// Uninitialised memory that starts on a 64-byte boundary, for scratch and packs. Allocations so
+// large that malloc maps them anew each time use huge pages, as NumPy's large arrays do.
 template <class T>
 class Scratch {
   public:
     explicit Scratch(Index items) : bytes_(static_cast<std::size_t>(items) * sizeof(T)) {
         data_ = static_cast<T*>(::operator new(bytes_, align()));
 #ifdef __linux__
-        if (large()) madvise(data_, bytes_, MADV_HUGEPAGE);  // a wish: refusing it is no error
+        if (large()) madvise(data_, bytes_, MADV_HUGEPAGE);  // a hint; failure is no error
 #endif
     }
     ~Scratch() { ::operator delete(data_, align()); }
@@ -43,6 +43,7 @@ class Scratch {
     T* data() const { return data_; }
 
   private:
+    // glibc's malloc maps every allocation of kMapped bytes; its threshold grows no further.
     static constexpr std::size_t kHugePage = 2 * 1024 * 1024, kMapped = 16 * kHugePage;
 
     bool large() const { return bytes_ >= kMapped; }
@@ -52,12 +53,12 @@ class Scratch {
     T* data_;
 };
 
-// The rows of a batch by falling length, and how many of them live at each walk step; owns the
-// arrays of the schedule it fills.
+// Orders the rows of a batch by falling length and counts how many are live at each walk step. Owns
+// the arrays of the schedule that it fills.
 class Ranks {
   public:
-    // length: [batch], each in [0, steps]. Where all are `steps` and times are not given one by
-    // one, out is left as it is.
+    // length: [batch], each in [0, steps]. If all are `steps` and out.times is null, `out` is not
+    // changed, because its arrays may then be null.
     void order(const Index* length, Index batch, Index steps, Schedule& out) {
         if (out.times[0] == nullptr &&
             std::all_of(length, length + batch, [&](Index n) { return n == steps; }))
@@ -83,8 +84,8 @@ class Ranks {
     std::vector<Index> row_, length_, live_, start_;
 };
 
-// Makes a direction of an unpacked call read the weights of `job`, which need have no `out`; its
-// scratch is in place.
+// Makes a direction of an unpacked call read the weights of `job`, whose `out` is ignored.
+// direction.scratch must be set.
 template <class T>
 void read_unpacked(const Kernels<T>& kernels, Pack<T> job, ForwardDirection<T>& direction) {
     job.out = direction.scratch + job.layout.fwd_head;
@@ -96,8 +97,9 @@ void read_unpacked(const Kernels<T>& kernels, Pack<T> job, ForwardDirection<T>& 
     direction.w_hr = job.w_hr;
 }
 
-// Walks `steps` in slices of about 50 ms, run(first, last), and calls `poll` between them, which
-// may throw. The first slice is a guess from the work, the next ones follow the clock.
+// Walks a number of steps in slices of about 50 ms, run(first, last), and calls `poll`, which may
+// throw, between them. The length of the first slice is estimated from the work of a step, that of
+// the next ones from the time that the last one took.
 class Slices {
   public:
     Slices(double flops_of_step, void (*poll)())
@@ -121,7 +123,7 @@ class Slices {
         }
     }
 
-    // Parts of `rows` rows that make one step short enough for a slice.
+    // How many parts of `rows` rows make one step of a part short enough for a slice.
     int parts(Split split, Index rows) const {
         const double most = split != Split::kUnits ? static_cast<double>(rows) / kGroupRows : 1.0;
         return static_cast<int>(std::clamp(flops_ / kStepFlops, 1.0, std::max(1.0, most)));
@@ -131,15 +133,17 @@ class Slices {
     double first_slice() const { return std::max(1.0, kFirstFlops / flops_); }
 
     static constexpr double kSeconds = 0.05, kFirstFlops = 2e8, kStepFlops = 2e9;
-    // What a step costs besides its products: element-wise work of a small layer, bookkeeping.
+    // Cost of a step besides its products (bookkeeping, element-wise work), which counts in a small
+    // layer.
     static constexpr double kFixedFlops = 2e4;
     double flops_, per_slice_;
     double since_ = 0.0;
     void (*poll_)();
 };
 
-// The whole forward walk on a team; returns how many threads there were at most. Rows walk alone
-// where threads divide them, so a part of the batch can take all its steps before the next.
+// Runs the whole forward walk on a team; returns the largest number of threads of a slice. If
+// threads divide rows, rows do not depend on each other, so one part of the batch can walk all its
+// steps before the next part.
 template <class T>
 int drive_forward(const CellKernels<T>& kernel, Forward<T>& call, TeamSize team, Slices slices) {
     int used = 1;
@@ -159,8 +163,8 @@ int drive_forward(const CellKernels<T>& kernel, Forward<T>& call, TeamSize team,
     return used;
 }
 
-// One direction after the other: blocks of partial_steps from the last, steps in slices, then the
-// products of the block; totals at the end.
+// Runs the whole backward walk, one direction after the other: for each block of partial_steps,
+// from the last one on, the steps in slices, then the products; at the end the totals.
 template <class T>
 int drive_backward(const CellKernels<T>& kernel, Backward<T>& call, TeamSize team, Slices slices) {
     const Layout& at = call.layout;

@@ -5,7 +5,7 @@
 namespace fusedrnn {
 namespace {
 
-// 64-bit arithmetic that remembers whether anything overflowed.
+// 64-bit arithmetic that records whether anything overflowed.
 class Checked {
   public:
     Index mul(Index a, Index b) {
@@ -28,7 +28,8 @@ class Checked {
     bool ok_ = true;
 };
 
-// Hands out consecutive regions, each a multiple of a 64-byte block.
+// Consecutive regions of memory, each a multiple of a 64-byte block. take() returns where the next
+// one starts.
 class Regions {
   public:
     Regions(Checked& n, Index block) : n_(n), block_(block) {}
@@ -44,18 +45,19 @@ class Regions {
     Index block_, total_ = 0;
 };
 
-// The projection of a block of steps stays in L2 until the steps read it.
+// W x of a block of several steps has at most this size, so that it stays in L2 until it is read.
 constexpr Index kProjectedBytes = 512 * 1024;
-// The step reads x itself, which saves its projection a round trip, where W and R stay in L2
-// together:
+// A step that computes W x itself need not write it and read it again. This pays with at least
+// kMergedRows rows if W and R together have at most kMergedBytes, so that they stay in L2.
 constexpr Index kMergedBytes = 640 * 1024;
 constexpr Index kMergedRows = 6;
-// or where a sweep of both hides behind the products of so many rows; of twice as many where it
-// comes from memory.
+// It also pays with at least kHidingRows rows, because their products take longer than streaming W
+// and R; with twice as many if W and R are larger than kHiddenBytes and so come from memory.
 constexpr Index kHidingRows = 16;
 constexpr Index kHiddenBytes = 16 * 1024 * 1024;
-// More than any L2 keeps from step to step.
+// Larger weights do not stay in L2 from step to step.
 constexpr Index kFarBytes = 2 * 1024 * 1024;
+// Threads divide rows only if each gets at least this many.
 constexpr Index kRowsPerThread = 6;
 
 }  // namespace
@@ -90,7 +92,7 @@ bool make_layout(const Request& call, Layout& out) {
     const Index step_bytes = n.mul(n.mul(B, out.gate_row), call.item);
     const Index weight_bytes = n.mul(n.mul(out.gate_row, n.add(I, P)), call.item);
     const Index hiding = weight_bytes <= kHiddenBytes ? kHidingRows : 2 * kHidingRows;
-    // Reading unpacked weights in every step costs more than the round trip.
+    // Reading unpacked weights in every step costs more than writing W x and reading it again.
     const bool merged =
         T == 1 ||
         (!call.unpacked && (B >= hiding || (B >= kMergedRows && weight_bytes <= kMergedBytes)));
@@ -187,10 +189,11 @@ double slowness(const Request& call) {
 }
 
 Plan plan_direction(const Request& call, int threads) {
-    constexpr double kBarrierFlops = 3e5;  // a barrier costs a few tenths of a microsecond
+    // Least work of a thread in a step: a barrier costs a few tenths of a microsecond.
+    constexpr double kBarrierFlops = 3e5;
     const bool recurrent = call.cell.h_first < call.cell.gates;
     const Index rows = call.batch / kRowsPerThread;
-    // Statistics are of whole rows, which no two threads share.
+    // Layer normalisation needs statistics of whole rows, so a row belongs to one thread.
     if (rows >= threads || !recurrent || call.cell.norm)
         return {static_cast<int>(std::min<Index>(threads, std::max<Index>(1, rows))), Split::kRows};
     const double per_step = step_flops(call) * slowness(call) / kBarrierFlops;
@@ -204,15 +207,16 @@ Plan plan_direction(const Request& call, int threads) {
 }  // namespace
 
 Plan plan_threads(const Request& call, const std::function<int()>& most, bool both) {
-    constexpr double kRegionFlops = 1e6;  // a region costs about a microsecond to open
+    // Least work of a thread in a call: starting a team costs about a microsecond.
+    constexpr double kRegionFlops = 1e6;
     const double share = total_flops(call) * slowness(call) / kRegionFlops;
     const int worth = static_cast<int>(std::clamp(share, 1.0, 1e6));
     const int threads = worth == 1 ? 1 : std::clamp(most(), 1, worth);
     if (threads == 1) return {1, Split::kRows};
     const Plan plan = plan_direction(call, threads);
     if (!both || call.directions < 2) return plan;
-    // A thread that keeps to one direction keeps one set of weights in its cache, and waits for
-    // nobody.
+    // A thread that walks one direction only has one set of weights in its cache and needs no
+    // barrier.
     const Index rows = std::max<Index>(1, call.batch / kRowsPerThread);
     const int apart = 2 * static_cast<int>(std::min<Index>(threads / 2, rows));
     return apart >= plan.threads ? Plan{apart, Split::kDirections} : plan;

@@ -16,16 +16,17 @@ struct Request {
     int threads;
     bool save;              // gates go to `saved`, not to scratch
     bool tokens;            // integer input: W x is a gather, done inside the step
-    Index item;             // bytes of a number
+    Index item;             // bytes of an element
     bool unpacked = false;  // forward: weights are read as the API has them
 };
 
-// Fills `out`; false where a size does not fit 63 bits (or is negative).
+// Fills `out`; returns false if a size is negative or does not fit 63 bits.
 bool make_layout(const Request& call, Layout& out);
 
-// Whether a call whose weights nobody has packed yet is faster without a pack. It transposes them
-// once for each step, so many steps want a pack; and many rows do, since products with panels are
-// faster. Measured for H of 32 to 512: 1.1 to 3 times as fast with 8 rows, 0.96 to 1.7 with 32.
+// Whether a call whose weights are not packed yet is faster without a pack. Without one it
+// transposes the weights in each step, so a pack pays for many steps; it also pays for many rows,
+// because products with panels are faster. Measured for H of 32 to 512: without a pack a call is
+// 1.1 to 3 times as fast with 8 rows, 0.96 to 1.7 times as fast with 32.
 bool unpacked_pays(Index steps, Index batch);
 
 // Floating-point operations of one walk step of the recurrence and of the whole forward pass.
@@ -37,8 +38,9 @@ struct Plan {
     Split split;
 };
 
-// Threads that pay for this call, at most `most()`, which a small call does not ask, and what they
-// divide; `both`: the directions may run at the same time, as they may forward.
+// How many threads pay for this call, at most most(), and what they divide. most() is not called if
+// the call is too small for two threads. `both`: the directions may run at the same time, as in a
+// forward call.
 Plan plan_threads(const Request& call, const std::function<int()>& most, bool both);
 
 }  // namespace fusedrnn

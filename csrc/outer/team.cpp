@@ -14,7 +14,7 @@
 namespace fusedrnn {
 namespace {
 
-// Set in a child made by fork(): its parent's OpenMP threads do not exist there.
+// True in a child made by fork(): the OpenMP threads of its parent do not exist there.
 bool forked = false;
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
@@ -32,7 +32,8 @@ unsigned long control() {
 void set_control(unsigned long value) { asm volatile("msr fpcr, %0" : : "r"(value)); }
 #endif
 
-// The kernel sits behind a pointer, so no floating-point code can move across the change.
+// The kernel is called through a pointer, so the compiler cannot move floating-point code across
+// the change.
 void flushed(void (*fn)(void*, int, int), void* ctx, int thread, int threads) {
     const auto before = control();
     set_control(before | kFlush);
@@ -40,12 +41,12 @@ void flushed(void (*fn)(void*, int, int), void* ctx, int thread, int threads) {
     set_control(before);
 }
 
-#ifdef _OPENMP  // without it there is one thread
+#ifdef _OPENMP  // without OpenMP there is one thread
 struct BarrierState {
     alignas(64) int arrived = 0;
     alignas(64) unsigned phase = 0;
     int threads = 1;
-    std::int64_t busy = 0;  // ns of processor time, of the thread that worked most
+    std::int64_t busy = 0;  // ns of processor time of the busiest thread
 };
 
 void pause() {
@@ -62,12 +63,12 @@ std::int64_t now(clockid_t clock) {
     return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
 }
 
-// Nanoseconds of processor time that this thread has spent waiting for its team in this region,
-// short spins aside.
+// Nanoseconds of processor time that this thread has spent in barriers of this region, without the
+// spins at the start of each wait.
 thread_local std::int64_t waited = 0;
 
-// Spins for some ten microseconds, then yields, then sleeps: a team that shares its cores with
-// others must let them run.
+// The barrier. It spins for some ten microseconds, then yields, then sleeps, so that other work on
+// the same cores can run.
 void wait(void* self) {
     constexpr int kSpins = 500, kYields = 200;
     auto& b = *static_cast<BarrierState*>(self);
@@ -94,10 +95,10 @@ void wait(void* self) {
     waited += now(CLOCK_THREAD_CPUTIME_ID) - from;
 }
 
-// Whether other work takes the cores away from our teams. Where the busiest thread of a team worked
-// for much less than the time that passed, the others kept it waiting, and one thread alone would
-// have been as fast; after a millisecond of that, calls go serial for a while, which doubles with
-// every trial that fails.
+// Detects that other work keeps the cores busy. If the busiest thread of a team worked for much
+// less than the time that passed, it waited for the others, and one thread alone would have been as
+// fast. After a millisecond of this, calls run serially for kPause; the pause doubles, up to
+// kLongestPause, each time that the next trial has the same result.
 class Crowding {
   public:
     bool serial() const { return now(CLOCK_MONOTONIC) < load(until_); }
@@ -131,8 +132,8 @@ class Crowding {
 };
 Crowding crowding;
 
-// One thread's part. The last barrier is ours: the runtime's own would spin for milliseconds, on a
-// core that a slower thread of the team may need.
+// What each thread of a team runs. It ends with the barrier of this file, because the barrier of
+// the OpenMP runtime spins for milliseconds, on a core that a slower thread of the team may need.
 void work(void (*fn)(void*, int, int), void* ctx, int threads, BarrierState& state) {
     waited = 0;
     const std::int64_t from = now(CLOCK_THREAD_CPUTIME_ID);
@@ -153,7 +154,7 @@ int allowed_cpus() {
     return 1 << 20;
 }
 
-// CPUs that the control group's bandwidth quota amounts to, rounded up.
+// The bandwidth quota of the control group in CPUs, rounded up; a large number if there is none.
 int quota_cpus() {
     long long quota = -1, period = 100000;
     if (std::FILE* f = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
@@ -202,7 +203,7 @@ int run(void (*fn)(void*, int, int), void* ctx, TeamSize team, Barrier& barrier)
         int given = 1;
 #pragma omp parallel num_threads(threads)
         {
-            // Every thread stores the same number, before it can wait.
+            // Every thread stores the same number before its first wait.
             const int n = omp_get_num_threads();
             __atomic_store_n(&state.threads, n, __ATOMIC_RELAXED);
             if (omp_get_thread_num() == 0) given = n;

@@ -1,25 +1,26 @@
-// Threads: the only OpenMP. Runs a kernel on a team, under flush-to-zero, with a barrier.
+// Runs a kernel on a team of threads, with flush-to-zero and a barrier. Only team.cpp uses OpenMP.
 #pragma once
 
 #include "kernels.hpp"
 
 namespace fusedrnn {
 
-// At most so many threads; `obey`: somebody asked for them, so that a crowded machine is no reason
-// to take fewer.
+// The largest number of threads. `obey`: the user asked for this number, so it is used even if
+// other work keeps the cores busy.
 struct TeamSize {
     int threads;
     bool obey;
 };
 
-// Calls fn(ctx, i, n) for i < n on n <= team.threads threads and returns n. `barrier` (inside ctx)
-// is set up for the threads that the runtime really gives. Denormals are flushed to zero inside fn;
-// the caller's floating-point state is restored. Serial in a forked child.
+// Calls fn(ctx, i, n) for i < n on n <= team.threads threads and returns n. `barrier`, which is
+// part of ctx, is set up for the number of threads that the OpenMP runtime really starts. Denormals
+// are flushed to zero inside fn; the caller's floating-point state is restored. Runs serially in a
+// forked child and inside an OpenMP parallel region.
 int run(void (*fn)(void*, int, int), void* ctx, TeamSize team, Barrier& barrier);
 
 bool has_openmp();
 
-// min(omp_get_max_threads(), CPUs this process may run on, the control group's quota), at least 1.
+// min(omp_get_max_threads(), CPUs this process may run on, quota of the control group), at least 1.
 int default_threads();
 
 }  // namespace fusedrnn

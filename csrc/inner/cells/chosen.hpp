@@ -1,6 +1,6 @@
 // The cells with activations chosen at run time, clip, and coupled input and forget gates. They
-// save pre-activations and differentiate from those; the equations are those of elman.hpp, lstm.hpp
-// and gru.hpp with f, g, h in place of their activations.
+// save pre-activations, and their backward functions start from those. The equations are those of
+// elman.hpp, lstm.hpp and gru.hpp with f, g and h in place of the activations there.
 // Source: ONNX operators RNN, GRU, LSTM (opset 22); coupled gates: Greff et al. 2017 (CIFG).
 #pragma once
 
@@ -28,7 +28,7 @@ struct RnnChosen {
     }
 };
 
-// i f g o; f = 1 - i where coupled. p is always given, zeros without peepholes.
+// Slots i f g o; f = 1 - i if coupled. p is always given; it is zeros without peepholes.
 struct LstmChosen {
     static constexpr CellInfo kInfo{"lstm_chosen", 4, 4, 0, 0, 2, 3};
 

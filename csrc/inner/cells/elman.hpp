@@ -1,4 +1,4 @@
-// Elman's network and its degenerate sibling without recurrence.  h' = f(W x + R h + b)
+// Elman's network, h' = f(W x + R h + b), and the dense layer, which is the same without R h.
 // Source: J. L. Elman, Finding structure in time, Cognitive Science 14 (1990).
 #pragma once
 
@@ -33,7 +33,7 @@ inline constexpr CellInfo kDense{"dense", 1, 1, 1, 0, 1, 0};
 template <class F, const CellInfo& Info>
 struct ElmanCell {
     static constexpr CellInfo kInfo = Info;
-    // What comes after the pre-activation's gradient is the same for every activation.
+    // Weight gradients and dx are computed from da, in the same way for every activation.
     using Reduced = std::conditional_t<(Info.h_first < Info.gates),
                                        ElmanCell<Identity, kRnnIdentity>, ElmanCell>;
 

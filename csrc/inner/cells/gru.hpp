@@ -1,5 +1,5 @@
-// GRU with the reset gate after the product (PyTorch, cuDNN, Keras's default) and before it (ONNX's
-// default, the paper).  h' = (1 - z) n + z h, so z keeps the old state.
+// GRU with the reset gate after the product (PyTorch, cuDNN, the default of Keras) and before it
+// (the paper, the default of ONNX).  h' = (1 - z) n + z h, so z = 1 keeps the old state.
 // Source: Cho et al., Learning phrase representations using RNN encoder-decoder, EMNLP 2014.
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// Slots nx r z nh: n needs its two chains apart, n = tanh(nx + r nh).
+// Slots nx r z nh. W x and R h of n are separate sums, because n = tanh(nx + r nh).
 struct Gru {
     static constexpr CellInfo kInfo{"gru", 4, 3, 1, 0, 1, 0};
 
@@ -31,7 +31,7 @@ struct Gru {
     }
 };
 
-// Slots r z n; n sees R (r h): two phases.
+// Slots r z n. n receives R (r h), so a step has two phases.
 struct GruResetBefore {
     static constexpr CellInfo kInfo{"gru_reset_before", 3, 3, 0, 1, 1, 0};
 

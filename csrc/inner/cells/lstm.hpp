@@ -1,6 +1,6 @@
 // LSTM, plain and with peepholes.  gates i f g o;  c' = f c + i g;  h' = o tanh(c')
 // Sources: Hochreiter and Schmidhuber 1997; forget gate: Gers, Schmidhuber and Cummins 2000;
-// peepholes (p_i, p_f see c, p_o sees c'): Gers and Schmidhuber 2000.
+// peepholes (p_i and p_f multiply c, p_o multiplies c'): Gers and Schmidhuber 2000.
 #pragma once
 
 #include "../math.hpp"
@@ -28,7 +28,7 @@ struct Lstm {
         cell_path(a, prev[1], fma(ds[0] * a[3], dtanh(t), ds[1]), ds, da);
     }
 
-    // c' from the activated gates and c; h' from them and c'.
+    // renew is c' from the activated gates and c; output is h' from the activated gates and c'.
     template <class V>
     static V renew(const V (&a)[4], V c, const Options<V>&) {
         return fma(a[1], c, a[0] * a[2]);
@@ -38,7 +38,8 @@ struct Lstm {
         return a[3] * tanh(c);
     }
 
-    // From dc, the whole gradient of c', to the gates and c; h has no pointwise path back.
+    // Computes da and ds from dc, the whole gradient of c'. The pointwise part of the gradient of h
+    // is 0, because h acts through R alone.
     template <class V>
     static void cell_path(const V (&a)[4], V c, V dc, V (&ds)[2], V (&da)[4]) {
         da[0] = (da[0] + dc * a[2]) * dsigmoid(a[0]);

@@ -1,13 +1,14 @@
-// LSTM and GRU (reset after) with layer normalisation: every product apart, LN(W x) and LN(R h) of
-// each gate with a gain each; the LSTM's output path sees gc LN(c') + bc, the carried c is c'.
+// LSTM and GRU (reset after) with layer normalisation. W x and R h of each gate are normalised
+// separately, each with a gain. The LSTM's output path reads gc LN(c') + bc; the state that is
+// carried on is c' itself.
 // Source: Ba, Kiros and Hinton, Layer Normalization, 2016 (arXiv:1607.06450), supplement.
 //
 // Slots hold raw products, W x in [0, x_gates) and R h in [h_first, gates), both in the order of
 // the API's gates. A normalised cell has
-//   kX[k], kH[k]   the slots that pre-activation k takes, -1 where there is none
-//   per-unit vectors: the gain of each slot; with a second state gc and bc after them
-// and, for pre-activations a, the functions of the cell it normalises. Rows are walked in
-// scan/norm_forward.hpp and scan/norm_backward.hpp.
+//   kX[k], kH[k]   the slots of W x and R h that pre-activation k is made of, -1 if it has none
+//   Plain          the cell that it normalises, whose functions are applied to pre-activations
+//   per-unit vectors: the gain of each slot; if there is a second state, gc and bc after them
+// scan/norm_forward.hpp and scan/norm_backward.hpp process its rows.
 #pragma once
 
 #include "gru.hpp"
@@ -28,7 +29,8 @@ struct LstmNorm {
         a[3] = sigmoid(a[3]);
     }
 
-    // h' of o and m = gc LN(c') + bc; and back, from dh to da_o (as a gate's gradient came in), dm.
+    // h' from o and m = gc LN(c') + bc. output_backward returns dm; da is the gradient of o's
+    // activation before the call and that of its pre-activation after it.
     template <class V>
     static V output(V o, V m) {
         return o * tanh(m);
@@ -41,7 +43,7 @@ struct LstmNorm {
     }
 };
 
-// Pre-activations nx r z nh, as Gru has them.
+// Pre-activations nx r z nh, in the order of Gru's slots.
 struct GruNorm {
     static constexpr CellInfo kInfo{"gru_norm", 6, 3, 3, 0, 1, 6, true};
     static constexpr int kX[kNormBiases] = {2, 0, 1, -1}, kH[kNormBiases] = {-1, 3, 4, 5};

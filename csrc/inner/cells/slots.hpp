@@ -1,5 +1,5 @@
-// Arithmetic on a cell's integers: where slots, panels and blocks lie, and which of them a thread
-// takes.
+// Arithmetic on a cell's integers: where slots, panels and blocks are stored, and which of them a
+// thread works on.
 #pragma once
 
 #include "../simd.hpp"
@@ -7,7 +7,7 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// The part [begin, end) of n items that one of `threads` takes.
+// The part [begin, end) of n items that belongs to one of `threads` threads.
 struct Share {
     Index begin, end;
     Share(Index n, int thread, int threads)
@@ -17,12 +17,12 @@ struct Share {
 template <class T>
 inline constexpr Index kBlock = kBlockBytes / static_cast<Index>(sizeof(T));
 
-// Unit vectors that share a forward panel: all slots of each, at most four vectors together.
+// Unit vectors of a forward panel. A panel has all slots of each, at most four vectors together.
 constexpr int panel_units(const CellInfo& cell) { return cell.gates >= 3 ? 1 : 4 / cell.gates; }
 
 constexpr bool recurrent(const CellInfo& cell) { return cell.h_first < cell.gates; }
 
-// Row block of the API's gate-major weights that slot s takes.
+// Which block of H rows of the API's gate-major weights belongs to a slot.
 constexpr Index api_rows(const CellInfo& cell, int slot) {
     return (slot - (recurrent(cell) ? cell.h_first : 0) + cell.x_gates) % cell.x_gates;
 }
@@ -32,21 +32,22 @@ constexpr Index vectors_of(Index n) {
     return (n + kLanes<T> - 1) / kLanes<T>;
 }
 
-// Whether the slots of a row's last units, too few for a vector, share vectors in their panel:
-// where every slot sees both products.
+// Whether slots share vectors in the last panel if its units do not fill a vector. Every slot must
+// receive both W x and R h: else lanes that belong to no slot would carry products of one gate into
+// another.
 constexpr bool shares(const CellInfo& cell) {
     return cell.gates >= 3 && cell.x_gates == cell.gates && cell.h_first == 0 && cell.late == 0 &&
            !cell.norm;
 }
 
-// Lanes from one slot of panel p to the next.
+// Distance in lanes between the slots of a unit vector in panel p.
 template <class T>
 constexpr Index pitch_of(const CellInfo& cell, Index hidden, Index p) {
     const Index left = hidden - p * kLanes<T>;
     return shares(cell) && left < kLanes<T> ? left : kLanes<T>;
 }
 
-// Vectors of panel p with so many slots.
+// Vectors for each K index of panel p, if it has `slots` slots.
 template <class T>
 constexpr Index panel_vectors(const CellInfo& cell, Index hidden, Index p, Index slots) {
     const Index most = panel_units(cell), left = vectors_of<T>(hidden) - p * most;

@@ -1,4 +1,4 @@
-// -mavx2 -mfma
+// Compiled with -mavx2 -mfma.
 #if !(defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__))
 #error "isa/avx2.cpp was compiled with the wrong flags"
 #endif

@@ -1,4 +1,5 @@
-// x86-64: SSE2, no fma: held to a tolerance, not to the bits of the others
+// Every x86-64 runs this: SSE2 without fma. Its results agree with the others within a tolerance,
+// not to the bit.
 #if !(defined(__x86_64__))
 #error "isa/baseline.cpp was compiled with the wrong flags"
 #endif

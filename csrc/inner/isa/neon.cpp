@@ -1,4 +1,4 @@
-// every aarch64
+// Every aarch64 runs this.
 #if !(defined(__aarch64__))
 #error "isa/neon.cpp was compiled with the wrong flags"
 #endif

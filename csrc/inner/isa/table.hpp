@@ -1,4 +1,5 @@
-// Instantiates every cell for one ISA: the only list of cells in C++. Exports one symbol.
+// Instantiates every cell for one instruction set. AllCells is the only list of cells in C++. A
+// source file that includes this exports only kTable.
 #pragma once
 
 #include "../cells/chosen.hpp"
@@ -55,7 +56,7 @@ inline constexpr Kernels<T> kKernels = {
 #define FUSEDRNN_QUOTE_(x) #x
 #define FUSEDRNN_QUOTE(x) FUSEDRNN_QUOTE_(x)
 
-// The one name the outer house knows of this ISA; see dispatch.cpp.
+// outer/dispatch.cpp refers to this symbol.
 [[gnu::visibility("hidden")]] extern const Table kTable;
 const Table kTable = {FUSEDRNN_QUOTE(FUSEDRNN_ISA),
                       kVectorBytes,
