@@ -53,9 +53,8 @@ struct StepsOut {
 
 // Refuses outputs of the caller that overlap an input or another output. Compares the bytes from
 // the first to the last element, so arrays that interleave are refused too. Arrays that bind/
-// allocates overlap nothing. Two kinds of input are not registered, so an output that overlaps them
-// is not noticed: the weights (which an unpacked call reads during the walk) and the gradients of
-// the final states.
+// allocates overlap nothing. The weights count as inputs even if a call reads panels: an output
+// that lies in them would change the layer.
 class Apart {
   public:
     void read(const py::object& given) {
@@ -238,6 +237,8 @@ void keep_apart(const Job<T>& job, const BackwardIn& given, const BackwardOut& o
     job.each_input([&](const py::object& a) { apart.read(a); });
     for (const py::object* a : {&given.y, &given.saved, &given.dy, &given.dcells, &given.dgates})
         apart.read(*a);
+    if (py::isinstance<py::sequence>(given.dstates))
+        for (Index k = 0; k < job.states(); ++k) apart.read(job.item(given.dstates, "dstates", k));
     for (Index k = 0; states && k < job.states(); ++k)
         apart.write(job.item(out.dstates, "dstates", k), "dstates");
     apart.write(out.dx, "dx");

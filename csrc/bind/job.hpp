@@ -204,9 +204,10 @@ class Job {
     Layout layout;
     Schedule schedule{};
 
-    // Calls body(array) for every array of the inputs.
+    // Calls body(array) for every array of the inputs and of the weights.
     template <class Body>
     void each_input(Body body) const {
+        for (const PackedWeights* pack : packs) pack->each_array(body);
         for (const py::handle& field : inputs) {
             if (py::isinstance<py::array>(field))
                 body(py::reinterpret_borrow<py::object>(field));

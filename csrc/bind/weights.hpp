@@ -97,6 +97,13 @@ class PackedWeights {
                wide == other.wide;
     }
 
+    // Calls body(array) for each array that the layer has.
+    template <class Body>
+    void each_array(Body body) const {
+        for (const py::handle& one : arrays_)
+            if (!one.is_none()) body(py::reinterpret_borrow<py::object>(one));
+    }
+
     std::string isa() const { return table.isa; }
     Index nbytes() const { return bytes(Form::kForward) + bytes(Form::kBackward); }
 

@@ -25,7 +25,7 @@ from ..types import (
 )
 from . import cells as _cells
 from . import chosen, norm
-from .call import Call, ReferenceForm, Slots, Weights, calls, zeros
+from .call import Call, ReferenceForm, Slots, Weights, calls, keep_apart, zeros
 from .cells import Step
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class ReferenceBackend:
     ) -> Outcome:
         """Run the sequences."""
         weights = self._weights(packed)
+        keep_apart([("y", y), ("final", final), ("saved", saved)], [inputs, *packed.sources])
         directions = calls(weights, inputs)
         first, out = directions[0], weights[0].output_size
         record(self.name, "numpy", packed.kernel, 1)
@@ -142,6 +143,9 @@ class ReferenceBackend:
     ) -> Gradients:
         """Walk back through the saved call; what is not wanted is left out of the result."""
         weights = self._weights(packed)
+        outputs = [("dstates", wanted.dstates), ("dx", wanted.dx)]
+        outputs += [("weights", to) for of in wanted.dweights for to in of.values()]
+        keep_apart(outputs, [inputs, y, saved, given, *packed.sources])
         parts = calls(weights, inputs)
         out = weights[0].output_size
         record(self.name, "numpy", packed.kernel, 1)
