@@ -155,8 +155,8 @@ PYTHON = (
     Mutant(
         "who looks at a parameter does not ask whether they were opened",
         "python/fusedrnn/_layers/params.py",
-        "if self._now is now:  # and whoever",
-        "if True:  # and whoever",
+        "if self._now is now:  # a block",
+        "if True:  # a block",
         killer("writable", "a_block_at_any_line_of_a_reader", "reference and one"),
     ),
     Mutant(
