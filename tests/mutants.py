@@ -1390,8 +1390,8 @@ TORCH = (
     Mutant(
         "torch: a pack is renewed under a living graph",
         "python/fusedrnn/torch/_packs.py",
-        "if not self._saved:  # else",
-        "if True:  # else",
+        "if not self._saved:  # if there is one",
+        "if True:  # if there is one",
         (
             "tests/torch_adapter/test_torch_weights.py"
             "::test_backward_has_the_weights_of_its_forward",
