@@ -175,9 +175,9 @@ class Backend(Protocol):
     ) -> tuple[Array, tuple[Array, ...]] | None:
         """Return y and the last states of one direction, from arrays as a caller gave them.
 
-        The weights come in the order of WEIGHTS.
-        None, and nothing was done, if an argument has to be checked or converted first, or if
-        there is no faster way than `forward`. States, first and last, are (B, P) and (B, H).
+        The weights are in the order of WEIGHTS; the first and the last states are (B, P) and
+        (B, H). None, and nothing was done, if an argument must be checked or converted first, or if
+        there is no faster way than `forward`.
         """
 
     def backward(

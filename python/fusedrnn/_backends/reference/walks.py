@@ -189,7 +189,7 @@ class ReferenceBackend:
         states: tuple[object, ...],
         threads: Threads,
     ) -> None:
-        """NumPy has no faster way."""
+        """Return None: NumPy has no faster way."""
         return
 
     def stepper(self, packed: Packed, inputs: Inputs, threads: Threads) -> None:
