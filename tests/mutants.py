@@ -155,8 +155,8 @@ PYTHON = (
     Mutant(
         "who looks at a parameter does not ask whether they were opened",
         "python/fusedrnn/_layers/params.py",
-        "if self._now is now:  # and whoever",
-        "if True:  # and whoever",
+        "if self._now is now:  # a block",
+        "if True:  # a block",
         killer("writable", "a_block_at_any_line_of_a_reader", "reference and one"),
     ),
     Mutant(
@@ -1390,8 +1390,8 @@ TORCH = (
     Mutant(
         "torch: a pack is renewed under a living graph",
         "python/fusedrnn/torch/_packs.py",
-        "if not self._saved:  # else",
-        "if True:  # else",
+        "if not self._saved:  # if there is one",
+        "if True:  # if there is one",
         (
             "tests/torch_adapter/test_torch_weights.py"
             "::test_backward_has_the_weights_of_its_forward",

@@ -1,6 +1,6 @@
 """RNN, LSTM and GRU layers on fused SIMD kernels, for NumPy.
 
-The rooms ``core``, ``nn``, ``charlm``, ``weights`` and ``onnx`` are imported when first used.
+The packages ``core``, ``nn``, ``charlm``, ``weights`` and ``onnx`` are imported when first used.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ __all__ = [
 # Imported when first used, so that `import fusedrnn` does not pay for them.
 _ROOMS = ("charlm", "core", "nn", "onnx", "weights")
 
-if not TYPE_CHECKING:  # a type checker would take every misspelt name for a room
+if not TYPE_CHECKING:  # otherwise a type checker would accept every misspelt name
 
     def __getattr__(name: str) -> ModuleType:
         if name in _ROOMS:

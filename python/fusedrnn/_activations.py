@@ -14,7 +14,7 @@ from ._cells import Array
 
 
 class Activation(NamedTuple):
-    """One of NAMES with its parameters."""
+    """A name of NAMES with its parameters."""
 
     name: str
     alpha: float = 0.0
@@ -25,7 +25,7 @@ class Activation(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What a cell with chosen activations does: f on gates, g on the candidate, h on c'."""
+    """The options of a cell with chosen activations: f for gates, g for the candidate, h for c'."""
 
     f: Activation
     g: Activation
@@ -64,7 +64,8 @@ def _one_where(condition: Array, x: Array, otherwise: float = 0.0) -> Array:
 
 Function = Callable[[Array, float, float], Array]
 
-# Name: (default alpha, default beta, function, slope); the order is that of csrc/kernels.hpp.
+# Name: (default alpha, default beta, function, slope), in the order of `Activation` in
+# csrc/kernels.hpp: `core_options` passes indices.
 _TABLE: dict[str, tuple[float, float, Function, Function]] = {
     "relu": (0.0, 0.0, lambda x, a, b: relu(x), lambda x, a, b: _one_where(x > 0, x)),
     "tanh": (0.0, 0.0, lambda x, a, b: np.tanh(x), lambda x, a, b: 1 - np.tanh(x) ** 2),
@@ -118,23 +119,23 @@ NAMES = tuple(_TABLE)
 
 
 def defaults(name: str) -> tuple[float, float]:
-    """ONNX's alpha and beta of an activation."""
+    """ONNX's default alpha and beta of an activation."""
     return _TABLE[name][:2]
 
 
 def activate(x: Array, by: Activation, clip: float) -> Array:
-    """The activation of clipped `x`."""
+    """Apply an activation to clipped `x`."""
     return np.asarray(_TABLE[by.name][2](np.clip(x, -clip, clip), by.alpha, by.beta), x.dtype)
 
 
 def slope(x: Array, by: Activation, clip: float) -> Array:
-    """Its derivative; 0 where `x` was clipped."""
+    """Return the derivative of an activation; 0 where `x` was clipped."""
     d = _TABLE[by.name][3](np.clip(x, -clip, clip), by.alpha, by.beta)
     return np.asarray(np.where(np.abs(x) > clip, 0, d), x.dtype)
 
 
 def core_options(by: Options | None) -> tuple[object, ...] | None:
-    """As the compiled module takes them."""
+    """Return the options as the compiled module takes them: (kind, alpha, beta), clip, coupled."""
     if by is None:
         return None
     chosen = [(NAMES.index(one.name), one.alpha, one.beta) for one in (by.f, by.g, by.h)]

@@ -1,4 +1,4 @@
-"""What a cell is, as integers and names; equality with the C++ table is a test."""
+"""What the Python half knows of each cell: integers and names, the same as in the C++ table."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Array: TypeAlias = NDArray[Any]
 class CellSpec:
     """One cell: how many slots a hidden unit has, and what each slot receives.
 
-    A slot is one pre-activation of one unit. Slots ``[0, x_gates)`` receive ``W x``, slots
-    ``[h_first, gates)`` receive ``R u``, where ``u`` is the previous ``h``, for the last ``late``
-    slots ``u`` is slot 0 (a gate) times the previous ``h``. A slot in both windows adds both.
+    A slot is one pre-activation of one unit. Slots ``[0, x_gates)`` receive ``W x`` and slots
+    ``[h_first, gates)`` receive ``R u``; a slot in both ranges gets the sum. ``u`` is the previous
+    ``h``, but for the last ``late`` slots it is slot 0 (a gate) times the previous ``h``.
     """
 
     name: str
@@ -29,7 +29,7 @@ class CellSpec:
     gate_names: tuple[str, ...]  # the row blocks of the weights, in order
     state_names: tuple[str, ...] = ("h",)
     vector_names: tuple[str, ...] = ()
-    norm: bool = False  # layer normalisation: `vectors` are the gains, and one bias
+    norm: bool = False  # layer normalisation: `vectors` are its gains and the bias of LN(c')
 
     @property
     def h_gates(self) -> int:
@@ -37,7 +37,7 @@ class CellSpec:
         return self.gates - self.h_first
 
     def block(self, slot: int) -> int:
-        """Row block of the gate-major weights that slot ``slot`` takes."""
+        """Row block of the gate-major weights that slot ``slot`` reads."""
         return (slot - self.h_first) % self.x_gates
 
     def shapes(
@@ -77,12 +77,12 @@ CELLS: dict[str, CellSpec] = {
         CellSpec("gru", 4, 3, 1, 0, 1, 0, _GRU_GATES),
         CellSpec("gru_reset_before", 3, 3, 0, 1, 1, 0, _GRU_GATES),
         CellSpec("dense", 1, 1, 1, 0, 1, 0, ("a",)),
-        # Activations chosen at run time; the LSTM always takes peepholes, zeros where it has none.
+        # Activations chosen at run time; this LSTM always takes peepholes, zeros if there are none.
         CellSpec("rnn_chosen", 1, 1, 0, 0, 1, 0, ("a",)),
         CellSpec("lstm_chosen", 4, 4, 0, 0, 2, 3, _LSTM_GATES, ("h", "c"), ("i", "f", "o")),
         CellSpec("gru_chosen", 4, 3, 1, 0, 1, 0, _GRU_GATES),
         CellSpec("gru_reset_before_chosen", 3, 3, 0, 1, 1, 0, _GRU_GATES),
-        # Layer normalisation keeps every product apart.
+        # Layer normalisation needs W x and R h separately, so each has slots of its own.
         CellSpec("lstm_norm", 8, 4, 4, 0, 2, 10, _LSTM_GATES, ("h", "c"), norm=True),
         CellSpec("gru_norm", 6, 3, 3, 0, 1, 6, _GRU_GATES, norm=True),
     )

@@ -1,4 +1,4 @@
-# The compiled module (csrc/bind/module.cpp), for _backends/native.py alone.
+# The compiled module, csrc/bind/module.cpp.
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What other libraries call an array, and how PyTorch names the weights of recurrent modules."""
+"""Arrays of other libraries, and PyTorch's names for the weights of recurrent modules."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ._cells import Array
 
 __all__ = ["as_array", "ending", "is_recurrent", "prefix_advice", "prefixes", "stack_names"]
 
-# ml_dtypes and what is built on it (JAX, TensorFlow, Keras, ONNX) call these so; NumPy has no type
-# for them, and most report no floating-point kind.
+# Names of types of ml_dtypes, which JAX, TensorFlow, Keras and ONNX use. NumPy has no such types,
+# and most of them do not report the kind of floating point.
 _NARROW = re.compile(r"bfloat16|float\d+_\w+")
 _RECURRENT = re.compile(r"(weight_(ih|hh|hr)|bias_(ih|hh))(_l\d+(_reverse)?)?")
 _OF_A_CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def as_array(value: object) -> Array:
-    """Read an array of whatever library as a NumPy array.
+    """Read an array of any library as a NumPy array.
 
-    A tensor of PyTorch is detached from its graph and fetched from its device. Floating point of
-    16 bits and less becomes float32, which holds every such number exactly; other types stay as
-    they are, and it is for the caller to refuse them.
+    A tensor of PyTorch is detached from its graph and copied from its device. Floating point of 16
+    bits or less becomes float32, which holds every such number exactly. Other types stay as they
+    are; the caller refuses those that it cannot use.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ def as_array(value: object) -> Array:
 
 
 def _fetched(value: Any) -> Any:
-    """A tensor of PyTorch as NumPy's array; anything else as it is."""
-    torch = sys.modules.get("torch")  # not imported: then nothing is a tensor of it
+    """Return a tensor of PyTorch as a NumPy array, anything else unchanged."""
+    torch = sys.modules.get("torch")  # if PyTorch was not imported, `value` is not its tensor
     if torch is None or not isinstance(value, torch.Tensor):
         return value
     if value.is_floating_point() and value.element_size() < 4:
@@ -70,30 +70,30 @@ def is_recurrent(name: str) -> bool:
 
 
 def ending(name: str) -> str:
-    """A name without the modules it is in: "weight_ih_l0" of "encoder.rnn.weight_ih_l0"."""
+    """The last part of a name: "weight_ih_l0" of "encoder.rnn.weight_ih_l0"."""
     return re.split(r"\W", name)[-1]
 
 
 def stack_names(names: Collection[str]) -> dict[str, str]:
-    """Names of PyTorch's cells (weight_ih) as those of a stack of one layer (weight_ih_l0).
+    """Map the names of PyTorch's cells (weight_ih) to those of a one-layer stack (weight_ih_l0).
 
     Returns
     -------
     dict of str to str
-        From each of `names` to itself, or, if all of them are a cell's, to the stack's.
+        From each of `names` to itself or, if all are names of a cell, to the name in the stack.
     """
     of_a_cell = bool(names) and all(name in _OF_A_CELL for name in names)
     return {name: f"{name}_l0" if of_a_cell else name for name in names}
 
 
 def prefixes(names: Iterable[str], known: Collection[str]) -> list[str]:
-    """What stands before `known` names: ["encoder.", "decoder."], in their order."""
+    """Return the prefixes of `known` names, such as ["encoder.", "decoder."], in order."""
     found = {name[: -len(ending(name))]: None for name in names if ending(name) in known}
     return [prefix for prefix in found if prefix]
 
 
 def prefix_advice(names: Iterable[str], known: Collection[str]) -> str:
-    """The end of an error text about names: what `prefix` would fit, or nothing."""
+    """Return the end of an error text about names: which `prefix` would fit, or ""."""
     found = [f'prefix="{prefix}"' for prefix in prefixes(names, known)]
     if not found:
         return ""

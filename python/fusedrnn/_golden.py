@@ -1,7 +1,7 @@
-"""Cases for hashes of outputs and gradients, in one file because other languages repeat it whole.
+"""Cases for the hashes of outputs and gradients in golden.json.
 
-Every input comes from integers (FNV-1a, splitmix64) scaled by powers of two, so that any language
-makes the same bits: no library's random numbers, no rounding.
+Every input is made of integers (FNV-1a, splitmix64) scaled by powers of two: no random numbers of a
+library and no rounding. Any language can make the same bits; tests/cpp/digest.cpp does in C++.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Case:
     tokens: bool = False
     lengths: bool = False
     reset: bool = False
-    activations: str = "-"  # f,g,h of a cell that chooses them, with their defaults and CLIP
+    activations: str = "-"  # "f,g,h" of a cell that chooses them, with defaults and clip CLIP
     coupled: bool = False
 
 
 CLIP = 1.5
-# Every activation once at least, in two of the groups.
+# Nine of the eleven activations, three for each shape of `_cases`.
 _CHOSEN = {
     "few": "hard_sigmoid,softsign,elu",
     "tails": "softplus,scaled_tanh,leaky_relu",
@@ -55,8 +55,8 @@ _CHOSEN = {
 
 
 def _cases() -> Iterator[Case]:
-    # few: below one vector, no bias, zero states.  tails: K past a chunk of 128, tails of every
-    # block.  sums: three partial sums of the weight gradients.
+    # few: fewer units than a float32 vector of AVX2, no bias, zero states. tails: K past a piece of
+    # 128, and a tail in every block. sums: three partial sums of the weight gradients.
     shapes = {"few": (3, 2, 5, 7), "tails": (4, 7, 150, 133), "sums": (30, 40, 8, 16)}
     for cell in CELLS:
         chosen = cell.endswith("_chosen")
@@ -79,14 +79,14 @@ def _cases() -> Iterator[Case]:
 
 
 def integers(label: str, count: int) -> NDArray[np.uint64]:
-    """Return 64-bit integers of a label: splitmix64 from the FNV-1a hash of its UTF-8 bytes.
+    """Make 64-bit integers from a label: splitmix64, started at FNV-1a of its UTF-8 bytes.
 
     Parameters
     ----------
     label : str
-        Names the sequence.
+        Name of the sequence.
     count : int
-        How many.
+        Number of integers.
 
     Returns
     -------
@@ -103,12 +103,12 @@ def integers(label: str, count: int) -> NDArray[np.uint64]:
 
 
 def values(label: str, shape: tuple[int, ...], dtype: str, exponent: int = 0) -> Array:
-    """Return multiples of 2^-15 in [-1, 1) times 2^-exponent, from the label's high 16 bits.
+    """Make multiples of 2^-15 in [-1, 1), times 2^-exponent, from the high 16 bits of `integers`.
 
     Parameters
     ----------
     label : str
-        Names the array.
+        Name of the array.
     shape : tuple of int
         Its shape, filled in C order.
     dtype : str
@@ -133,14 +133,14 @@ def results(case: Case, backend: Backend, *, dtype: str | None = None) -> dict[s
     case : Case
         What to run.
     backend : Backend
-        Where.
+        The backend to run it on.
     dtype : str, optional
-        Another dtype for the same numbers: "float64" makes the reference an oracle.
+        Another dtype for the same numbers: with "float64" the reference serves as an oracle.
 
     Returns
     -------
     dict of str to ndarray
-        First the outputs ``y``, ``state0``, ..., then the gradients, whose names begin with "d".
+        The outputs ``y``, ``state0``, ..., then the gradients, whose names begin with "d".
     """
     spec = CELLS[case.cell]
     kind = dtype or case.dtype
@@ -150,7 +150,8 @@ def results(case: Case, backend: Backend, *, dtype: str | None = None) -> dict[s
         return values(f"{case.name}/{part}", shape, kind, exponent)
 
     def weight(part: str, shape: tuple[int, ...]) -> Array:
-        # Divided by about the root of the columns: sums stay near 1, states neither die nor grow.
+        # Division by about the root of the columns keeps sums near 1 and states from vanishing or
+        # growing.
         halvings = (shape[-1] - 1).bit_length() // 2 if part.startswith("w") else 0
         return make(part, shape, 1 if part.startswith("p") else halvings)
 
@@ -159,7 +160,7 @@ def results(case: Case, backend: Backend, *, dtype: str | None = None) -> dict[s
         shapes = {part: shape for part, shape in shapes.items() if not part.startswith("b")}
 
     def direction(d: int) -> dict[str, Array]:
-        # Gains are drawn as the kernels have them, one array of all vectors of a unit.
+        # Gains are drawn as one array of all vectors of a unit, as the kernels have them.
         norms = [part for part in shapes if part.startswith("norm")]
         own = {part: shape for part, shape in shapes.items() if part not in norms}
         arrays: dict[str, Any] = {part: weight(f"{part}{d}", shape) for part, shape in own.items()}
@@ -256,7 +257,7 @@ def digests(found: Mapping[str, Array]) -> dict[str, str]:
 
 
 def load_hashes() -> dict[str, dict[str, str]]:
-    """Read the packaged golden.json: digests by case name; empty where there is none."""
+    """Read the packaged golden.json: digests by case name; empty if there is no such file."""
     file = resources.files("fusedrnn") / "golden.json"
     if not file.is_file():
         return {}

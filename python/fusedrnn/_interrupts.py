@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin kept out of a change that must happen whole."""
+"""Holding back Ctrl-C and other signals during a change that must be complete or not happen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 __all__ = ["uninterrupted"]
 
-# Signals by which people and systems end a program; a Python handler of them may raise anywhere.
+# Signals that end a program; a Python handler for one of them may raise at any line.
 ENDING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -18,10 +18,10 @@ ENDING = tuple(
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C, SIGTERM and SIGHUP back until the end of the block, where they come.
+    """Hold Ctrl-C, SIGTERM and SIGHUP back until the end of the block, then handle them.
 
-    A signal that Python does not handle (SIGTERM by default) acts at once, as ever. Python runs
-    handlers in the main thread alone, so elsewhere there is nothing to hold.
+    A signal that Python does not handle (SIGTERM by default) still acts at once. Outside the main
+    thread this does nothing, because Python runs signal handlers in the main thread only.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -32,7 +32,7 @@ def uninterrupted() -> Iterator[None]:
     over = False
 
     def hold(number: int, frame: FrameType | None) -> None:
-        if over:  # a handler that raised while the others were put back left this one in place
+        if over:  # a handler raised while the handlers were restored: this one is still installed
             handlers[number](number, frame)
         else:
             held[number] = frame

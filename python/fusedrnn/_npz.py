@@ -1,8 +1,9 @@
-"""Arrays by name in a .npz, which numpy.load reads: equal arrays give equal bytes.
+"""Arrays by name in a .npz file, which numpy.load reads; equal arrays give equal bytes.
 
-A .npz is a zip archive of .npy files. It is written without compression, dates or the machine's
-byte order, and every byte that is read has been checked: sizes before memory is asked for, and the
-checksum of an array before it is looked at. Nothing is unpickled.
+A .npz is a zip archive of .npy files. It is written without compression or dates, and always in
+little-endian byte order. Nothing that is read is trusted: sizes are compared with the file before
+memory is allocated, and an array's checksum is verified before the array is used. Nothing is
+unpickled.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from ._cells import Array
 
 __all__ = ["Archive", "checked_names", "opened", "write"]
 
-# A zip archive has two bytes for the length of a name; some of it is for ".npy".
+# A zip archive has two bytes for the length of a name, which includes ".npy".
 LONGEST_NAME = 60_000
-# Deflate cannot make more of a byte than this.
+# Deflate makes at most this many bytes of one.
 LARGEST_GAIN = 1032
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -34,12 +35,12 @@ _HEADERS = {
 
 
 def checked_names(names: Iterable[str]) -> None:
-    """Refuse names that a .npz cannot keep apart.
+    """Refuse names that a .npz file cannot hold side by side.
 
     Raises
     ------
     ValueError
-        Names the one that is wrong.
+        The text names the one that is wrong.
     """
     names = list(names)
     for name in names:
@@ -53,7 +54,7 @@ def checked_names(names: Iterable[str]) -> None:
             raise ValueError(f"the name {name[:40]!r}... is {length} bytes long")
     both = {f"{name}.npy" for name in names} & set(names)
     for name in both:
-        # numpy.load takes "a.npy" for the file of the array "a".
+        # numpy.load takes "a.npy" as the name of the file of the array "a".
         raise ValueError(f"the names {name.removesuffix('.npy')!r} and {name!r} are one to NumPy")
 
 
@@ -65,14 +66,14 @@ def write(file: BinaryIO, arrays: Mapping[str, Array], comment: bytes = b"") -> 
     file : binary file
         Open for writing.
     arrays : mapping of str to ndarray
-        Of any type but Python objects; `checked_names` has passed the names.
+        Of any dtype but object; the names have passed `checked_names`.
     comment : bytes
-        Of the archive; other programs pass over it.
+        Comment of the archive; other programs ignore it.
     """
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         archive.comment = comment
         for name, array in arrays.items():
-            info = zipfile.ZipInfo(f"{name}.npy")  # of 1980, as every time
+            info = zipfile.ZipInfo(f"{name}.npy")  # dated 1980 by default: equal bytes every time
             info.create_system = 3
             info.external_attr = 0o600 << 16
             little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
@@ -81,14 +82,14 @@ def write(file: BinaryIO, arrays: Mapping[str, Array], comment: bytes = b"") -> 
 
 
 class Archive:
-    """A .npz that is open: names first, an array when it is asked for.
+    """An open .npz file: the names are read first, an array when it is asked for.
 
     Attributes
     ----------
     names : list of str
         The arrays, in the order of the file.
     comment : bytes
-        Of the archive.
+        Comment of the archive.
     """
 
     def __init__(self, path: str, archive: zipfile.ZipFile, size: int) -> None:
@@ -104,7 +105,7 @@ class Archive:
             raise ValueError(f"{path}: damaged: {twice[0]!r} is there twice")
 
     def __getitem__(self, name: str) -> Array:
-        """Read one array; it is writable, native-endian, and nobody else's.
+        """Read one array; it is writable, in native byte order, and shares memory with nothing.
 
         Raises
         ------
@@ -112,7 +113,7 @@ class Archive:
             It is damaged, or holds Python objects.
         """
         info = self._archive.getinfo(f"{name}.npy")
-        # So that no number in a file can ask for more memory than the file can fill.
+        # No number in a file can ask for more memory than the file can fill.
         stored = info.compress_type == zipfile.ZIP_STORED
         possible = info.compress_size * (1 if stored else LARGEST_GAIN)
         if info.compress_size > self._size or info.file_size > possible:
@@ -122,7 +123,7 @@ class Archive:
 
 
 def _array(data: bytes) -> Array:
-    """The array of a whole .npy file."""
+    """Return the array of a whole .npy file."""
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
@@ -149,7 +150,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Archive]:
     OSError
         The file cannot be opened.
     ValueError
-        It is damaged, or no .npz.
+        It is damaged, or not a .npz file.
     """
     name = os.fspath(path)
     with open(path, "rb") as file:
@@ -161,16 +162,16 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Archive]:
 
 @contextlib.contextmanager
 def _damage(path: str, part: str = "") -> Iterator[None]:
-    """Name the file in whatever error its bytes lead to."""
+    """Put the name of the file into any error that its bytes cause."""
     try:
         yield
     except OSError as error:
-        # A damaged archive can point to before the file's begin.
+        # In a damaged archive an offset can point before the start of the file.
         if error.errno not in (None, errno.EINVAL):
             raise
         _refuse(path, part, error)
     except Exception as error:
-        # zipfile, zlib and numpy.lib.format raise errors of a dozen classes for foreign bytes.
+        # zipfile, zlib and numpy.lib.format raise errors of many classes for damaged bytes.
         _refuse(path, part, error)
 
 

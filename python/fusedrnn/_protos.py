@@ -1,6 +1,6 @@
-"""What the two readers of ONNX graphs share: names of nodes, bodies inside them, functions.
+"""What both readers of ONNX graphs share: names of nodes, graphs inside nodes, functions.
 
-`weights` finds the weights of a file and `onnx` runs it. Protos come in from the caller, so the
+`weights` finds the weights of a file, and `onnx` runs it. The caller passes the protos, so that the
 package onnx is not imported here.
 """
 
@@ -11,13 +11,14 @@ from collections.abc import Set as AbstractSet
 from itertools import zip_longest
 from typing import Any
 
-# A model whose functions call one another may unfold to any size; this many nodes, and calls or
-# bodies this deep, are more than any exporter writes and less than what would look like a hang.
+# Functions that call one another may unfold to a model of any size. These limits, on the number of
+# nodes and on the depth of calls and bodies, are above what exporters write, and below what would
+# take so long that it looks like a hang.
 MAX_NODES = 50_000
 MAX_DEPTH = 100
-# Today's name of ONNX's own operators, and one that old files have.
+# The domain of ONNX's own operators, and another name of it in old files.
 STANDARD = ("", "ai.onnx")
-# Another result in each run, whatever goes in.
+# Operators whose results differ from run to run, for the same inputs.
 RANDOM = frozenset(
     {
         *("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike"),
@@ -27,15 +28,15 @@ RANDOM = frozenset(
 
 
 def label(node: Any) -> str:
-    """A node's name, or its first output's if it has none, or its operator."""
+    """A node's name; without one, the name of its first output, else its operator."""
     return node.name or next(filter(None, node.output), "") or node.op_type
 
 
 def labels(nodes: Iterable[Any], path: str = "") -> Iterator[tuple[str, Any]]:
     """Each node with its path: the labels of the nodes around it and its own, joined by "/".
 
-    ONNX lets two nodes have one name. Those that repeat it are told apart by their first output,
-    which is unique in a graph.
+    ONNX lets two nodes have one name. A node that repeats a name gets that of its first output
+    added, which is unique in a graph.
     """
     seen: set[str] = set()
     for node in nodes:
@@ -52,12 +53,12 @@ def domain(node: Any) -> str:
 
 
 def opsets(imports: Iterable[Any]) -> dict[str, int]:
-    """Versions by domain, from the ``opset_import`` of a model or a function."""
+    """Return versions by domain, from the ``opset_import`` of a model or a function."""
     return {"" if part.domain in STANDARD else part.domain: int(part.version) for part in imports}
 
 
 def bodies(node: Any) -> dict[str, Any]:
-    """The graphs inside a node (of If, Loop, Scan ...) by the names of their attributes."""
+    """Return the graphs inside a node (of If, Loop, Scan ...) by the names of their attributes."""
     found = {a.name: a.g for a in node.attribute if a.HasField("g")}
     for a in node.attribute:
         found |= {f"{a.name}[{k}]": graph for k, graph in enumerate(a.graphs)}
@@ -65,7 +66,7 @@ def bodies(node: Any) -> dict[str, Any]:
 
 
 def functions(model: Any) -> dict[tuple[str, str, str], Any]:
-    """The functions of a model, by domain, name and overload."""
+    """Return the functions of a model, by domain, name and overload."""
     return {
         (f.domain, f.name, getattr(f, "overload", "")): f  # no overloads before IR version 10
         for f in model.functions
@@ -73,15 +74,15 @@ def functions(model: Any) -> dict[tuple[str, str, str], Any]:
 
 
 def function_key(node: Any) -> tuple[str, str, str]:
-    """Of `functions`: which one a node would call."""
+    """Return the key in `functions` of the one that a node would call."""
     return (node.domain, node.op_type, getattr(node, "overload", ""))
 
 
 def unfolded(function: Any, call: Any) -> list[Any]:
-    """A function's nodes as this call means them.
+    """Return the nodes of a function with the arguments of this call put in.
 
-    Attributes that refer to the call's have its values, or the function's defaults; inputs that the
-    call leaves out are "", as for a node that leaves them out.
+    An attribute that refers to one of the call's gets its value, or the function's default. An
+    input that the call leaves out becomes "", as in a node that leaves it out.
     """
     given = {a.name: a for a in function.attribute_proto} | {a.name: a for a in call.attribute}
     pairs = zip_longest(function.input, call.input, fillvalue="")
@@ -101,7 +102,7 @@ def _substitute(node: Any, given: Mapping[str, Any], absent: AbstractSet[str]) -
             node.input[k] = ""
     for a in [a for a in node.attribute if a.ref_attr_name]:
         value = given.get(a.ref_attr_name)
-        if value is None:  # neither given nor with a default: the node has no such attribute
+        if value is None:  # not given and without a default: the node does not have it
             node.attribute.remove(a)
             continue
         name = a.name

@@ -1,7 +1,7 @@
-"""The one way this package writes a file: whole, or not at all.
+"""The one function that writes files: a file is written completely, or not at all.
 
-Everything that is saved (layers, models, weights, plots of a report) goes through `replacing`. The
-module knows bytes and names of files; what is in them is the business of its callers.
+Everything that is saved (layers, models, weights, plots of a report) goes through `replacing`. This
+module handles bytes and file names; its callers know the contents.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["replacing"]
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path` if the body of the `with` succeeds.
 
-    The bytes go to a file beside the target, are flushed to the disk, and the file is renamed over
-    the target. Whatever stops this (an exception, a full disk, a kill, a power cut), `path` holds
-    either what it held before or the whole of what was written. A symbolic link stays a link: the
-    file that it points to is replaced. Permissions of an existing file are kept. What a killed
-    process left beside the target is removed by the next one that saves there.
+    The bytes go to a file beside the target and are flushed to the disk, and the file is renamed
+    over the target. If an exception, a full disk, a kill or a power cut stops this, `path` holds
+    either its old content or all of the new. A symbolic link stays a link: the file that it points
+    to is replaced. Permissions of an existing file are kept. If a killed process left a file beside
+    the target, the next process that saves there removes it.
 
     Parameters
     ----------
     path : path
-        The file to be written; its folder must exist. What is no regular file (a pipe, /dev/null)
-        is not replaced but written to.
+        The file to write; its folder must exist. Something other than a regular file (a pipe,
+        /dev/null) is written to, not replaced.
 
     Yields
     ------
@@ -65,7 +65,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
                 if sys.platform == "win32":  # an open file cannot be renamed there
                     file.close()
-                # An open file is locked, and no other process takes it for a leftover.
+                # The file stays open, and so locked, until it is renamed: no other process takes it
+                # for a leftover.
                 os.replace(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -73,18 +74,18 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             raise
         _flush_folder(target.parent)
     except OSError as error:
-        # A write to a full disk names no file, and the name beside the target means nothing to
-        # the user.
+        # The error of a full disk names no file, and the name of the temporary file would mean
+        # nothing to the user.
         if error.errno is None:
             raise
         raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from error
 
 
 def _is_special(path: str | os.PathLike[str]) -> bool:
-    """Whether something is there that must not be replaced by a file: a pipe, a device."""
+    """Whether `path` is something that a file must not replace: a pipe, a device."""
     try:
         mode = os.stat(path).st_mode
-    except OSError:  # nothing is there, or opening will say what is wrong
+    except OSError:  # there is nothing, or opening it raises a better error
         return False
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
@@ -93,29 +94,29 @@ def _is_special(path: str | os.PathLike[str]) -> bool:
 
 # --- files beside the target --------------------------------------------------------------------
 
-# Who writes a temporary file holds a lock on it until it is renamed; the system takes the lock
-# away when the process ends, however it ends. So a file that can be locked belongs to nobody.
+# The process that writes a temporary file holds a lock on it until the file is renamed. The system
+# drops the lock when the process ends, however it ends, so a file that can be locked is a leftover.
 
 
 def _stem(target: Path) -> str:
-    """What the names of its temporary files begin with: short enough for any file system."""
+    """First part of the names of temporary files: short enough for any file system."""
     return f".{target.name[:40]}."
 
 
 def _beside(target: Path) -> tuple[Path, BinaryIO]:
-    """A new file in the target's folder, locked."""
+    """Create a new file in the target's folder, and lock it."""
     while True:
         name = f"{_stem(target)}{os.getpid()}-{os.urandom(4).hex()}.tmp"
         temporary = target.with_name(name)
         file = open(temporary, "xb")  # noqa: SIM115, closed by the caller
-        # Between open and lock another process may have taken it for a leftover.
+        # Between open and lock another process may have removed it as a leftover.
         if _lock(file.fileno()) is not False and temporary.exists():
             return temporary, file
         file.close()
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove what processes that are gone left beside the target."""
+    """Remove what processes that have ended left beside the target."""
     pattern = re.compile(re.escape(_stem(target)) + r"\d+-[0-9a-f]{8}\.tmp")
     with contextlib.suppress(OSError):
         found = [name for name in os.listdir(target.parent) if pattern.fullmatch(name)]
@@ -134,7 +135,7 @@ def _remove_leftover(temporary: Path) -> None:
 
 
 def _lock(handle: int) -> bool | None:
-    """Lock an open file; None: this file system has no locks, False: another has it."""
+    """Lock an open file; False: another process has the lock, None: the system has no locks."""
     if sys.platform == "win32":
         return None
     try:
@@ -147,7 +148,7 @@ def _lock(handle: int) -> bool | None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut, on systems where a folder can be opened."""
+    """Make the rename survive a power cut, on systems on which a folder can be opened."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

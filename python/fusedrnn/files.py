@@ -1,13 +1,14 @@
-"""Layers and models in files, long because what is written and its checks stand side by side.
+"""Saving layers and models to files, and loading them.
 
 A file is a .npz of plain arrays, which ``numpy.load`` reads too:
 
 - ``header``: a JSON text, see `Header`;
-- ``params/NAME``: the parameters, or ``params/LAYER/NAME`` where several layers were saved;
+- ``params/NAME``: the parameters, or ``params/LAYER/NAME`` if several layers were saved;
 - ``optimizer/NAME`` and ``optimizer/LAYER/NAME``: the optimiser's state.
 
-What can be saved has ``config()``, ``state_dict()`` and the class method ``from_config(config,
-state)``. Which class a file may ask for is a fixed list, so that a file can make nothing else.
+An object can be saved if it has ``config()``, ``state_dict()`` and the class method
+``from_config(config, state)``. The classes that a file may name are public names of a few modules
+(`KIND`), so a file cannot make any other object.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ FORMAT = "fusedrnn"
 FORMAT_VERSION = 1
 MAPPING = "mapping"  # the kind of a file that holds several layers
 PARAMETERS, OPTIMIZER = "params", "optimizer"
-# No layer has more units or layers than parameters, but for the smallest.
+# Sizes up to this are accepted; a larger one must not exceed the number of parameters in the file.
 ALWAYS_POSSIBLE = 2**16
-# "LSTM" is a class of `layers`; "nn.Dense" is one of the room `nn`.
+# "LSTM" is a class of `layers`, "nn.Dense" one of the package `nn`.
 KIND = re.compile(r"(?:(nn|charlm)\.)?([A-Za-z]\w*)")
 
 
@@ -46,10 +47,10 @@ class Saveable(Protocol):
     """A layer or model."""
 
     def config(self) -> dict[str, Any]:
-        """All that is needed to make it again but the parameters, as JSON can hold it."""
+        """Return all that is needed to make it again except the parameters, as JSON can hold it."""
 
     def state_dict(self) -> Mapping[str, Array]:
-        """The parameters by name."""
+        """Return the parameters by name."""
 
 
 # --- saving -------------------------------------------------------------------------------------
@@ -62,9 +63,9 @@ def save(
     optimizer: Any = None,
     notes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a layer, a model or several of them to a file, from which `load` makes them again.
+    """Write a layer, a model or several of them to a file that `load` reads.
 
-    The file is written whole or not at all: if this is stopped, by an error, a full disk or a kill,
+    The file is written completely or not at all: if an error, a full disk or a kill stops this,
     `path` holds what it held before. Equal content gives equal bytes, on every machine.
 
     Parameters
@@ -72,29 +73,29 @@ def save(
     path : str or path
         The file; its folder must exist. An old file is replaced.
     what : RNN, LSTM, GRU, nn.Dense, charlm.CharLM, or a mapping of names to these
-        Cell, options and parameters are written, not the seed.
+        Its cell, options and parameters are written, but not its seed.
     optimizer : Adam, optional
-        Its state for `what` is written too; not its hyperparameters, such as the learning rate.
+        Its state for `what` is written too, but not its hyperparameters, such as the learning rate.
     notes : mapping, optional
-        What else is to be known later, as JSON holds it (``load_notes`` returns it): names of type
-        str; None, True, False, numbers, text, lists and mappings of these. Tuples become lists, and
-        NumPy's numbers Python's.
+        Other data to keep, which ``load_notes`` returns, as JSON holds it: names of type str; None,
+        True, False, numbers, text, lists and mappings of these. Tuples become lists, and NumPy's
+        numbers become Python's.
 
     Raises
     ------
     TypeError
-        `what` cannot be saved, `optimizer` has no ``state_dict``, or something in `notes` is
-        nothing for JSON.
+        `what` cannot be saved, `optimizer` has no ``state_dict``, or JSON cannot hold something in
+        `notes`.
     ValueError
-        A name cannot be kept in a file; a layer is there twice, and would come back as two; its
-        class is not the one that `load` would make.
+        A name cannot be kept in a file; a layer is in `what` twice, and would be loaded as two; or
+        `load` would make another class.
     OSError
         The file cannot be written.
 
     See Also
     --------
     load, load_notes
-    fusedrnn.weights.save : arrays alone, for other programs.
+    fusedrnn.weights.save : writes arrays only, for other programs.
 
     Examples
     --------
@@ -132,7 +133,7 @@ def save(
 
 
 def _named(what: Mapping[str, Saveable]) -> Iterator[tuple[str, Saveable]]:
-    """The entries of a mapping of layers, each of them once."""
+    """Yield the entries of a mapping of layers; refuse a layer that is in it twice."""
     if not what:
         raise ValueError("what: expected at least one layer, got an empty mapping")
     seen: dict[int, str] = {}
@@ -151,7 +152,7 @@ def _named(what: Mapping[str, Saveable]) -> Iterator[tuple[str, Saveable]]:
 
 
 def _config(place: str, part: Any) -> dict[str, Any]:
-    """The config of something that `load` can make again."""
+    """Return the config of an object; refuse one that `load` cannot make again."""
     methods = ("config", "state_dict", "from_config")
     if isinstance(part, type) or not all(callable(getattr(part, name, None)) for name in methods):
         advice = "; weights.save writes arrays" if isinstance(part, np.ndarray) else ""
@@ -172,7 +173,7 @@ def _config(place: str, part: Any) -> dict[str, Any]:
 
 
 def _class_of(kind: object) -> Any:
-    """The class that a kind stands for: a public name of a few modules, or None."""
+    """Return the class of a kind, a public name of a few modules; None if there is none."""
     match = KIND.fullmatch(kind) if isinstance(kind, str) else None
     if match is None:
         return None
@@ -181,7 +182,7 @@ def _class_of(kind: object) -> Any:
 
 
 def _placed(place: str, group: str, part: str, state: object) -> dict[str, Array]:
-    """Arrays of one part by their names in the file."""
+    """Return the arrays of one part by their names in the file."""
     if not isinstance(state, Mapping):
         raise TypeError(f"{place}: expected a state_dict of arrays by name, got {describe(state)}")
     placed = {}
@@ -196,11 +197,11 @@ def _placed(place: str, group: str, part: str, state: object) -> dict[str, Array
 
 
 def _file_name(group: str, part: str, name: str) -> str:
-    """Where an array is in the file; `part` is a name that a user chose, and escaped."""
+    """Return the name of an array in the file; `part` is a user's name, and gets escaped."""
     if not part:
         return f"{group}/{name}"
     folder = quote(part, safe=" ", errors="surrogatepass")
-    if set(folder) <= {"."}:  # a folder of this name would be another one
+    if set(folder) <= {"."}:  # "." and ".." would name other folders
         folder = folder.replace(".", "%2E")
     return f"{group}/{folder}/{name}"
 
@@ -216,7 +217,7 @@ def _optimizer_kind(optimizer: Any) -> str:
 
 
 def _jsonable(place: str, value: Any, kind: type | None = None) -> Any:
-    """A copy of `value`, all of it such that JSON gives it back; tuples become lists."""
+    """Return a copy of `value` that JSON can hold; tuples become lists."""
     if kind is not None and not isinstance(value, kind):
         raise TypeError(f"{place}: expected a mapping, got {describe(value)}")
     if isinstance(value, Mapping):
@@ -241,7 +242,7 @@ def _jsonable(place: str, value: Any, kind: type | None = None) -> Any:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself, each field checked."""
+    """The header of a file, each field checked."""
 
     kind: str  # of the layer or model; "mapping" if there are several
     configs: dict[str, dict[str, Any]]  # by name; by "" if there is one
@@ -255,14 +256,14 @@ class Header:
 
 
 def load(path: str | os.PathLike[str], *, optimizer: Any = None) -> Any:
-    """Make what `save` wrote again: equal in every option and every bit it computes.
+    """Read a file of `save`: the result has the same options, and computes the same bits.
 
     Parameters
     ----------
     path : str or path
-        Written by `save`, here or on another machine.
+        A file that `save` wrote, on this machine or another one.
     optimizer : Adam, optional
-        Takes the optimiser's state from the file, for what is returned.
+        Receives the optimiser's state in the file, for what is returned.
 
     Returns
     -------
@@ -274,15 +275,15 @@ def load(path: str | os.PathLike[str], *, optimizer: Any = None) -> Any:
     OSError
         The file cannot be read.
     ValueError
-        It is damaged, of a later version, none of `save`'s, or holds no state of such an optimiser.
+        It is damaged, of a later version, not from `save`, or without a state of such an optimiser.
         The text begins with the path.
     TypeError
         `optimizer` has no ``load_state_dict``.
 
     Notes
     -----
-    Everything is checked before it is used, and nothing in a file is run, so that files of
-    strangers can be read.
+    Everything is checked before it is used, and no code in a file is run, so files of unknown
+    origin can be loaded.
 
     Examples
     --------
@@ -307,7 +308,7 @@ def load(path: str | os.PathLike[str], *, optimizer: Any = None) -> Any:
 
 
 def load_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the notes of a file that `save` wrote; parameters are not looked at.
+    """Read the notes of a file that `save` wrote, without reading the parameters.
 
     Parameters
     ----------
@@ -329,7 +330,7 @@ def load_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _header(path: str, archive: _npz.Archive) -> Header:
-    """The header, every field of it checked."""
+    """Return the header, with every field checked."""
     if HEADER not in archive.names:
         raise ValueError(
             f"{path}: expected a file of fusedrnn.save, found arrays alone, which "
@@ -384,7 +385,7 @@ def _header(path: str, archive: _npz.Archive) -> Header:
 def _sorted(
     path: str, header: Header, archive: _npz.Archive
 ) -> tuple[dict[str, dict[str, Array]], dict[str, dict[str, Array]]]:
-    """The arrays of each part: its parameters, and what the optimiser keeps of it."""
+    """Return the arrays of each part: its parameters, and the optimiser's state for it."""
     found: dict[str, dict[str, dict[str, Array]]] = {
         group: {part: {} for part in header.configs} for group in (PARAMETERS, OPTIMIZER)
     }
@@ -403,7 +404,7 @@ def _sorted(
 
 
 def _made(path: str, name: str, config: dict[str, Any], state: dict[str, Array]) -> Any:
-    """A layer or model, all of whose parameters are those of the file."""
+    """Make a layer or model with the parameters of the file, and only with those."""
     place = f"{path}: {name!r}" if name else path
     kind = _class_of(config.get("kind"))
     if kind is None or not callable(getattr(kind, "from_config", None)):
@@ -423,7 +424,7 @@ def _made(path: str, name: str, config: dict[str, Any], state: dict[str, Array])
 
 
 def _integers(config: Any) -> Iterator[int]:
-    """All whole numbers in a config."""
+    """Yield all whole numbers in a config."""
     if isinstance(config, dict):
         config = list(config.values())
     if isinstance(config, list):

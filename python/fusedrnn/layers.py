@@ -1,6 +1,6 @@
-"""RNN, LSTM and GRU, long because each documents itself: a cell and its options.
+"""The public layers RNN, LSTM and GRU: each with its cell and its options.
 
-The three differ in these alone; all else is `_layer.Layer`.
+All that the three share is in `_layers.layer.Layer`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ._layers.layer import Layer
 
 __all__ = ["GRU", "LSTM", "RNN", "Dense"]
 
-# A name, (name, alpha) or (name, alpha, beta).
+# An activation: its name, (name, alpha) or (name, alpha, beta).
 ActivationLike: TypeAlias = str | tuple[Any, ...]
 
 
@@ -32,7 +32,7 @@ def _choose(
     bound: float,
     coupled: bool = False,
 ) -> tuple[str, Options | None]:
-    """The cell of the usual activations where they are given, else the one that chooses."""
+    """Return `cell` if the activations are the usual ones; otherwise `chosen`, with its options."""
     activations = _check_options.activations(given, usual)
     plain = tuple(Activation(name) for name in usual)
     if activations == plain and bound == np.inf and not coupled:
@@ -51,19 +51,19 @@ class RNN(Layer[Array, ArrayLike]):
     hidden_size : int, or list or tuple of int
         H, at least 1; one for all layers, or one for each.
     num_layers : int
-        L: each layer reads the outputs of the one before.
+        L; each layer reads the outputs of the layer before.
     bias : {True, False, "input", "hidden"}
-        Both b_ih and b_hh, none, b_ih alone, b_hh alone.
+        Which biases there are: both b_ih and b_hh, none, only b_ih, or only b_hh.
     batch_first : bool
         x, y, tokens, mask and reset are (B, T, ...) in place of (T, B, ...).
     dropout : float
-        Rate of dropout between layers, fresh for each element and step (torch).
+        Rate of dropout between layers, drawn anew for each element and step, as in torch.
     bidirectional : bool
         A second direction runs from each sequence's end; y holds both side by side.
     dtype : dtype
         float32 or float64.
     seed : optional
-        What ``numpy.random.default_rng`` takes; parameters are drawn uniformly from
+        A seed for ``numpy.random.default_rng``; parameters are drawn uniformly from
         +-1/sqrt(hidden_size), in their order.
     nonlinearity : str or tuple
         f: "tanh", "relu", "sigmoid", "identity" (the linear state-space model), or any other of
@@ -75,8 +75,8 @@ class RNN(Layer[Array, ArrayLike]):
         Rates of variational dropout: on x of each layer, and on what R sees of h, one mask for a
         sequence and all its steps (Gal and Ghahramani 2016; Keras's dropout, recurrent_dropout).
     zoneout : float
-        Rate at which units of h keep their old value (Krueger et al. 2017); a call that does not
-        train takes the expectation.
+        Rate at which units of h keep their old value (Krueger et al. 2017); a call that draws
+        no noise uses the expectation.
     drop_connect : float
         Rate at which elements of R are dropped, one mask for a call (Wan et al. 2013).
 
@@ -88,7 +88,7 @@ class RNN(Layer[Array, ArrayLike]):
     Warns
     -----
     UserWarning
-        Dropout with one layer: it acts between layers.
+        There is dropout but only one layer: it acts between layers.
 
     References
     ----------
@@ -158,44 +158,44 @@ class LSTM(Layer[tuple[Array, Array], Sequence[ArrayLike | None]]):
     hidden_size : int, or list or tuple of int
         H, at least 1; one for all layers, or one for each.
     num_layers : int
-        L: each layer reads the outputs of the one before.
+        L; each layer reads the outputs of the layer before.
     bias : {True, False, "input", "hidden"}
-        Both b_ih and b_hh, none, b_ih alone, b_hh alone.
+        Which biases there are: both b_ih and b_hh, none, only b_ih, or only b_hh.
     batch_first : bool
         x, y, tokens, mask and reset are (B, T, ...) in place of (T, B, ...).
     dropout : float
-        Rate of dropout between layers, fresh for each element and step (torch).
+        Rate of dropout between layers, drawn anew for each element and step, as in torch.
     bidirectional : bool
         A second direction runs from each sequence's end; y holds both side by side.
     proj_size : int
-        P < H: the size of h and y where they are projected; 0: they are not.
+        P < H, the size of h and y under a projection; 0 means no projection.
     dtype : dtype
         float32 or float64.
     seed : optional
-        What ``numpy.random.default_rng`` takes; parameters are drawn uniformly from
+        A seed for ``numpy.random.default_rng``; parameters are drawn uniformly from
         +-1/sqrt(hidden_size), in their order.
     peepholes : bool
         Whether there is weight_p, shape (3, H), rows i f o.
     activations : (f, g, h), optional
-        Of the gates i f o, of the candidate g and of c' on the output path, in place of
-        ("sigmoid", "tanh", "tanh"); each as `RNN`'s nonlinearity.
+        Activations of the gates i f o, of the candidate g, and of c' on the output path, in place
+        of ("sigmoid", "tanh", "tanh"); each as `RNN`'s nonlinearity.
     coupled : bool
         The forget gate is 1 - i (CIFG; ONNX's input_forget); its own weights are not used.
     forget_bias : float, optional
-        What the forget gate's biases start at, in sum (Jozefowicz et al. 2015: 1). Not with
+        Start value of the sum of the forget gate's biases (Jozefowicz et al. 2015: 1). Not with
         coupled gates, nor without biases.
     clip : float, optional
         The input of every activation is clipped to [-clip, clip] (ONNX); its gradient is 0 there.
     layer_norm : bool
         Normalise W x and R h of each gate, and c' on the output path, over the H units, each with
-        a gain of its own, 1 at first (Ba et al. 2016). Not with peepholes, proj_size, other
+        a gain of its own that starts at 1 (Ba et al. 2016). Not with peepholes, proj_size, other
         activations, clip or coupled gates.
     input_dropout, recurrent_dropout : float
         Rates of variational dropout: on x of each layer, and on what R sees of h, one mask for a
         sequence and all its steps (Gal and Ghahramani 2016; Keras's dropout, recurrent_dropout).
     zoneout : float or (float, float)
         Rate at which units of h and of c keep their old value, or one rate for each (Krueger et
-        al. 2017); a call that does not train takes the expectation.
+        al. 2017); a call that draws no noise uses the expectation.
     drop_connect : float
         Rate at which elements of R are dropped, one mask for a call (Wan et al. 2013).
 
@@ -207,7 +207,7 @@ class LSTM(Layer[tuple[Array, Array], Sequence[ArrayLike | None]]):
     Warns
     -----
     UserWarning
-        Dropout with one layer: it acts between layers.
+        There is dropout but only one layer: it acts between layers.
 
     References
     ----------
@@ -300,36 +300,36 @@ class GRU(Layer[Array, ArrayLike]):
     hidden_size : int, or list or tuple of int
         H, at least 1; one for all layers, or one for each.
     num_layers : int
-        L: each layer reads the outputs of the one before.
+        L; each layer reads the outputs of the layer before.
     bias : {True, False, "input", "hidden"}
-        Both b_ih and b_hh, none, b_ih alone, b_hh alone.
+        Which biases there are: both b_ih and b_hh, none, only b_ih, or only b_hh.
     batch_first : bool
         x, y, tokens, mask and reset are (B, T, ...) in place of (T, B, ...).
     dropout : float
-        Rate of dropout between layers, fresh for each element and step (torch).
+        Rate of dropout between layers, drawn anew for each element and step, as in torch.
     bidirectional : bool
         A second direction runs from each sequence's end; y holds both side by side.
     dtype : dtype
         float32 or float64.
     seed : optional
-        What ``numpy.random.default_rng`` takes; parameters are drawn uniformly from
+        A seed for ``numpy.random.default_rng``; parameters are drawn uniformly from
         +-1/sqrt(hidden_size), in their order.
     reset_after : bool
-        True: PyTorch, cuDNN and Keras's default. False: ONNX's default and the paper.
+        True: as PyTorch, cuDNN and Keras's default. False: as ONNX's default and Cho et al. 2014.
     activations : (f, g), optional
-        Of the gates r z and of the candidate n, in place of ("sigmoid", "tanh"); each as `RNN`'s
-        nonlinearity.
+        Activations of the gates r z and of the candidate n, in place of ("sigmoid", "tanh"); each
+        as `RNN`'s nonlinearity.
     clip : float, optional
         The input of every activation is clipped to [-clip, clip] (ONNX); its gradient is 0 there.
     layer_norm : bool
-        Normalise W x and R h of each gate over the H units, each with a gain of its own, 1 at
-        first (Ba et al. 2016). Not with reset_after=False, other activations or clip.
+        Normalise W x and R h of each gate over the H units, each with a gain of its own that starts
+        at 1 (Ba et al. 2016). Not with reset_after=False, other activations or clip.
     input_dropout, recurrent_dropout : float
         Rates of variational dropout: on x of each layer, and on what R sees of h, one mask for a
         sequence and all its steps (Gal and Ghahramani 2016; Keras's dropout, recurrent_dropout).
     zoneout : float
-        Rate at which units of h keep their old value (Krueger et al. 2017); a call that does not
-        train takes the expectation.
+        Rate at which units of h keep their old value (Krueger et al. 2017); a call that draws
+        no noise uses the expectation.
     drop_connect : float
         Rate at which elements of R are dropped, one mask for a call (Wan et al. 2013).
 
@@ -341,7 +341,7 @@ class GRU(Layer[Array, ArrayLike]):
     Warns
     -----
     UserWarning
-        Dropout with one layer: it acts between layers.
+        There is dropout but only one layer: it acts between layers.
 
     References
     ----------

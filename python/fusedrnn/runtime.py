@@ -1,8 +1,8 @@
 """Which instruction set and how many threads the kernels use, and what was built.
 
-A choice made by a call holds for the whole process, threads that a framework starts included. As a
-context manager it holds for the body of the `with`, in this thread or asyncio task alone. From the
-start, the environment says what is chosen: FUSEDRNN_ISA, FUSEDRNN_NUM_THREADS, FUSEDRNN_BACKEND.
+A choice made by a call holds for the whole process, including threads that a framework starts. As a
+context manager it holds for the body of the `with`, in this thread or asyncio task only. The
+environment sets the initial choice: FUSEDRNN_ISA, FUSEDRNN_NUM_THREADS, FUSEDRNN_BACKEND.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def supported_isas() -> tuple[str, ...]:
-    """Instruction sets that this machine can run and this installation has kernels for.
+    """Return the instruction sets that this machine runs and this installation has kernels for.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def supported_isas() -> tuple[str, ...]:
 
 
 def isa() -> str:
-    """Instruction set of the compiled kernels' next call.
+    """Return the instruction set of the compiled kernels' next call.
 
     Returns
     -------
@@ -66,8 +66,8 @@ def isa() -> str:
 def use_isa(name: str) -> Scope[str | None]:
     """Choose the instruction set of the compiled kernels.
 
-    In force at once and for the whole process; ``with use_isa(name):`` chooses for its body, in
-    this thread or task.
+    The choice holds at once and for the whole process; ``with use_isa(name):`` makes it for the
+    body of the `with` only, in this thread or task.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def use_isa(name: str) -> Scope[str | None]:
     Raises
     ------
     ValueError
-        This machine or this installation lacks it.
+        This machine or this installation does not have it.
     """
     _check.choice(name, "isa", supported_isas(), _why_not(_check.text(name, "isa")))
     return settings.chosen_isa.set(name)
@@ -94,7 +94,7 @@ def _why_not(name: str) -> str:
 
 
 def num_threads() -> int:
-    """Most threads that a call uses.
+    """Return the largest number of threads that a call uses.
 
     Returns
     -------
@@ -112,13 +112,13 @@ def num_threads() -> int:
 def set_num_threads(n: int | None) -> Scope[int]:
     """Choose the number of threads of a call; no result depends on it.
 
-    In force at once and for the whole process; ``with set_num_threads(n):`` chooses for its body,
-    in this thread or task.
+    The choice holds at once and for the whole process; ``with set_num_threads(n):`` makes it for
+    the body of the `with` only, in this thread or task.
 
     Parameters
     ----------
     n : int or None
-        Obeyed even above the number of cores; None returns to the default.
+        Used even if it is above the number of cores; None returns to the default.
 
     Raises
     ------
@@ -129,14 +129,14 @@ def set_num_threads(n: int | None) -> Scope[int]:
 
 
 def build_config() -> dict[str, Any]:
-    """What this installation is.
+    """Return a description of this installation.
 
     Returns
     -------
     dict
-        "version", "python", "numpy", "machine", "native" (whether there are compiled kernels)
-        and, where there are, "isas" (all that were built, best first) and what the build noted:
-        "compiler", "compiler_version", "openmp", ...; where not, "reason".
+        "version", "python", "numpy", "machine" and "native" (whether there are compiled kernels).
+        With kernels also "isas" (all that were built, best first) and what the build recorded
+        ("compiler", "compiler_version", "openmp", ...); without, "reason".
     """
     config: dict[str, Any] = {
         "version": __version__,

@@ -1,4 +1,4 @@
-"""Native kernels against the reference, and against hashes of what they gave elsewhere."""
+"""Native kernels against the reference, and against hashes of their results elsewhere."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ._golden import CASES, digests, load_hashes, results
 
 __all__ = ["BOUNDS", "EXEMPT", "Report", "selftest"]
 
-# Largest error beside the reference in float64, as a share of the largest absolute value of the
-# same array, or of 1 where that is smaller. Some 20 times what the cases show.
+# Largest error against the reference in float64, as a share of the largest absolute value of the
+# same array, or of 1 if that is smaller: about 20 times the largest error of the cases.
 BOUNDS = {"float32": 1e-5, "float64": 2e-14}
 
-# Without fma (CONTRACT: a tolerance, no hashes).
+# No fma: results are compared within BOUNDS only (docs/conventions.md, N2.1).
 EXEMPT = ("baseline",)
 
 
 @dataclass
 class Report:
-    """What one instruction set gave.
+    """The results of one instruction set.
 
     Attributes
     ----------
@@ -34,9 +34,9 @@ class Report:
     cases, hashed : int
         Cases run, and cases whose hashes were compared.
     worst : dict of str to float
-        By dtype, the largest error in the measure of `BOUNDS`.
+        The largest error in the measure of `BOUNDS`, by dtype.
     faults : list of str
-        A line for each case that failed.
+        One line for each case that failed.
     """
 
     isa: str
@@ -65,7 +65,7 @@ class Report:
         return "\n".join([*lines, *(f"  FAILED {fault}" for fault in self.faults)])
 
     def facts(self) -> dict[str, Any]:
-        """The same for programs, as JSON can hold it."""
+        """Return the same facts for programs, as JSON can hold them."""
         return {
             "isa": self.isa,
             "passed": self.passed,
@@ -123,7 +123,7 @@ def _compare(
             report.faults.append(f"{name}: {part} has shape {found[part].shape}")
             continue
         scale = max(1.0, float(np.abs(right).max(initial=0.0)))
-        # NaN anywhere gives NaN here, which no bound holds.
+        # A NaN anywhere makes this NaN, which is within no bound.
         error = float(np.abs(found[part].astype(np.float64) - right).max(initial=0.0)) / scale
         report.worst[dtype] = max(report.worst.get(dtype, 0.0), error)
         if not error <= BOUNDS[dtype]:

@@ -1,4 +1,4 @@
-"""One step at a time: a layer with the state it has reached."""
+"""Streams: a layer with its state, for data that arrives step by step."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def _threads(num_threads: int | None) -> Threads:
 class Stream(Generic[State, Given]):
     """A layer's recurrence over data that arrives piece by piece; made by ``layer.stream()``.
 
-    It follows the layer's parameters: a change of them holds from the next step on. The outputs
-    have the same bits as those of one call on the whole sequence. A stream belongs to one thread
-    at a time. A refused or interrupted call leaves the state as it was.
+    A stream follows the layer's parameters: after a change, the next step uses the new values. The
+    outputs have the same bits as those of one call on the whole sequence. Only one thread may use a
+    stream at a time. A refused or interrupted call leaves the state as it was.
     """
 
     def __init__(self, layer: Layer[State, Given], batch_size: int = 1) -> None:
@@ -41,7 +41,7 @@ class Stream(Generic[State, Given]):
         self.batch_size = _check.integer(batch_size, "batch_size", 1)
         if self.batch_size > layer._max_rows:
             _check.too_large("batch_size", self.batch_size)
-        self._states = self._zeros()  # unless _quick has the state
+        self._states = self._zeros()  # not used while _quick has the state
         self._quick: QuickSteps | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -51,14 +51,14 @@ class Stream(Generic[State, Given]):
         return f"{self.layer!r}.stream(batch_size={self.batch_size})"
 
     def _reached(self) -> list[States]:
-        """The state, for a call that is not a quick step; it is here from now on."""
+        """Take the state back from the quick steps, for a call that is not one, and return it."""
         if self._quick is not None:
             self._states = self._quick.states()
             self._quick = None
         return self._states
 
     def _quickly(self, x: object, out: object, num_threads: int | None) -> Array | None:
-        """One step of a plain array on kernels made ready for it; None: take the long way."""
+        """Take one step with a plain array on prepared kernels; None: that is not possible."""
         layer, quick = self.layer, self._quick
         key = made_for(layer, num_threads)
         if quick is None or quick.key != key:
@@ -111,27 +111,27 @@ class Stream(Generic[State, Given]):
     ) -> Array:
         """Take one time step.
 
-        A step of x alone costs about a microsecond beside its kernel; converting x, from another
-        dtype or layout, costs some microseconds more. With tokens it takes ten microseconds more,
-        with `mask`, `reset` or `initial` tens of microseconds: a small layer's plain step many
-        times over. Where many steps are known at once, call the stream.
+        With x alone, a step costs about a microsecond besides its kernel, and some microseconds
+        more if x must be converted from another dtype or layout. Tokens cost some ten more,
+        and `mask`, `reset` or `initial` tens of microseconds: for a small layer, that is many times
+        a plain step. If many steps are known at once, call the stream.
 
         Parameters
         ----------
-        x : array_like, shape (B, I), or (I,) where the batch size is 1
+        x : array_like, shape (B, I), or (I,) if the batch size is 1
             Input of this step; converted to the layer's dtype.
         out : ndarray, shape (B, P) or (P,), optional
-            Where to write the output: of the layer's dtype, writable, C-contiguous. It may be x,
+            Array to receive the output: of the layer's dtype, writable, C-contiguous. It may be x,
             which is read before it is written.
-        tokens : array_like of int, shape (B,), or () where the batch size is 1
+        tokens : array_like of int, shape (B,), or () if the batch size is 1
             Input of this step as ids in [0, I), in place of x.
         mask : array_like of bool, shape (B,)
-            True where the step is real; the others keep their state, their output is 0.
+            True if the step is real; the other sequences keep their state, and their output is 0.
         reset : array_like of bool, shape (B,)
-            True where the sequence starts anew before this step: ``done`` of the step before, in
-            reinforcement learning.
+            True if the sequence starts anew before this step: in reinforcement learning, ``done``
+            of the step before.
         initial : as the state
-            What a reset starts from; zeros where not given.
+            The state after a reset; zeros if not given.
         num_threads : int, optional
             Threads of this call; no result depends on it.
 
@@ -157,7 +157,7 @@ class Stream(Generic[State, Given]):
         _check.one_of(x, tokens)
         if x is not None:
             a = _check.step_input(x, layer.dtype, batch, layer.input_size)
-            if plain and a is not x:  # converted, it may do
+            if plain and a is not x:  # the converted array may suit
                 h = self._quickly(a, out, num_threads)
                 if h is not None:
                     return h
@@ -194,13 +194,13 @@ class Stream(Generic[State, Given]):
         initial: Given | None = None,
         num_threads: int | None = None,
     ) -> Array:
-        """Take several time steps; (B, t, ...) in place of (t, B, ...) where batch_first.
+        """Take several time steps; with batch_first, (B, t, ...) in place of (t, B, ...).
 
         Parameters
         ----------
-        x : array_like, shape (t, B, I), or (t, I) where the batch size is 1
+        x : array_like, shape (t, B, I), or (t, I) if the batch size is 1
             Input of these steps; converted to the layer's dtype.
-        tokens : array_like of int, shape (t, B), or (t,) where the batch size is 1
+        tokens : array_like of int, shape (t, B), or (t,) if the batch size is 1
             Input as ids in [0, I), in place of x.
         lengths, mask, reset, initial
             As for the layer; y is 0 at steps that are not real.
@@ -227,7 +227,7 @@ class Stream(Generic[State, Given]):
 
     @property
     def state(self) -> State:
-        """The state reached, a copy, as the layer returns it: h, or (h, c). Can be assigned."""
+        """A copy of the state, as the layer returns it: h, or (h, c). It can be assigned."""
         copies = [tuple(part.copy() for part in parts) for parts in self._reached()]
         return cast("State", self.layer._form.outside(copies, True))
 
@@ -243,7 +243,7 @@ class Stream(Generic[State, Given]):
         Parameters
         ----------
         rows : array_like of int or of bool, optional
-            Which sequences of the batch, as indices or as B flags; all where not given.
+            Which sequences of the batch, as indices or as B flags; all if not given.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """The backends, and the choice between them.
 
-What belongs here: `native` hands arrays to the compiled module `_core`, `reference` computes the
-same in NumPy, `choice` says which of the two runs, `types` what both take and give, and `settings`
-keeps choices and counts calls. This room knows cells (`_cells`, `_activations`) and arrays; it does
-not know layers, functions or frameworks, and everyone reaches it through `core` or `runtime`.
+What belongs here: `native` passes arrays to the compiled module `_core`, `reference` computes the
+same in NumPy, `choice` selects one of the two, `types` holds what both take and return, and
+`settings` keeps the choices and counts calls. This room knows cells (`_cells`, `_activations`) and
+arrays, but no layers, functions or frameworks. It is reached through `core` and `runtime`.
 """

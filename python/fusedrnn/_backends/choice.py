@@ -1,4 +1,4 @@
-"""Which backend computes: what was built, what the environment says, what somebody chose."""
+"""Which backend computes: what was built, the environment, and the caller's choice."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class ReferenceBackendWarning(UserWarning):
 
 
 def not_built() -> str | None:
-    """Why this installation has no compiled kernels; None where it has them, even broken ones."""
+    """Why this installation has no compiled kernels; None if it has them, even broken ones."""
     folder = FilePath(__file__).parent.parent
     if any(folder.glob("_core*.so")) or any(folder.glob("_core*.pyd")):
         return None
     try:
         from .. import _build
-    except ImportError:  # a source tree that nobody built
+    except ImportError:  # a source tree that was not built
         return "there is no compiled module in its folder"
     return None if _build.NATIVE else _build.REASON
 
 
 def native() -> Backend | None:
-    """The compiled backend; None where it was not built.
+    """Return the compiled backend; None if it was not built.
 
     Raises
     ------
@@ -62,14 +62,14 @@ def _load_native() -> Backend | None:
 
 @cache
 def reference() -> Backend:
-    """The NumPy backend."""
+    """Return the NumPy backend."""
     from .reference import ReferenceBackend
 
     return ReferenceBackend()
 
 
 def by_name(name: str, asked_by: str = "backend") -> Backend:
-    """The backend called `name`; ValueError with the choices otherwise."""
+    """Return the backend called `name`; a ValueError lists the choices."""
     _check.text(name, asked_by)
     if name == "reference":
         return reference()
@@ -86,7 +86,7 @@ def by_name(name: str, asked_by: str = "backend") -> Backend:
 
 @cache
 def _by_default() -> Backend:
-    """The backend where nobody chose one; says so, once, where that is the slow one."""
+    """The backend if none was chosen; warns, once, if it is the reference."""
     backend = native()
     if backend is not None:
         return backend
@@ -102,7 +102,7 @@ def _by_default() -> Backend:
 
 
 def caller_level() -> int:
-    """The stacklevel, seen from the function that warns, of the first frame outside the package."""
+    """Return the stacklevel, for the function that warns, of the first frame outside fusedrnn."""
     level, frame = 1, sys._getframe(1)
     package = __name__.partition(".")[0]
     while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == package:
@@ -111,21 +111,21 @@ def caller_level() -> int:
 
 
 def _chosen_by_environment() -> Backend | None:
-    refuse_environment()  # FUSEDRNN_NUM_THREADS was read before
+    refuse_environment()  # FUSEDRNN_NUM_THREADS is read by now, on the import of settings
     name = os.environ.get("FUSEDRNN_BACKEND", "")
     return by_name(name, "FUSEDRNN_BACKEND") if name else native()
 
 
 def current() -> Backend:
-    """The backend of the next call."""
+    """Return the backend of the next call."""
     return _backend.get() or _by_default()
 
 
 def use_backend(name: str) -> Scope[Backend | None]:
     """Choose what computes: the compiled kernels or the NumPy reference.
 
-    In force at once and for the whole process; ``with use_backend(name):`` chooses for its body,
-    in this thread or task. FUSEDRNN_BACKEND chooses from the start.
+    The choice holds at once and for the whole process; ``with use_backend(name):`` makes it for the
+    body of the `with` only, in this thread or task. FUSEDRNN_BACKEND sets it from the start.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def use_backend(name: str) -> Scope[Backend | None]:
     return _backend.set(by_name(name))
 
 
-# None: nobody chose, and there are no compiled kernels.
+# None: no backend was chosen, and there are no compiled kernels.
 _backend: Setting[Backend | None] = Setting(
     "backend", from_environment(_chosen_by_environment, None)
 )

@@ -1,8 +1,8 @@
-"""Choices that hold until somebody chooses otherwise, and the record of what ran.
+"""Settings (backend, instruction set, threads), and the record of what ran.
 
 A choice made by calling a function (``fr.set_num_threads(2)``) holds for the whole process, so that
-threads which a framework starts see it too. The same call as a context manager
-(``with fr.set_num_threads(2):``) holds for the body of the `with` in this thread or task alone.
+it reaches threads that a framework starts. The same call as a context manager
+(``with fr.set_num_threads(2):``) holds for the body of the `with`, in this thread or task only.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Path(NamedTuple):
     threads: int
 
 
-# No choice in this context.
+# Means that this context has no choice of its own.
 _UNSET: Any = object()
 
 
 class Setting(Generic[Value]):
-    """One choice: of this context if it has one, else of the process."""
+    """One choice: that of this context if it has one, else that of the process."""
 
     def __init__(self, name: str, default: Value) -> None:
         self.of_process = default
@@ -46,21 +46,21 @@ class Setting(Generic[Value]):
         return self.of_process if value is _UNSET else value
 
     def set(self, value: Value) -> Scope[Value]:
-        """Choose for the process, or, if the result is used in a `with`, for its body."""
+        """Choose for the process; if the result is used in a `with`, only for its body."""
         scope = Scope(self, value, self.of_process)
         self.of_process = value
         return scope
 
 
 class Scope(Generic[Value]):
-    """Returned by a setter; as a context manager it confines the choice to the `with`."""
+    """Returned by a setter; as a context manager it limits the choice to the `with`."""
 
     def __init__(self, setting: Setting[Value], value: Value, before: Value) -> None:
         self._setting, self._value, self._before = setting, value, before
         self._token: Token[Value] | None = None
 
     def __enter__(self) -> None:
-        """Take the choice back from the process and make it this context's."""
+        """Restore the choice of the process and make this one the context's."""
         self._setting.of_process = self._before
         self._token = self._setting.of_context.set(self._value)
 
@@ -75,13 +75,13 @@ class Scope(Generic[Value]):
             self._token = None
 
 
-# What is wrong with the variables FUSEDRNN_...: said by the first call that would obey them and not
-# by the import, which the command line and other programs could not catch.
+# What is wrong with the variables FUSEDRNN_... The first call that would use them raises it, not
+# the import: the command line and other programs could not catch an error of the import.
 _environment_errors: list[str] = []
 
 
 def from_environment(read: Callable[[], Value], otherwise: Value) -> Value:
-    """What a variable says; `otherwise` if it says something wrong, which is kept."""
+    """Return what `read` makes of a variable; if it raises, keep the error for a later call."""
     try:
         return read()
     except ValueError as error:
@@ -90,14 +90,14 @@ def from_environment(read: Callable[[], Value], otherwise: Value) -> Value:
 
 
 def refuse_environment() -> None:
-    """Raise a ValueError if a variable FUSEDRNN_... has a wrong value; it names the variable."""
+    """Raise a ValueError if a variable FUSEDRNN_... has a wrong value; the text names it."""
     if _environment_errors:
         raise ValueError(_environment_errors[0])
 
 
-# The choices of runtime.py, for the compiled backend. None: what FUSEDRNN_ISA or the machine says.
+# The choices that runtime.py sets, for the compiled backend. None: FUSEDRNN_ISA or the default.
 chosen_isa: Setting[str | None] = Setting("isa", None)
-# 0: as many as the machine, its quota and OpenMP grant.
+# 0: the default number, from the machine, its quota and OpenMP.
 chosen_threads: Setting[int] = Setting(
     "num_threads",
     from_environment(
@@ -110,13 +110,13 @@ chosen_threads: Setting[int] = Setting(
 _Key = tuple[str, str, str, int]
 
 
-_lock = threading.RLock()  # a finalizer may run while its own thread holds it
+_lock = threading.RLock()  # reentrant: a finalizer may run in the thread that holds it
 _living: dict[int, dict[_Key, int]] = {}
 _of_the_dead: dict[_Key, int] = {}
 
 
 class _Life:
-    """Dies with the thread whose counts it stands for."""
+    """An object of each thread, whose finalizer runs when the thread ends."""
 
 
 def _add(counts: dict[_Key, int], total: dict[_Key, int]) -> None:
@@ -132,8 +132,8 @@ def _bury(number: int) -> None:
 class _Record(threading.local):
     """The last path and the counts of one thread.
 
-    Each thread counts for itself, so that no count is lost and no call waits for a lock; the
-    process's count is the sum of theirs.
+    Each thread has counts of its own, so that no count is lost and no call waits for a lock; the
+    counts of the process are their sum.
     """
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ _here = _Record()
 
 
 def record(backend: str, isa: str, kernel: str, threads: int) -> None:
-    """Note what this thread's call ran on; a plain tuple, because every call pays for it."""
+    """Note what this thread's call ran on; a plain tuple, as this is a cost of every call."""
     here = _here
     key = here.path = backend, isa, kernel, threads
     counts = here.counts
@@ -157,7 +157,7 @@ def record(backend: str, isa: str, kernel: str, threads: int) -> None:
 
 
 def last_path() -> Path:
-    """What this thread's last call ran on.
+    """Return what this thread's last call ran on.
 
     Returns
     -------
@@ -170,10 +170,10 @@ def last_path() -> Path:
 
 
 def path_counts() -> dict[Path, int]:
-    """How many calls ran on which path, in all threads of the process, since it began.
+    """Return how many calls ran on each path, in all threads of the process, since it began.
 
-    Frameworks call from threads of their own, whose `last_path` nobody else sees. Take the counts
-    before and after, and subtract.
+    Frameworks call from threads of their own, whose `last_path` cannot be read from outside. To
+    count the calls of a piece of code, subtract the counts before it from those after it.
 
     Returns
     -------
@@ -188,7 +188,7 @@ def path_counts() -> dict[Path, int]:
 
 
 def _after_fork() -> None:
-    """A child begins to count anew: the other threads do not exist there."""
+    """Start counting from zero in a forked child, which has none of the other threads."""
     global _lock
     _lock = threading.RLock()
     _of_the_dead.clear()

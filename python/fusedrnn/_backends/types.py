@@ -1,4 +1,4 @@
-"""What a backend takes and gives: plain data, and the protocol that both backends implement.
+"""What a backend takes and returns: plain data, and the protocol that both backends implement.
 
 Sizes: T steps, B sequences, I inputs, H units, P outputs (H without a projection), D directions.
 Direction 1 walks time backwards, each row from its own last valid step.
@@ -16,8 +16,8 @@ from .._cells import Array
 if TYPE_CHECKING:
     from ..core._packed import Packed
 
-# The arrays of one direction in the order in which the compiled module takes them; `p` stands for
-# the per-unit vectors of a cell: peepholes, or the gains of layer normalisation.
+# The arrays of one direction in the order in which the compiled module takes them; `p` is the
+# per-unit vectors of a cell: peepholes, or the gains of layer normalisation.
 WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh", "p", "w_hr")
 
 
@@ -26,33 +26,33 @@ FLOAT_NAMES = {4: "float32", 8: "float64"}
 
 
 class Inputs(NamedTuple):
-    """One call's sequences; exactly one of `x` and `tokens` is given.
+    """The sequences of one call; exactly one of `x` and `tokens` is given.
 
-    The compiled module takes this tuple as it is: its fields are those of csrc/bind/job.hpp.
+    The compiled module takes this tuple as it is: `Field` in csrc/bind/job.hpp indexes its fields.
     """
 
     x: Array | None  # (T, B, I), contiguous in its last axis, any strides in the others
     tokens: Array | None = None  # (T, B) int64 in [0, I): x is one-hot
     states: tuple[Array, ...] | None = None  # (D, B, P), (D, B, H); None: zeros
-    lengths: Array | None = None  # (B,) int64: how many steps each row walks; None: T
-    times: Array | None = None  # (D, B, T) int64: walk step -> t; None: in order
-    cut: Array | None = None  # (D, T + 1, B) uint8: where `initial` replaces the carried state
+    lengths: Array | None = None  # (B,) int64: steps that each row walks; None: T
+    times: Array | None = None  # (D, B, T) int64: time of each walk step; None: in order
+    cut: Array | None = None  # (D, T + 1, B) uint8: 1 if `initial` replaces the carried state
     initial: tuple[Array, ...] | None = None  # as states; None: zeros
     drop: Array | None = None  # (D, B, P): factors on what w_hh multiplies
-    keep: tuple[Array, ...] | None = None  # (D, T, B, P), (D, T, B, H): 1 keeps the old state;
-    # None: zoneout's expectation
+    # (D, T, B, P), (D, T, B, H): 1 keeps the old state; None: the expectation of zoneout
+    keep: tuple[Array, ...] | None = None
     zoneout: tuple[float, float] | None = None  # rates of h and c
 
     @property
     def sequence(self) -> Array:
-        """x or tokens, whichever is given: its first axes are T and B."""
+        """The one of x and tokens that is given; its first axes are T and B."""
         given = self.tokens if self.x is None else self.x
         assert given is not None
         return given
 
 
 class Outcome(NamedTuple):
-    """What a forward call gives."""
+    """The results of a forward call."""
 
     y: Array  # (T, B, D*P)
     states: tuple[Array, ...]  # (D, B, P), (D, B, H)
@@ -60,7 +60,7 @@ class Outcome(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """What a backward call gives; None, or missing in a mapping, is what was not wanted."""
+    """The results of a backward call; what was not wanted is None, or missing in a mapping."""
 
     dx: Array | None  # (T, B, I)
     dweights: tuple[dict[str, Array], ...]  # by direction, by the names of the weights
@@ -68,7 +68,7 @@ class Gradients(NamedTuple):
 
 
 class Given(NamedTuple):
-    """Gradients of everything that a forward call gave; None: zeros."""
+    """Gradients of everything that a forward call returned; None: zeros."""
 
     dy: Array | None  # (T, B, D*P), contiguous in its last axis
     dstates: tuple[Array, ...] | None = None  # (D, B, P), (D, B, H)
@@ -77,16 +77,16 @@ class Given(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Which gradients to compute, and where they go: False, True for a new array, or an array."""
+    """Which gradients to compute: False, True for a new array, or the array that receives it."""
 
     dx: bool | Array = True
-    dweights: tuple[Mapping[str, bool | Array], ...] = ()  # by direction; missing is False
+    dweights: tuple[Mapping[str, bool | Array], ...] = ()  # by direction; a missing name is False
     dstates: bool | tuple[Array, ...] = True
-    add: bool = False  # add to the weight gradients that were brought
+    add: bool = False  # add to the given arrays of weight gradients
 
 
 class Threads(NamedTuple):
-    """How many threads: exactly so many, or at most so many; 0: not said."""
+    """The number of threads asked for: exactly or at most so many; 0: not given."""
 
     exactly: int = 0
     at_most: int = 0
@@ -100,58 +100,58 @@ ANY_NUMBER = Threads()
 
 
 class Form(Protocol):
-    """The weights of one direction as a backend reads them, derived when first needed.
+    """The weights of one direction as a backend reads them, derived when a call first needs them.
 
     `Packed` closes its forms before the arrays change and opens them afterwards.
     """
 
     @property
     def nbytes(self) -> int:
-        """Bytes that were derived."""
+        """Bytes of what was derived."""
 
     def close(self, wait: bool) -> None:
-        """Let go of the arrays; no call begins to read the weights from here on.
+        """Let go of the arrays; calls cannot begin to read the weights until `open`.
 
-        RuntimeError if a call reads them or if it is closed; with `wait`, waits for calls that
-        read the arrays themselves, and the others go on with what was derived.
+        RuntimeError if a call reads them or if the form is closed already. With `wait`, waits for
+        calls that read the arrays themselves; calls that read what was derived go on.
         """
 
     def open(self, sources: Sources, changed: bool) -> None:
-        """Take the arrays; calls may begin again. `changed`: derive anew."""
+        """Take the arrays; calls may begin again. If `changed`, derive again."""
 
     def heir(self, sources: Sources) -> Form | None:
-        """The form of the weights that come after these; None if there is nothing to take over."""
+        """Return the form of the next weights; None if there is nothing to take over."""
 
 
 class Steps(Protocol):
-    """A layer and the state that it has reached."""
+    """A layer with a state, for calls of one step."""
 
     def step(self, x: Array, y: Array) -> bool:
-        """Read x (B, I), write y (B, P), go on; False: nothing was done, because of the arrays."""
+        """Read x (B, I), write y (B, P), advance the state; False: the arrays do not suit."""
 
     def undo(self) -> None:
-        """Go back to the state before the last step; not twice."""
+        """Go back to the state before the last step; only once for each step."""
 
     def states(self) -> tuple[Array, ...]:
-        """Copies, (1, B, P), (1, B, H)."""
+        """Return copies, (1, B, P) and (1, B, H)."""
 
     def load(self, states: tuple[Array, ...]) -> None:
         """Set the state."""
 
 
 class Backend(Protocol):
-    """What computes. Inputs were checked by the callers; a backend trusts them."""
+    """The functions of a backend. The callers check the inputs; a backend trusts them."""
 
     name: str
 
     def form(self, packed: Packed, direction: int, sources: Sources) -> Form:
-        """A new form of the weights of one direction, whose arrays are `sources`."""
+        """Make a form of the weights of one direction, whose arrays are `sources`."""
 
     def form_key(self, packed: Packed) -> str:
-        """Which of the forms of `packed` a call reads now."""
+        """Return the key of the form of `packed` that a call reads now."""
 
     def saved_shape(self, packed: Packed, steps: int, batch: int) -> tuple[int, ...]:
-        """Shape of what a forward call saves."""
+        """Return the shape of what a forward call saves."""
 
     def forward(
         self,
@@ -163,7 +163,7 @@ class Backend(Protocol):
         saved: bool | Array = False,
         threads: Threads = ANY_NUMBER,
     ) -> Outcome:
-        """Run the sequences; y, the final states and `saved` go to the arrays that are given."""
+        """Run the sequences; y, the final states and `saved` go to the arrays given for them."""
 
     def forward_plain(
         self,
@@ -175,9 +175,9 @@ class Backend(Protocol):
     ) -> tuple[Array, tuple[Array, ...]] | None:
         """Return y and the last states of one direction, from arrays as a caller gave them.
 
-        The weights come in the order of WEIGHTS.
-        None, and nothing was done, if an argument has to be checked or converted first, or if
-        there is no faster way than `forward`. States, first and last, are (B, P) and (B, H).
+        The weights are in the order of WEIGHTS; the first and the last states are (B, P) and
+        (B, H). None, and nothing was done, if an argument must be checked or converted first, or if
+        there is no faster way than `forward`.
         """
 
     def backward(
@@ -191,13 +191,13 @@ class Backend(Protocol):
         *,
         threads: Threads = ANY_NUMBER,
     ) -> Gradients:
-        """Gradients of what `wanted` names, from those of the outputs."""
+        """Compute the gradients that `wanted` names, from the gradients of the outputs."""
 
     def stepper(self, packed: Packed, inputs: Inputs, threads: Threads) -> Steps | None:
-        """One layer made ready for many calls of one step like `inputs`; None: no faster way."""
+        """Prepare one layer for many calls of one step like `inputs`; None: not supported."""
 
     def slots(self, packed: Packed, inputs: Inputs, saved: Array) -> tuple[Array, Array | None]:
-        """What the forward call kept: slots (D, T, B, gates, H), and every c (D, T, B, H).
+        """Return what the forward call saved: slots (D, T, B, gates, H) and c (D, T, B, H).
 
         Views or copies; undefined at steps that were not executed.
         """
@@ -207,7 +207,7 @@ CHANGED = "parameters changed while this call read them: it computed nothing; re
 
 
 def stacked_gains(arrays: dict[str, Array], shape: tuple[int, int]) -> Array:
-    """Gains of layer normalisation, and the bias of LN(c'), as a cell's vectors (vectors, H)."""
+    """Gains of layer normalisation and the bias of LN(c'), stacked as a cell's (vectors, H)."""
     p = np.zeros(shape, arrays["w_ih"].dtype)
     given = (arrays.get(name) for name in ("norm_ih", "norm_hh", "norm_c", "norm_c_bias"))
     rows = np.concatenate([a for a in given if a is not None]).reshape(-1, shape[1])
@@ -216,7 +216,7 @@ def stacked_gains(arrays: dict[str, Array], shape: tuple[int, int]) -> Array:
 
 
 def delivered(gradient: Array, target: Array, add: bool) -> Array:
-    """A gradient in the array that the caller brought, added to what that holds if `add`."""
+    """Write a gradient to the caller's array, or add it if `add`; return the array."""
     if add:
         target += gradient
     else:
@@ -225,5 +225,5 @@ def delivered(gradient: Array, target: Array, add: bool) -> Array:
 
 
 def named(values: Sequence[Any]) -> dict[str, Any]:
-    """Values in the order of WEIGHTS by their names, without those that are None."""
+    """Values in the order of WEIGHTS, by name, without those that are None."""
     return {name: value for name, value in zip(WEIGHTS, values, strict=True) if value is not None}

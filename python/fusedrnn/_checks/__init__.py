@@ -1,6 +1,6 @@
 """Checks of arguments, with the text of every error about them.
 
-`arguments` has what every caller gives (arrays, sizes, states, parameters), `options` what the
-layers' options, lengths and masks must be. They stand here so that both backends, and layers and
-functions, say the same. This room knows cells and arrays and calls nobody.
+What belongs here: `arguments` checks arrays, sizes, states and parameters, `options` the options of
+layers, lengths and masks. These checks are in one room so that both backends, and layers and
+functions, raise the same errors. This room knows cells and arrays, and uses no other room.
 """

@@ -1,9 +1,8 @@
-"""Input to arrays, long because every text about a bad argument has its one home here.
+"""Checks of arguments (arrays, sizes, states, parameters), with the text of every error about them.
 
-Layers convert what they get to their dtype; the plain-array
-functions of `ops` accept NumPy arrays of one float dtype alone. Both hand on arrays that are
-native-endian, aligned and C-contiguous, copied only where they were not. A text names the
-argument, what was expected and what came.
+Layers convert arrays to their dtype; the plain-array functions of `ops` accept only NumPy arrays of
+one float dtype. Both pass on arrays that are native-endian, aligned and C-contiguous, and copy only
+those that are not. An error text names the argument, what was expected and what was given.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from .._cells import Array, CellSpec
 from .._foreign import as_array, prefix_advice, prefixes, stack_names
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-# No array of one call may pass this, so that byte offsets fit 64 bits with room for padding.
+# No array of a call may be larger: byte offsets then fit 64 bits, with room for padding.
 MAX_BYTES = 2**59
 MAX_THREADS = 1024
 MAX_LAYERS = 65536
@@ -26,7 +25,7 @@ NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
 
 
 def describe(value: object) -> str:
-    """A value in an error text: arrays by dtype and shape, others by type."""
+    """Describe a value for an error text: arrays by dtype and shape, other values by type."""
     if isinstance(value, np.ndarray):
         return f"{type(value).__name__} {value.dtype} {value.shape}"
     return type(value).__name__
@@ -41,14 +40,14 @@ def _plain(a: Array) -> bool:
 
 
 def contiguous(a: Array, dtype: np.dtype[Any], *, copy: bool = False) -> Array:
-    """`a` as an aligned, native-endian, C-contiguous array of `dtype`; itself if it is that."""
+    """Return `a` as an aligned, native-endian, C-contiguous array of `dtype`; itself if it is."""
     if a.dtype == dtype and _plain(a) and not copy:
         return a
     return np.array(a, dtype, order="C", copy=True, subok=False)
 
 
 def read(value: object, name: str) -> Array:
-    """Whatever NumPy reads."""
+    """Return a value as a NumPy array; a TypeError if NumPy cannot read it."""
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:  # torch raises RuntimeError
@@ -56,18 +55,18 @@ def read(value: object, name: str) -> Array:
 
 
 def no_loss(value: object, name: str) -> None:
-    """A gradient is not the loss that has it; `nn` is not imported for this."""
+    """Refuse a loss given in place of its gradient; recognised without importing `nn`."""
     if hasattr(value, "gradient") and hasattr(value, "value"):
         raise TypeError(f"{name}: got a {type(value).__name__}; pass loss.gradient")
 
 
 def floating(value: object, name: str) -> Array:
-    """Whatever NumPy reads as floating point, as it lies in memory."""
+    """Return a floating-point array, in its own dtype and memory layout."""
     if type(value) is np.ndarray and value.dtype.kind == "f":
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array of floating point, got a masked array")
-    if name.startswith("d"):  # dy, dh_n, dcells[0]
+    if name.startswith("d"):  # a gradient, such as dy, dh_n or dcells[0]
         no_loss(value, name)
     a = read(value, name)
     if a.dtype.kind in "iub" and name == "x":
@@ -82,12 +81,12 @@ def floating(value: object, name: str) -> Array:
 
 
 def as_float(value: object, dtype: np.dtype[Any], name: str) -> Array:
-    """Whatever NumPy reads as floating point, in the layer's dtype."""
+    """Return a floating-point array in the layer's dtype, contiguous."""
     return contiguous(floating(value, name), dtype)
 
 
 def plain_x(function: str, x: object, axes: str) -> Array:
-    """The x of a plain-array call, as it lies in memory; its dtype is that of the call."""
+    """Check the x of a plain-array call, in its own memory layout; its dtype is the call's."""
     _plain_array(function, "x", x)
     assert isinstance(x, np.ndarray)
     if x.dtype.newbyteorder("=") not in FLOATS:
@@ -116,7 +115,7 @@ def plain(
     *,
     copy: bool = False,
 ) -> Array:
-    """One array argument of a plain-array function: that dtype, that shape."""
+    """Check one array argument of a plain-array function: its dtype and its shape."""
     _plain_array(function, name, value)
     assert isinstance(value, np.ndarray)
     if value.dtype.newbyteorder("=") != dtype:
@@ -132,7 +131,7 @@ def plain(
 def plain_sizes(
     function: str, spec: CellSpec, x: Array, arrays: Mapping[str, object]
 ) -> tuple[int, int, int]:
-    """Input, hidden and projected (or 0) size of a plain-array call, from its last matrix."""
+    """Return input, hidden and projected (or 0) size of a plain-array call."""
     name, weight = [*arrays.items()][1 if spec.h_gates else 0]
     _plain_array(function, name, weight)
     assert isinstance(weight, np.ndarray)
@@ -152,21 +151,21 @@ def plain_sizes(
 
 
 def shaped(a: Array, name: str, shape: tuple[int, ...]) -> Array:
-    """`a`, whose shape must be `shape`."""
+    """Return `a` if its shape is `shape`."""
     if a.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {a.shape}")
     return a
 
 
 def _too_many(x: Array, max_rows: int) -> bool:
-    """Whether the arrays of a call would be too large; asked before x itself is copied."""
+    """Whether the arrays of a call would be too large; checked before x itself is copied."""
     return (x.shape[0] or 1) * (x.shape[1] or 1) > max_rows or x.size > MAX_BYTES // 8
 
 
 def sequence(
     value: object, dtype: np.dtype[Any], input_size: int, max_rows: int, batch_first: bool
 ) -> tuple[Array, bool]:
-    """A layer's x as (T, B, I), and whether it came with a batch axis; a view of (B, T, I)."""
+    """Return a layer's x as (T, B, I), a view if batch-first, and whether it has a batch axis."""
     x = floating(value, "x")
     batched = x.ndim == 3
     if not (batched or x.ndim == 2) or x.shape[-1] != input_size:
@@ -185,7 +184,7 @@ def sequence(
 def token_sequence(
     value: object, input_size: int, max_rows: int, batch_first: bool, *, copy: bool
 ) -> tuple[Array, bool]:
-    """A layer's tokens as (T, B) int64, and whether they came with a batch axis."""
+    """Return a layer's tokens as (T, B) int64, and whether they have a batch axis."""
     ids = _integers(value)
     if ids.ndim not in (1, 2):
         axes = "B, T" if batch_first else "T, B"
@@ -210,7 +209,7 @@ def _integers(value: object) -> Array:
 
 
 def _in_range(ids: Array, input_size: int) -> Array:
-    """`ids`, all of [0, input_size), as int64."""
+    """Return `ids` as int64, all in [0, input_size)."""
     if ids.size and (ids.min() < 0 or ids.max() >= input_size):
         at = tuple(np.argwhere((ids < 0) | (ids >= input_size))[0].tolist())
         raise ValueError(f"tokens: expected ids in [0, {input_size}), got {ids[at]} at {at}")
@@ -218,7 +217,7 @@ def _in_range(ids: Array, input_size: int) -> Array:
 
 
 def step_input(value: object, dtype: np.dtype[Any], batch: int, input_size: int) -> Array:
-    """A stream's x of one step: (B, I), or (I,) where B is 1."""
+    """Check a stream's x of one step: (B, I), or (I,) if B is 1."""
     x = as_float(value, dtype, "x")
     if x.shape != (batch, input_size) and not (batch == 1 and x.shape == (input_size,)):
         short = f" or ({input_size},)" if batch == 1 else ""
@@ -227,7 +226,7 @@ def step_input(value: object, dtype: np.dtype[Any], batch: int, input_size: int)
 
 
 def step_tokens(value: object, batch: int, input_size: int) -> Array:
-    """A stream's tokens of one step: (B,), or () where B is 1."""
+    """Check a stream's tokens of one step: (B,), or () if B is 1."""
     ids = _integers(value)
     if ids.shape != (batch,) and not (batch == 1 and ids.shape == ()):
         short = " or ()" if batch == 1 else ""
@@ -236,19 +235,19 @@ def step_tokens(value: object, batch: int, input_size: int) -> Array:
 
 
 def stream_batch(sequence: Array, batch: int) -> None:
-    """A stream's chunk has its batch size."""
+    """Refuse a chunk whose batch size is not the stream's."""
     if sequence.shape[1] != batch:
         raise ValueError(f"stream: expected chunks of {batch} sequences, got {sequence.shape[1]}")
 
 
 def one_of(x: object, tokens: object) -> None:
-    """Exactly one of x and tokens."""
+    """Refuse both x and tokens, and neither."""
     if (x is None) == (tokens is None):
         raise TypeError(f"expected either x or tokens, got {'neither' if x is None else 'both'}")
 
 
 def parts(value: object, what: str, names: tuple[str, ...]) -> tuple[Any, ...]:
-    """A state's parts: the value itself, or a tuple of one for each name."""
+    """Return a state's parts: the value itself, or a tuple with one part for each name."""
     if what.startswith("d"):
         no_loss(value, what)
     if len(names) == 1:
@@ -260,7 +259,7 @@ def parts(value: object, what: str, names: tuple[str, ...]) -> tuple[Any, ...]:
 
 
 def layer_list(value: object, name: str, layers: int) -> tuple[Any, ...]:
-    """One array for each layer, where they differ in size."""
+    """Check a list of one array for each layer, for layers of different sizes."""
     if isinstance(value, (tuple, list)) and len(value) == layers:
         return tuple(value)
     came = f"{len(value)} items" if isinstance(value, (tuple, list)) else describe(value)
@@ -268,7 +267,7 @@ def layer_list(value: object, name: str, layers: int) -> tuple[Any, ...]:
 
 
 def out(value: object, like: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An output array, written as it is: exact shape and dtype, writable, contiguous."""
+    """Check an output array, which is written in place: shape, dtype, writable, contiguous."""
     if type(value) is not np.ndarray or value.dtype != dtype:
         raise TypeError(f"out: expected a NumPy array of {dtype}, got {describe(value)}")
     if value.shape != like:
@@ -295,12 +294,12 @@ def out(value: object, like: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 
 def integer(value: object, name: str, low: int) -> int:
-    """A whole number of at least `low`."""
+    """Check a whole number of at least `low`."""
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         raise TypeError(f"{name}: expected a whole number, got {describe(value)}")
     try:
         number = operator.index(value)
-    except TypeError:  # an array of several
+    except TypeError:  # an array of several numbers has __index__ too
         raise TypeError(f"{name}: expected a whole number, got {describe(value)}") from None
     if number < low:
         raise ValueError(f"{name}: expected at least {low}, got {number}")
@@ -308,14 +307,14 @@ def integer(value: object, name: str, low: int) -> int:
 
 
 def too_large(name: str, value: object) -> NoReturn:
-    """Sizes whose arrays no machine can address."""
+    """Refuse sizes whose arrays cannot be addressed."""
     raise ValueError(
         f"{name}: {value} is too large: an array of the call would pass {MAX_BYTES} bytes"
     )
 
 
 def max_rows(spec: CellSpec, hidden_size: int, dtype: np.dtype[Any]) -> int:
-    """Largest T * B, both directions included."""
+    """Return the largest T * B, including both directions."""
     slots = spec.gates + spec.states
     return MAX_BYTES // (2 * slots * (hidden_size + 64) * dtype.itemsize)
 
@@ -323,7 +322,7 @@ def max_rows(spec: CellSpec, hidden_size: int, dtype: np.dtype[Any]) -> int:
 def sizes(
     spec: CellSpec, input_size: object, hidden_size: object, dtype: np.dtype[Any]
 ) -> tuple[int, int]:
-    """Sizes of a layer."""
+    """Check the sizes of a layer."""
     inputs, hidden = integer(input_size, "input_size", 0), integer(hidden_size, "hidden_size", 1)
     widest = 2 * spec.gates * (hidden + 64) * (max(inputs, hidden) + 64) * dtype.itemsize
     if widest > MAX_BYTES:
@@ -332,7 +331,7 @@ def sizes(
 
 
 def float_dtype(value: object) -> np.dtype[Any]:
-    """float32 or float64."""
+    """Return the dtype float32 or float64, native-endian."""
     try:
         dtype = np.dtype(value)  # type: ignore[call-overload]
     except TypeError:
@@ -344,7 +343,7 @@ def float_dtype(value: object) -> np.dtype[Any]:
 
 
 def generator(seed: object) -> np.random.Generator:
-    """The generator that a seed stands for."""
+    """Return the generator that a seed gives."""
     try:
         return np.random.default_rng(seed)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
@@ -355,26 +354,26 @@ def generator(seed: object) -> np.random.Generator:
 
 
 def flag(value: object, name: str) -> bool:
-    """True or False."""
+    """Check True or False."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected True or False, got {describe(value)}")
     return bool(value)
 
 
 def nonlinearity(value: object) -> str:
-    """A name of NONLINEARITIES."""
+    """Check a name of NONLINEARITIES."""
     return choice(value, "nonlinearity", NONLINEARITIES)
 
 
 def text(value: object, name: str) -> str:
-    """A name."""
+    """Check that a name is a text."""
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected a name, got {describe(value)}")
     return value
 
 
 def choice(value: object, name: str, choices: tuple[str, ...], why: str = "") -> str:
-    """One of some names."""
+    """Check that a name is one of `choices`."""
     value = text(value, name)
     if value not in choices:
         expected = f"one of {', '.join(map(repr, choices))}" if choices else "nothing to choose"
@@ -383,7 +382,7 @@ def choice(value: object, name: str, choices: tuple[str, ...], why: str = "") ->
 
 
 def num_threads(value: object) -> int:
-    """A number of threads."""
+    """Check a number of threads."""
     number = integer(value, "num_threads", 1)
     if number > MAX_THREADS:
         raise ValueError(f"num_threads: expected at most {MAX_THREADS}, got {number}")
@@ -391,7 +390,7 @@ def num_threads(value: object) -> int:
 
 
 def environment_threads(text: str) -> int:
-    """FUSEDRNN_NUM_THREADS as a number; 0 where it is empty."""
+    """Return FUSEDRNN_NUM_THREADS as a number; 0 if it is empty."""
     if text and not (text.isdecimal() and 1 <= int(text) <= MAX_THREADS):
         raise ValueError(
             f"FUSEDRNN_NUM_THREADS: expected a whole number from 1 to {MAX_THREADS}, got {text!r}"
@@ -400,7 +399,7 @@ def environment_threads(text: str) -> int:
 
 
 def rows(value: object, batch_size: int) -> Array:
-    """Rows of a stream to reset, as a bool array (batch_size,)."""
+    """Return the rows of a stream to reset, as a bool array (batch_size,)."""
     a = read(value, "rows")
     if a.dtype.kind == "b":
         if a.shape != (batch_size,):
@@ -419,7 +418,7 @@ def rows(value: object, batch_size: int) -> Array:
 
 
 def parameter(value: object, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-    """A new value of a parameter, from an array of whatever library."""
+    """Return a new value of a parameter, from an array of any library."""
     try:
         a = as_array(value)
     except TypeError as error:
@@ -428,13 +427,13 @@ def parameter(value: object, name: str, dtype: np.dtype[Any], shape: tuple[int, 
 
 
 def parameter_name(name: object, names: Iterable[str]) -> NoReturn:
-    """No such parameter."""
+    """Refuse a name that is not a parameter's."""
     came = repr(name) if isinstance(name, str) else f"of type {type(name).__name__}"
     raise KeyError(f"no parameter {came}; this layer has {', '.join(names)}")
 
 
 def same_cell(given: object, cell: str) -> None:
-    """Parameters say, if they know, what cell they are of; equal names do not make equal cells."""
+    """Refuse parameters of another cell, if that is known: the names alone may be equal."""
     if isinstance(given, str) and given != cell:
         raise ValueError(
             f"load_state_dict changed nothing: weights of a {given} cell; this layer's cell is "
@@ -448,11 +447,11 @@ def loaded(
     parameters: Mapping[str, tuple[int, ...]],
     dtype: np.dtype[Any],
 ) -> dict[str, Array]:
-    """A state_dict as new values of all parameters; one ValueError lists all that is wrong."""
+    """Return new values of all parameters from a state_dict; one ValueError lists all faults."""
     _names_and_arrays(mapping, prefix)
     given = {key[len(prefix) :]: mapping[key] for key in mapping if key.startswith(prefix)}
     if not any(name in parameters for name in given):
-        # Those of torch's LSTMCell are a stack of one layer without its number.
+        # torch's LSTMCell has the names of a stack of one layer, without the layer's number.
         given = {name: given[key] for key, name in stack_names(given).items()}
     wrong = [f"missing {prefix + name!r}" for name in parameters if name not in given]
     wrong += [f"unexpected {prefix + name!r}" for name in given if name not in parameters]
@@ -495,7 +494,7 @@ NOISE = ("dropout", "input_dropout", "recurrent_dropout", "zoneout", "drop_conne
 
 
 def fixed(name: str) -> NoReturn:
-    """An option of a layer, whose kernels and parameters were chosen by it."""
+    """Refuse to change an option of a layer: it determined the kernels and the parameters."""
     without = "forward(noise=False) trains without noise; else " if name in NOISE else ""
     raise AttributeError(
         f"{name}: a layer's options are fixed when it is made; {without}make another layer"
@@ -503,7 +502,7 @@ def fixed(name: str) -> NoReturn:
 
 
 def parameters_open() -> NoReturn:
-    """A call or a look at parameters inside `with layer.writable()`, here or in another thread."""
+    """Refuse a call, or reading parameters, while `layer.writable()` is open in any thread."""
     raise RuntimeError(
         "the layer's parameters are open for writing, here or in another thread; leave "
         "`with layer.writable()` first"
@@ -511,21 +510,21 @@ def parameters_open() -> NoReturn:
 
 
 def parameters_changed() -> NoReturn:
-    """Another thread opened the parameters between a call's start and its look at them."""
+    """Refuse a call during which another thread opened the parameters."""
     raise RuntimeError(
         "parameters changed while this call read them: it computed nothing; repeat it"
     )
 
 
 def block_ended(name: str) -> NoReturn:
-    """What `writable` gave is no way to write after its block."""
+    """Refuse to write through the mapping of a `writable` block that has ended."""
     raise ValueError(
         f"{name}: read-only: the `with layer.writable()` block that gave this mapping has ended"
     )
 
 
 def same_layer(same: bool) -> None:
-    """A layer's backward takes what its own forward saved."""
+    """Refuse what another layer's forward saved."""
     if not same:
         raise ValueError(
             "saved: expected what this layer's forward() returned, got another layer's"
@@ -533,7 +532,7 @@ def same_layer(same: bool) -> None:
 
 
 def unchanged(same: bool) -> None:
-    """Gradients belong to the parameters of the forward call."""
+    """Refuse `saved` if the parameters have changed: gradients are those of the forward call."""
     if not same:
         raise RuntimeError(
             "saved: the layer's parameters have changed since this forward(); run it again"
@@ -541,13 +540,13 @@ def unchanged(same: bool) -> None:
 
 
 def saved_type(saved: object, kind: type, source: str) -> None:
-    """`saved` is what a forward call returned."""
+    """Refuse a `saved` that is not what a forward call returned."""
     if not isinstance(saved, kind):
         raise TypeError(f"saved: expected what {source} returned, got {describe(saved)}")
 
 
 def saved_cell(function: str, cell: str, cells: Iterable[str]) -> None:
-    """`saved` is from a forward call of the same kind of layer."""
+    """Refuse a `saved` from a forward call of another kind of layer."""
     if cell not in cells:
         raise ValueError(
             f"{function}: saved: expected what {function.replace('backward', 'forward')}(..., "
@@ -559,24 +558,24 @@ def saved_cell(function: str, cell: str, cells: Iterable[str]) -> None:
 
 
 def weights_differ(what: str, expected: str, found: str) -> NoReturn:
-    """Names, shapes, numbers of arrays or sizes that do not fit."""
+    """Refuse names, shapes, numbers of arrays or sizes that do not fit."""
     raise ValueError(f"{what}: expected {expected}; found {found}")
 
 
 def weights_type(what: str, expected: str, value: object) -> NoReturn:
-    """A container or an array of the wrong kind."""
+    """Refuse a container or an array of the wrong kind."""
     raise TypeError(f"{what}: expected {expected}, got {describe(value)}")
 
 
 def weights_mapping(what: str, value: object) -> Mapping[str, Any]:
-    """A mapping of names to arrays."""
+    """Check a mapping of names to arrays."""
     if not isinstance(value, Mapping) or any(not isinstance(name, str) for name in value):
         weights_type(what, "a mapping of names to arrays", value)
     return value
 
 
 def weights_array(what: str, name: str, value: object) -> Array:
-    """An array of floating point in its own dtype, of whatever system NumPy can read."""
+    """Return an array of floating point, of any library; 16 bits or less become float32."""
     a = _weights_read(what, name, value)
     if a.dtype.kind != "f":
         weights_type(what, f"{name} as an array of floating point", a if a.ndim else value)
@@ -584,7 +583,7 @@ def weights_array(what: str, name: str, value: object) -> Array:
 
 
 def weights_numbers(what: str, name: str, value: object) -> Array:
-    """An array of numbers: weights, and what an optimiser counts."""
+    """Return an array of numbers, of any kind: weights, or the counts of an optimiser."""
     a = _weights_read(what, name, value)
     if a.dtype.kind not in "fiub":
         weights_type(what, f"{name} as an array of numbers", a if a.ndim else value)
@@ -599,6 +598,6 @@ def _weights_read(what: str, name: str, value: object) -> Array:
 
 
 def weights_package(extra: str, package: str, error: ImportError, advice: str = "") -> NoReturn:
-    """A file format whose package is an extra."""
+    """Raise an ImportError for a file format whose package is an extra."""
     text = f"this file format needs the package {package}: pip install 'fusedrnn[{extra}]'"
     raise ImportError(text + advice) from error

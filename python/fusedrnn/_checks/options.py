@@ -1,6 +1,7 @@
-"""Options of layers and of their calls, checked; long because it has every text about them.
+"""Checks of the options of layers and of their calls, with the text of every error about them.
 
-Sequence arguments come back as the backends take them: time-major, contiguous, copied where asked.
+Sequence arguments are returned as the backends take them: time-major and contiguous, and copied if
+the caller asks for it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from . import arguments as _check
 
 
 def hidden_sizes(hidden_size: object, num_layers: object) -> tuple[int | tuple[int, ...], int]:
-    """The size of every layer, one number or one for each, and how many layers there are."""
+    """Return the size of every layer, as one number or one for each, and the number of layers."""
     layers = _check.integer(num_layers, "num_layers", 1)
     if layers > _check.MAX_LAYERS:
         raise ValueError(f"num_layers: expected at most {_check.MAX_LAYERS}, got {layers}")
@@ -35,7 +36,7 @@ def hidden_sizes(hidden_size: object, num_layers: object) -> tuple[int | tuple[i
 
 
 def projection(value: object, hidden_size: int | tuple[int, ...]) -> int:
-    """proj_size: 0, or less than every hidden size."""
+    """Check proj_size: 0, or less than every hidden size."""
     size = _check.integer(value, "proj_size", 0)
     smallest = hidden_size if isinstance(hidden_size, int) else min(hidden_size)
     if size >= smallest:
@@ -44,7 +45,7 @@ def projection(value: object, hidden_size: int | tuple[int, ...]) -> int:
 
 
 def bias(value: object) -> bool | str:
-    """Which bias vectors there are."""
+    """Check which bias vectors there are."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if not isinstance(value, str):
@@ -57,19 +58,19 @@ def bias(value: object) -> bool | str:
 
 
 def rate(value: object, name: str) -> float:
-    """A probability of dropping something: in [0, 1)."""
+    """Check the probability of dropping something: a number in [0, 1)."""
     return number(value, name, "a number in [0, 1)", lambda p: 0 <= p < 1)
 
 
 def number(value: object, name: str, expected: str, fits: Any = math.isfinite) -> float:
-    """A real number."""
+    """Check a real number."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(
         value, (int, float, np.integer, np.floating)
     ):
         raise TypeError(f"{name}: expected {expected}, got {_check.describe(value)}")
     try:
         real = float(value)
-    except OverflowError:  # of a whole number
+    except OverflowError:  # the whole number is too large for a float
         real = math.inf if value > 0 else -math.inf
     if not fits(real):
         raise ValueError(f"{name}: expected {expected}, got {real}")
@@ -77,7 +78,7 @@ def number(value: object, name: str, expected: str, fits: Any = math.isfinite) -
 
 
 def rates(value: object, name: str, states: int) -> tuple[float, ...]:
-    """Zoneout's rates, one for each state: a number for all, or one for each."""
+    """Return zoneout's rates, one for each state; `value` is a number for all, or one for each."""
     if states > 1 and isinstance(value, (tuple, list)):
         if len(value) != states:
             raise ValueError(f"{name}: expected a number or {states} of them, got {len(value)}")
@@ -86,14 +87,14 @@ def rates(value: object, name: str, states: int) -> tuple[float, ...]:
 
 
 def clip(value: object) -> float:
-    """The bound of every activation's input; None: none."""
+    """Return the bound of every activation's input; infinity if `value` is None."""
     if value is None:
         return math.inf
     return number(value, "clip", "None or a number above 0", lambda t: t > 0)
 
 
 def activation(value: object, name: str) -> Activation:
-    """A name of NAMES, or (name, alpha), or (name, alpha, beta); "identity" is plain Affine."""
+    """Check an activation: a name, (name, alpha) or (name, alpha, beta); "identity" is affine."""
     parts = (value,) if isinstance(value, str) else value
     if not isinstance(parts, (tuple, list)) or not 1 <= len(parts) <= 3:
         raise TypeError(
@@ -107,7 +108,7 @@ def activation(value: object, name: str) -> Activation:
 
 
 def frozen(value: Any) -> Any:
-    """An option as the layer shows it: lists as tuples, which nobody changes; Python's numbers."""
+    """Return an option as the layer shows it: lists as tuples, NumPy's numbers as Python's."""
     if isinstance(value, (list, tuple)):
         return tuple(map(frozen, value))
     if isinstance(value, str):
@@ -118,7 +119,7 @@ def frozen(value: Any) -> Any:
 
 
 def config(value: object, kind: str, known: Collection[str]) -> dict[str, Any]:
-    """The keywords in what ``layer.config()`` returned, for a layer of this kind."""
+    """Return the keywords in what ``layer.config()`` returned, for a layer of this kind."""
     if not isinstance(value, Mapping):
         raise TypeError(
             f"config: expected what {kind}.config() returned, got {_check.describe(value)}"
@@ -136,7 +137,7 @@ def config(value: object, kind: str, known: Collection[str]) -> dict[str, Any]:
 
 
 def activations(value: object, usual: tuple[str, ...]) -> tuple[Activation, ...]:
-    """One activation for each of the groups that `usual` names by default."""
+    """Check one activation for each group; `usual` gives the default of each."""
     given = usual if value is None else value
     if not isinstance(given, (tuple, list)) or len(given) != len(usual):
         came = f"{len(given)}" if isinstance(given, (tuple, list)) else _check.describe(given)
@@ -147,7 +148,7 @@ def activations(value: object, usual: tuple[str, ...]) -> tuple[Activation, ...]
 
 
 def layer_norm(value: object, others: dict[str, bool]) -> bool:
-    """Whether to normalise; refuses what goes not with it, by name."""
+    """Return whether to normalise; refuse options that layer normalisation excludes."""
     norm = _check.flag(value, "layer_norm")
     wrong = [name for name, used in others.items() if used]
     if norm and wrong:
@@ -156,7 +157,10 @@ def layer_norm(value: object, others: dict[str, bool]) -> bool:
 
 
 def forget_bias(value: object, missing: str, dtype: np.dtype[Any]) -> float | None:
-    """What the forget gate's bias starts at; None: drawn as the others. `missing`: why none is."""
+    """Check the start value of the forget gate's bias; `missing` names an option that rules it out.
+
+    None: the bias is drawn as the others are.
+    """
     if value is None:
         return None
     largest = float(np.finfo(dtype).max)
@@ -171,7 +175,7 @@ def forget_bias(value: object, missing: str, dtype: np.dtype[Any]) -> float | No
 
 
 class Rows(NamedTuple):
-    """The shape of a call's sequences, as x or tokens told it."""
+    """The shape of a call's sequences, from x or tokens."""
 
     steps: int
     batch: int
@@ -180,26 +184,26 @@ class Rows(NamedTuple):
 
     @property
     def outside(self) -> tuple[int, ...]:
-        """Shape of an array with one entry for each step, as the caller has it."""
+        """Shape of an array with one entry for each step, in the caller's layout."""
         if not self.batched:
             return (self.steps,)
         return (self.batch, self.steps) if self.batch_first else (self.steps, self.batch)
 
     def inside(self, a: Array) -> Array:
-        """A view (T, B, ...) of such an array."""
+        """Return a view (T, B, ...) of such an array."""
         if not self.batched:
             return a[:, None]
         return a.swapaxes(0, 1) if self.batch_first else a
 
     def shown(self, a: Array) -> Array:
-        """An array (T, B, ...) as the caller has it; a view."""
+        """Return a view of an array (T, B, ...) in the caller's layout."""
         if not self.batched:
             return a[:, 0]
         return a.swapaxes(0, 1) if self.batch_first else a
 
 
 def _of_kind(value: object, name: str, kinds: str, expected: str) -> Array:
-    """An array whose dtype is of some kinds; of any where it is empty, because [] is of floats."""
+    """Check the kind of an array's dtype; not of an empty array, because [] is of float64."""
     a, hidden = _check.read(value, name), isinstance(value, np.ma.MaskedArray)
     if hidden or (a.size and a.dtype.kind not in kinds):
         came = "a masked array" if hidden else _check.describe(a)
@@ -208,7 +212,7 @@ def _of_kind(value: object, name: str, kinds: str, expected: str) -> Array:
 
 
 def lengths(value: object, rows: Rows, *, copy: bool, name: str = "lengths") -> Array | None:
-    """Valid steps of each sequence, (B,) int64; a single number without a batch axis."""
+    """Check valid steps of each sequence: (B,) int64; without a batch axis a single number."""
     if value is None:
         return None
     a = _of_kind(value, name, "iu", "integers")
@@ -223,7 +227,7 @@ def lengths(value: object, rows: Rows, *, copy: bool, name: str = "lengths") -> 
 
 
 def flags(value: object, name: str, rows: Rows, *, copy: bool) -> Array | None:
-    """A mask or reset, (T, B) bool."""
+    """Check a mask or reset: (T, B) bool."""
     if value is None:
         return None
     a = _of_kind(value, name, "b", "an array of bool")
@@ -232,7 +236,7 @@ def flags(value: object, name: str, rows: Rows, *, copy: bool) -> Array | None:
 
 
 def step_flags(value: object, name: str, batch: int) -> Array | None:
-    """One step's mask or reset, (1, B) bool."""
+    """Check one step's mask or reset: (1, B) bool."""
     if value is None:
         return None
     a = _of_kind(value, name, "b", "an array of bool")
@@ -242,21 +246,21 @@ def step_flags(value: object, name: str, batch: int) -> Array | None:
 
 
 def one_kind_of_padding(lengths: object, mask: object, function: str = "") -> None:
-    """Lengths and mask say the same thing twice."""
+    """Refuse lengths together with a mask: both say which steps are real."""
     if lengths is not None and mask is not None:
         raise ValueError(f"{function}expected lengths or mask, got both")
 
 
 def needs_reset(initial: object, reset: object, function: str = "") -> None:
-    """What a cut link starts from means something only where links are cut."""
+    """Refuse `initial` without `reset`: it is the state after a cut link."""
     if initial is not None and reset is None:
         raise ValueError(f"{function}initial: expected None where reset is not given")
 
 
 class Outside(NamedTuple):
-    """What y holds at steps that are not valid."""
+    """The values of y at steps that are not valid."""
 
-    repeat: bool  # masked steps: the last output
+    repeat: bool  # masked steps show the last output
     value: float
 
 
@@ -264,10 +268,10 @@ ZEROS = Outside(False, 0.0)
 
 
 def outside(masked_output: object, padding_value: object, dtype: np.dtype[Any]) -> Outside:
-    """The options about y at masked and padded steps."""
+    """Check the options about y at masked and padded steps."""
     plain = masked_output.__class__ is str and padding_value.__class__ is float
     if plain and padding_value == 0 and masked_output == "zero":
-        return ZEROS  # every call that says nothing
+        return ZEROS  # the defaults, in almost every call: skip the checks
     repeat = _check.choice(masked_output, "masked_output", ("zero", "repeat")) == "repeat"
     largest = float(np.finfo(dtype).max)
     fits = lambda v: not math.isfinite(v) or abs(v) <= largest  # noqa: E731
@@ -276,7 +280,7 @@ def outside(masked_output: object, padding_value: object, dtype: np.dtype[Any]) 
 
 
 def rng(value: object, needed: bool) -> np.random.Generator | None:
-    """The generator of a call's noise, None without noise; for None a new one, not repeatable."""
+    """Return the generator of a call's noise; None without noise, a new one if none was given."""
     if value is not None and not isinstance(value, np.random.Generator):
         came = _check.describe(value)
         raise TypeError(f"rng: expected a numpy.random.Generator or None, got {came}")
@@ -286,7 +290,7 @@ def rng(value: object, needed: bool) -> np.random.Generator | None:
 
 
 def per_layer(value: object, name: str, layers: int) -> Sequence[Any]:
-    """A list with an entry, or None, for each layer."""
+    """Check a list with an entry, or None, for each layer."""
     if value is None:
         return (None,) * layers
     if not isinstance(value, (list, tuple)) or len(value) != layers:
@@ -298,7 +302,7 @@ def per_layer(value: object, name: str, layers: int) -> Sequence[Any]:
 
 
 def gate_gradients(value: object, name: str, gates: tuple[str, ...]) -> dict[str, Any]:
-    """The gradients of one layer's gates, by the gates' names."""
+    """Check the gradients of one layer's gates, by the gates' names."""
     if not isinstance(value, dict) or any(key not in gates for key in value):
         came = f"{list(value)}" if isinstance(value, dict) else _check.describe(value)
         raise ValueError(f"{name}: expected a dict with keys of {gates}, got {came}")
@@ -306,7 +310,7 @@ def gate_gradients(value: object, name: str, gates: tuple[str, ...]) -> dict[str
 
 
 def not_streamed() -> None:
-    """A reverse direction needs the end of a sequence first."""
+    """Refuse to stream a bidirectional layer: its reverse direction starts at the end."""
     raise ValueError(
         "stream: a bidirectional layer cannot run step by step: its reverse direction starts "
         "at the end of the sequence"
@@ -314,6 +318,6 @@ def not_streamed() -> None:
 
 
 def has_cells(there: bool, cell: str) -> None:
-    """Gradients of cell states need a cell that has them."""
+    """Refuse gradients of cell states for a cell without them."""
     if not there:
         raise ValueError(f"dcells: expected None: {cell} has no cell state")

@@ -1,4 +1,4 @@
-"""A dense layer on the kernels' own product."""
+"""A dense layer that uses the kernels' matrix product."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Dense"]
 
 Array = NDArray[Any]
 
-# What `config` calls the class, and what it cannot do without.
+# The kind in `config`, and the options that it must contain.
 KIND = "nn.Dense"
 SIZES = ("in_features", "out_features")
 
@@ -41,26 +41,26 @@ class SavedDense:
 
     @property
     def nbytes(self) -> int:
-        """Bytes kept beyond x and y."""
+        """Bytes kept besides x and y."""
         return self._saved.nbytes
 
 
 class Dense(Parameterised):
     """Affine map of the last axis: ``y = x W^T + b``, torch's Linear; parameters weight, bias.
 
-    The rows of x are the batch of one step of a cell without recurrence, so that y and dx of a
-    row have the same bits whatever the other rows and the number of threads.
+    The rows of x are passed as the batch of one step of a cell without recurrence. So the bits of
+    y and dx of a row do not depend on the other rows or on the number of threads.
 
     Parameters
     ----------
     in_features, out_features : int
         I, at least 0, and O, at least 1.
     bias : bool
-        Whether there is b.
+        Whether the layer has b.
     dtype : dtype
         float32 or float64.
     seed : optional
-        What ``numpy.random.default_rng`` takes; weight, then bias, are drawn uniformly from
+        A seed for ``numpy.random.default_rng``; weight, then bias, are drawn uniformly from
         +-1/sqrt(in_features).
 
     Raises
@@ -98,13 +98,13 @@ class Dense(Parameterised):
         return f"Dense({', '.join([str(self.in_features), str(self.out_features), *shown])})"
 
     def config(self) -> dict[str, Any]:
-        """Every option of this layer, as JSON can hold it; the parameters are not in it.
+        """Return every option of this layer, as JSON can hold it, without the parameters.
 
         Returns
         -------
         dict of str to object
-            "kind", which is "nn.Dense", and the keywords of the constructor but `seed`, the dtype
-            by name.
+            "kind", which is "nn.Dense", and the keywords of the constructor except `seed`, with the
+            dtype by name.
         """
         return {
             "kind": KIND,
@@ -211,9 +211,9 @@ class Dense(Parameterised):
         Parameters
         ----------
         saved : SavedDense
-            From this layer's `forward`; may be used again.
+            From this layer's `forward`; may be used more than once.
         dy : array_like, shape (..., O)
-            Gradient of y; of a loss that is ``loss.gradient``.
+            Gradient of y; for a loss of `fusedrnn.nn`, ``loss.gradient``.
         num_threads : int, optional
             Threads of this call; no result depends on it.
 
@@ -253,7 +253,7 @@ class Dense(Parameterised):
         )
 
     def _rows_of(self, x: ArrayLike) -> tuple[Array, tuple[int, ...]]:
-        """x as the batch of one step (1, N, I), and its outer axes."""
+        """Return x as the batch of one step (1, N, I), and its outer axes."""
         if _whole_numbers(x):
             raise TypeError(
                 f"x: expected floating point, got {np.asarray(x).dtype}; Dense multiplies its "
@@ -274,10 +274,10 @@ def _threads(num_threads: int | None) -> Threads:
 
 
 def _whole_numbers(x: object) -> bool:
-    """Whether x is of integers or bools, which the layers' own text would call tokens."""
+    """Whether x holds integers or bools, for which the layers' error text suggests tokens."""
     if isinstance(x, np.ndarray):
         return x.dtype.kind in "iub"
     try:
         return np.asarray(x).dtype.kind in "iub"
     except (TypeError, ValueError, RuntimeError):
-        return False  # as_float says what it is
+        return False  # as_float raises the error

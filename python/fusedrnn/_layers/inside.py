@@ -1,4 +1,4 @@
-"""Cell states and gate activations of a saved call, and the way of their gradients back in."""
+"""Cell states and gate activations of a saved call, and their gradients as backends take them."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from .stack import Kept
 
 
 def _joined(a: Array, valid: Array | None) -> Array:
-    """(D, T, B, H) as (T, B, D*H), a new array, 0 where no step was executed."""
+    """Return (D, T, B, H) as a new array (T, B, D*H), 0 at steps that were not executed."""
     joined = np.concatenate(list(a), axis=2)
     return joined if valid is None else np.where(valid[..., None], joined, joined.dtype.type(0))
 
 
 def cells(kept: Kept, padding: Padding) -> Array | None:
-    """Every c, (T, B, D*H); None for a cell without one."""
+    """Return every c, (T, B, D*H); None for a cell without one."""
     found = by_name(kept.backend).slots(kept.packed, kept.inputs, kept.saved)[1]
     return None if found is None else _joined(found, padding.valid(found.shape[1]))
 
 
 def gates(kept: Kept, padding: Padding) -> dict[str, Array]:
-    """Every activated gate by its name, (T, B, D*H), in the order of the weights' rows."""
+    """Return every activated gate by name, (T, B, D*H), in the order of the weights' rows."""
     packed = kept.packed
     spec, cell = packed.spec, CELLS[packed.cell]
     weights = _read_by_gates(packed)
     slots = by_name(kept.backend).slots(packed, kept.inputs, kept.saved)[0]
-    with np.errstate(over="ignore", invalid="ignore"):  # what padding holds
+    with np.errstate(over="ignore", invalid="ignore"):  # padding holds undefined values
         n, steps, batch, slot_count, hidden = slots.shape
         rows = slots.reshape(n, steps * batch, slot_count, hidden).swapaxes(1, 2)
         activated = np.stack([cell.gates(rows[d], w) for d, w in enumerate(weights)])
@@ -44,7 +44,7 @@ def gates(kept: Kept, padding: Padding) -> dict[str, Array]:
 
 
 def _read_by_gates(packed: Packed) -> list[Weights]:
-    """What the gates' equations read beside the slots: parameters if they are normalised."""
+    """Return what the equations of gates read besides slots: parameters, if normalised."""
     if packed.spec.norm:
         return [form.weights() for form in packed.forms(reference())]
     none = np.empty((0, 0), packed.dtype)
@@ -52,11 +52,11 @@ def _read_by_gates(packed: Packed) -> list[Weights]:
 
 
 def split(a: Array, directions: int) -> Array:
-    """(T, B, D*H) as the backends take it, (D, T, B, H)."""
+    """Return (T, B, D*H) as (D, T, B, H), as the backends take it."""
     apart = a.reshape(*a.shape[:2], directions, a.shape[2] // directions)
     return np.ascontiguousarray(np.moveaxis(apart, 2, 0))
 
 
 def stacked(parts: list[Array], directions: int) -> Array:
-    """Gradients of gates, each (T, B, D*H), as (D, T, B, n, H)."""
+    """Return gradients of gates, each (T, B, D*H), as (D, T, B, n, H)."""
     return np.ascontiguousarray(np.stack([split(a, directions) for a in parts], axis=3))

@@ -1,6 +1,6 @@
-"""What RNN, LSTM and GRU share, in one file because its calls document themselves.
+"""`Layer`, the base of RNN, LSTM and GRU: options, calls, backpropagation and streams.
 
-Parameters, calls, backpropagation, streams; each class adds its cell and options.
+Each of the three classes adds its cell and its own options.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from .params import Parameterised, Part, Restored
 from .stack import Incoming, Kept, Noise
 from .state import StateForm, States
 
-State = TypeVar("State")  # as a layer returns it
-Given = TypeVar("Given")  # as it is taken
+State = TypeVar("State")  # a state as a layer returns it
+Given = TypeVar("Given")  # a state as a layer takes it
 Dx = TypeVar("Dx")  # the gradient of x: an array, or None for tokens
 Kind = TypeVar("Kind", bound="Layer[Any, Any]")  # typing.Self came with Python 3.11
-REAL = Padding()  # every step is
+REAL = Padding()  # every step is real
 
-# torch's names, in torch's order; peepholes and normalisation are ours.
+# torch's names, in torch's order; those of peepholes and of layer normalisation are this library's.
 NAMES = {
     "w_ih": "weight_ih",
     "w_hh": "weight_hh",
@@ -51,15 +51,15 @@ NAMES = {
     "norm_c": "weight_norm_c",
     "norm_c_bias": "bias_norm_c",
 }
-# Layer normalisation starts as itself; the others are drawn.
+# Start values of layer normalisation: gains 1, bias 0. The other parameters are drawn.
 CONSTANTS = {"norm_ih": 1.0, "norm_hh": 1.0, "norm_c": 1.0, "norm_c_bias": 0.0}
 
 
 @dataclass(frozen=True, eq=False)
 class SavedCall(Generic[Dx]):
-    """What ``layer.forward`` kept for ``layer.backward``, which may use it more than once.
+    """What ``layer.forward`` saved for ``layer.backward``, which may use it more than once.
 
-    Holds references to x and y: x must not be written before the backward call, y is read-only.
+    Holds references to x and y: x must not be written before the backward call, and y is read-only.
     """
 
     _kept: tuple[Kept, ...]
@@ -72,12 +72,12 @@ class SavedCall(Generic[Dx]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes kept beyond x and y."""
+        """Bytes kept besides x and y."""
         return _stack.nbytes(self._kept)
 
     @cached_property
     def cells(self) -> list[Array | None]:
-        """Every cell state, for each layer (T, B, D*H) as y is laid out; None without cells.
+        """Every cell state: for each layer (T, B, D*H), laid out as y, or None without cell states.
 
         0 at steps that were not executed. ``layer.backward(dcells=...)`` takes their gradients.
         """
@@ -86,11 +86,11 @@ class SavedCall(Generic[Dx]):
 
     @cached_property
     def gates(self) -> list[dict[str, Array]]:
-        """Every gate's activation, for each layer a dict: "i" to (T, B, D*H) as y is laid out.
+        """Every gate's activation: for each layer a dict of gate names to (T, B, D*H), as y.
 
         0 at steps that were not executed. ``layer.backward(dgates=...)`` takes their gradients.
         """
-        if self._layer._spec.norm:  # made again from the products, with the gains
+        if self._layer._spec.norm:  # computed again from the saved products, with today's gains
             _check.unchanged(self._version == self._layer._read().version)
         found = (_inside.gates(kept, self._padding) for kept in self._kept)
         return [{name: self._laid_out(a) for name, a in gates.items()} for gates in found]
@@ -106,8 +106,8 @@ class Layer(Parameterised, Generic[State, Given]):
     cell: str
     options: Options | None  # of a cell whose activations are chosen
     peepholes: bool = False
-    _kind: ClassVar[str]  # in what `config` returns
-    _own: ClassVar[dict[str, Any]]  # the options that not every class has, and their defaults
+    _kind: ClassVar[str]  # the "kind" in `config`
+    _own: ClassVar[dict[str, Any]]  # the options that only this class has, and their defaults
 
     def _create(
         self,
@@ -161,7 +161,7 @@ class Layer(Parameterised, Generic[State, Given]):
         self._adopt(arrays)
 
     def _start_forget_gates(self, arrays: dict[str, Array], value: float) -> None:
-        """The sum of the forget gate's biases is `value`."""
+        """Set the forget gate's biases so that their sum is `value`."""
         block = CELLS[self.cell].gate_names.index("f")
         for parts in self._parts():
             for part in parts:
@@ -171,7 +171,7 @@ class Layer(Parameterised, Generic[State, Given]):
                     gate[:] = value if k == 0 else 0
 
     def _sizes(self) -> list[tuple[int, int]]:
-        """Input and hidden size of each layer."""
+        """Return the input and hidden size of each layer."""
         given = self.hidden_size
         hidden = [given] * self.num_layers if isinstance(given, int) else list(given)
         outputs = [self._directions * (self.proj_size or size) for size in hidden]
@@ -227,14 +227,14 @@ class Layer(Parameterised, Generic[State, Given]):
 
     @property
     def _output_size(self) -> int:
-        """D * P of the last layer: the width of y."""
+        """The width of y: D * P of the last layer."""
         return self._directions * self._form.widths[-1][0]
 
     # --- options ------------------------------------------------------------------------------
 
     @classmethod
     def _defaults(cls) -> dict[str, Any]:
-        """Every option of the constructor but the sizes and the seed, with its default."""
+        """Return every option of the constructor except sizes and seed, with its default."""
         return {
             "num_layers": 1,
             "bias": True,
@@ -250,7 +250,7 @@ class Layer(Parameterised, Generic[State, Given]):
         }
 
     def _options(self) -> dict[str, Any]:
-        """What the constructor takes to make this layer again, in the order of the text."""
+        """Return the options that make this layer again, in the order of repr."""
         given = {name: getattr(self, name) for name in self._defaults()}
         zoneout = self.zoneout if len(set(self.zoneout)) > 1 else self.zoneout[0]
         return given | {"zoneout": zoneout, "dtype": self.dtype.name}
@@ -263,13 +263,13 @@ class Layer(Parameterised, Generic[State, Given]):
         return f"{type(self).__name__}({', '.join([sizes, *shown])})"
 
     def config(self) -> dict[str, Any]:
-        """Every option of this layer, as JSON can hold it; the parameters are not in it.
+        """Return every option of this layer, as JSON can hold it, without the parameters.
 
         Returns
         -------
         dict of str to object
-            "kind", the name of the class, and the keywords of its constructor but `seed`: the
-            dtype by name, tuples as lists.
+            "kind", the name of the class, and the keywords of its constructor except `seed`, with
+            the dtype by name and tuples as lists.
 
         Examples
         --------
@@ -282,12 +282,12 @@ class Layer(Parameterised, Generic[State, Given]):
 
     @classmethod
     def from_config(cls: type[Kind], config: Mapping[str, Any], state: Mapping[str, Any]) -> Kind:  # noqa: PYI019
-        """Make the layer that `config` and `state_dict` describe: equal in every bit it computes.
+        """Make the layer that `config` and `state_dict` describe; it computes the same bits.
 
         Parameters
         ----------
         config : Mapping
-            From ``layer.config()``. An option that is not in it has its default.
+            From ``layer.config()``. A missing option has its default.
         state : Mapping
             From ``layer.state_dict()``.
 
@@ -323,7 +323,7 @@ class Layer(Parameterised, Generic[State, Given]):
         padding_value: float = 0.0,
         num_threads: int | None = None,
     ) -> tuple[Array, State]:
-        """Run sequences, for inference: nothing is saved, nothing dropped.
+        """Run sequences, for inference: nothing is saved and nothing is dropped.
 
         With ``batch_first`` every (T, B, ...) below is (B, T, ...). Without a batch axis B is
         missing everywhere.
@@ -333,22 +333,22 @@ class Layer(Parameterised, Generic[State, Given]):
         x : array_like, shape (T, B, I) or (T, I)
             Input, floating point; converted to the layer's dtype.
         state : ndarray, or for LSTM a tuple (h0, c0), shape (L*D, B, P) and (L*D, B, H)
-            First state, index layer * D + direction; zeros where not given. Where the layers have
-            sizes of their own, lists of L arrays (D, B, P) and (D, B, H).
+            First state, index layer * D + direction; zeros if not given. If the layers have sizes
+            of their own, lists of L arrays (D, B, P) and (D, B, H).
         tokens : array_like of int, shape (T, B) or (T,)
-            Input as ids in [0, I), in place of x: what one-hot rows would give.
+            Input as ids in [0, I), in place of x; the result is that of one-hot rows.
         lengths : array_like of int, shape (B,)
-            Steps of each sequence that are real, in any order; the rest is not executed.
+            Number of real steps of each sequence, in any order; the rest is not executed.
         mask : array_like of bool, shape (T, B)
             True at real steps; a masked step passes the state through. Not with `lengths`.
         reset : array_like of bool, shape (T, B)
             True at t cuts the link between steps t-1 and t, in both directions.
         initial : as `state`
-            The state that a cut link starts from; zeros where not given. It gets no gradient.
+            The state after a cut link; zeros if not given. It gets no gradient.
         masked_output : {"zero", "repeat"}
             y at masked steps: `padding_value`, or the last output (0 before the first).
         padding_value : float
-            y at steps that are not real and repeat nothing.
+            y at steps that are not real, unless they repeat an output.
         num_threads : int, optional
             Threads of this call; no result depends on it.
 
@@ -357,7 +357,7 @@ class Layer(Parameterised, Generic[State, Given]):
         y : ndarray, shape (T, B, D*P)
             h of the last layer after each step, forward and reverse direction side by side.
         state : as `state`
-            After each sequence's last real step.
+            The state after each sequence's last real step.
 
         Raises
         ------
@@ -443,19 +443,19 @@ class Layer(Parameterised, Generic[State, Given]):
         Parameters
         ----------
         rng : numpy.random.Generator, optional
-            Where masks come from; a new one that nobody can repeat where not given.
+            Generator of the masks; if not given a new one, whose masks cannot be repeated.
         noise : bool
-            False: nothing is dropped and nothing drawn from `rng`. y, the state and the gradients
-            are those of calling the layer: zoneout takes its expectation, as there.
+            If False, nothing is dropped and nothing is drawn from `rng`. y, the state and the
+            gradients are then those of calling the layer: zoneout uses its expectation.
 
         Returns
         -------
         y : ndarray, shape (T, B, D*P)
             Read-only, because `saved` may share it.
         state : as `state`
-            After each sequence's last real step.
+            The state after each sequence's last real step.
         saved : SavedCall
-            For `backward`. ``saved.nbytes`` is its size beyond x and y; ``saved.cells`` and
+            Needed by `backward`. ``saved.nbytes`` is its size besides x and y; ``saved.cells`` and
             ``saved.gates`` are every cell state and gate of every layer.
         """
         inputs, rows, padding = self._inputs(x, tokens, lengths, mask, reset, copy=True)
@@ -499,15 +499,15 @@ class Layer(Parameterised, Generic[State, Given]):
         Parameters
         ----------
         saved : SavedCall
-            From this layer's `forward`; may be used again.
+            From this layer's `forward`; may be used more than once.
         dy : array_like, shaped as y
-            Gradient of y; zeros where not given.
+            Gradient of y; zeros if not given.
         dstate : shaped as the state
-            Gradient of the last state; zeros where not given, and where a part is None.
+            Gradient of the last state; zeros if not given, or for a part that is None.
         dcells, dgates : list with an entry for each layer, optional
-            Gradients of ``saved.cells`` and ``saved.gates``; zeros where None or not in a dict.
+            Gradients of ``saved.cells`` and ``saved.gates``; zeros for None or a missing gate.
         per_sample : bool
-            Weight gradients of every sequence by itself, along a new first axis of length B.
+            Return the weight gradients of every sequence separately, along a new first axis (B).
         num_threads : int, optional
             Threads of this call; no result depends on it.
 
@@ -545,7 +545,7 @@ class Layer(Parameterised, Generic[State, Given]):
         dx, dfirst, directions = _stack.backward(
             saved._kept, dy, incoming, per_sample=each, threads=_threads(num_threads), dx=target
         )
-        if saved._of_tokens:  # which input dropout made rows of
+        if saved._of_tokens:  # dx exists if input dropout made rows of them; not returned
             dx = None
         elif dx is not None:
             dx = rows.shown(dx)
@@ -558,7 +558,7 @@ class Layer(Parameterised, Generic[State, Given]):
         return cast("Dx", dx), self._form.outside(dfirst, rows.batched), dparams
 
     def stream(self, batch_size: int = 1) -> Stream[State, Given]:
-        """Start a stream: this layer over data that arrives piece by piece.
+        """Make a stream, to run this layer over data that arrives piece by piece.
 
         Parameters
         ----------
@@ -568,7 +568,7 @@ class Layer(Parameterised, Generic[State, Given]):
         Returns
         -------
         Stream
-            With ``step(x)``, ``stream(x)``, ``state`` and ``reset()``; its state is zeros.
+            It has ``step(x)``, ``stream(x)``, ``state`` and ``reset()``; its state is zeros.
 
         Raises
         ------
@@ -589,7 +589,7 @@ class Layer(Parameterised, Generic[State, Given]):
         *,
         copy: bool = False,
     ) -> tuple[Inputs, Rows, Padding]:
-        """A call's sequences, time-major, without its states."""
+        """Return a call's sequences, time-major, without its states."""
         dense, ids = None, None
         if tokens is None and x is not None:
             dense, batched = _check.sequence(
@@ -633,19 +633,19 @@ class Layer(Parameterised, Generic[State, Given]):
     def _initial(
         self, value: Given | None, reset: object, batch: int | None, copy: bool = False
     ) -> list[States] | None:
-        """What a cut link starts from."""
+        """Return the state after a cut link."""
         _check_options.needs_reset(value, reset)
         return self._form.inside(value, "initial", batch, copy=copy)
 
     def _new_y(self, rows: Rows) -> Array | None:
-        """Where a batch-major y goes, seen time-major; None: a new array is as it should be."""
+        """Make a batch-major y, as a time-major view; None: a new time-major array will do."""
         if not rows.batch_first:
             return None
         y: Array = np.empty((*rows.outside, self._output_size), self.dtype).swapaxes(0, 1)
         return y
 
     def _shown_y(self, y: Array, padding: Padding, rows: Rows, how: Outside) -> Array:
-        """y as the caller has it."""
+        """Return y in the caller's layout, with steps that are not real filled in."""
         other: Array | None = None
         if padding.mask is not None or how.value != 0:
             other = _outside.filled(y, padding, self._directions, how)
@@ -661,7 +661,7 @@ class Layer(Parameterised, Generic[State, Given]):
     def _incoming(
         self, saved: SavedCall[Any], dstate: Any, dcells: object, dgates: object
     ) -> list[Incoming]:
-        """Gradients of all outputs but y, by layers."""
+        """Return the gradients of all outputs except y, by layers."""
         rows, layers = saved._rows, self.num_layers
         states = self._form.inside(dstate, "dstate", rows.batch if rows.batched else None)
         cells = _check_options.per_layer(dcells, "dcells", layers)
@@ -691,13 +691,13 @@ class Layer(Parameterised, Generic[State, Given]):
         return found
 
     def _steps(self, value: object, name: str, rows: Rows, width: int) -> Array:
-        """An array laid out as y, time-major."""
+        """Return an array laid out as y, time-major."""
         a = _check.as_float(value, self.dtype, name)
         return rows.inside(_check.shaped(a, name, (*rows.outside, width)))
 
 
 def _listed(value: Any) -> Any:
-    """An option as JSON has it."""
+    """Return an option as JSON holds it: tuples as lists."""
     return [_listed(one) for one in value] if isinstance(value, tuple) else value
 
 

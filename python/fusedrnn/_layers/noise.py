@@ -1,7 +1,8 @@
 """Dropout, zoneout and DropConnect as arrays, drawn once for a call and kept with what it saved.
 
-Layers draw one after the other, each in the order of `Drawn`, time-major whatever the layout of
-the call; every array is drawn as float32, so that both dtypes drop the same places.
+The masks of one layer are drawn after those of the layer before, in the order of `Drawn`, and
+time-major for every layout of the call. They are drawn as float32, so that both dtypes drop the
+same elements.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ class Rates(NamedTuple):
 
     dropout: float = 0.0  # y between layers, each element by itself
     input: float = 0.0  # x of every layer, one mask for a sequence
-    recurrent: float = 0.0  # what R sees of h, one mask for a sequence and direction
-    zoneout: tuple[float, ...] = (0.0,)  # keep the old h (and c), each element by itself
+    recurrent: float = 0.0  # h as R sees it, one mask for a sequence and direction
+    zoneout: tuple[float, ...] = (0.0,)  # of keeping the old h (and c), each element by itself
     connect: float = 0.0  # elements of R
 
 
 class Drawn(NamedTuple):
-    """The masks of one layer's call, with the inverse of what they keep; None where rates are 0."""
+    """The masks of one layer's call: 0, or 1 / (1 - rate); None if the rate is 0."""
 
     input: Array | None  # (B, I)
     drop: Array | None  # (D, B, P)
@@ -42,7 +43,7 @@ def draw(
     batch: int,
     last: bool,
 ) -> Drawn:
-    """One layer's masks; `last`: no dropout after it."""
+    """Draw one layer's masks; the last layer has no dropout after it."""
     n, dtype = packed.directions, packed.dtype
     widths = (packed.output_size, packed.hidden_size)[: packed.spec.states]
 
@@ -72,7 +73,7 @@ def draw(
 
 
 def connected(packed: Packed, drawn: Drawn) -> Packed:
-    """The weights with DropConnect's R, for one call."""
+    """Return the weights with R under DropConnect, for one call."""
     if drawn.connect is None:
         return packed
     arrays = [
@@ -85,7 +86,7 @@ def connected(packed: Packed, drawn: Drawn) -> Packed:
 def connected_back(
     directions: tuple[dict[str, Array], ...], drawn: Drawn
 ) -> tuple[dict[str, Array], ...]:
-    """Gradients of the weights from those of what `connected` made of them."""
+    """Return the gradients of the weights from those of what `connected` returned."""
     if drawn.connect is None:
         return directions
     return tuple(
@@ -95,14 +96,14 @@ def connected_back(
 
 
 def masked(a: Array, mask: Array) -> Array:
-    """`a` times a mask, without a warning about what lies in padding."""
+    """Return `a` times a mask, without warnings about values in padding."""
     with np.errstate(over="ignore", invalid="ignore"):
         product: Array = a * mask
     return product
 
 
 def dropped_input(x: Array | None, tokens: Array | None, mask: Array) -> Array:
-    """x (T, B, I) under one mask (B, I) for all steps; tokens become the rows they stand for."""
+    """Return x (T, B, I) under one mask (B, I) for all steps; tokens become one-hot rows."""
     if x is not None:
         return masked(x, mask)
     assert tokens is not None

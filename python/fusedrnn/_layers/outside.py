@@ -1,6 +1,6 @@
-"""What y holds where no valid step wrote it: padding, and masked steps that repeat the last output.
+"""y at steps that are not valid: padding, and masked steps that repeat the last output.
 
-Arrays are time-major, (T, B, D*P), views of the caller's where that is batch-first.
+Arrays are time-major, (T, B, D*P): views of the caller's arrays if those are batch-first.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from .._checks.options import Outside
 
 
 class Padding(NamedTuple):
-    """Which steps of a call are real, as the caller said it; at most one of the two is given."""
+    """Which steps of a call are real, as the caller gave it; at most one field is given."""
 
     lengths: Array | None = None  # (B,)
     mask: Array | None = None  # (T, B) bool
 
     def valid(self, steps: int) -> Array | None:
-        """(T, B) bool, True at executed steps; None: all."""
+        """Return (T, B) bool, True at executed steps; None: all."""
         if self.mask is not None:
             return self.mask
         if self.lengths is None:
@@ -29,7 +29,7 @@ class Padding(NamedTuple):
 
 
 def _sources(valid: Array, reverse: bool) -> Array:
-    """(T, B): the valid time whose output a step shows, walking; -1 before the first."""
+    """Time of the valid step whose output each step shows, (T, B); -1 before the walk's first."""
     times = np.where(valid, np.arange(len(valid))[:, None], -1)
     if not reverse:
         return np.asarray(np.maximum.accumulate(times, axis=0))
@@ -43,7 +43,7 @@ def _halves(a: Array, directions: int) -> list[Array]:
 
 
 def filled(y: Array, padding: Padding, directions: int, how: Outside) -> Array | None:
-    """A copy of y with the rest filled in; None where it is right as it is."""
+    """A copy of y with the other steps filled in; None if y is right as it is."""
     valid = padding.valid(len(y))
     if valid is None or valid.all():
         return None
@@ -58,7 +58,7 @@ def filled(y: Array, padding: Padding, directions: int, how: Outside) -> Array |
 
 
 def filled_back(dy: Array, padding: Padding, directions: int, how: Outside) -> Array:
-    """The gradient of y from that of what `filled` made of it; rows of padding are not read."""
+    """The gradient of y from that of what `filled` returned; padded steps are not read."""
     valid = padding.valid(len(dy))
     if valid is None or padding.mask is None or not how.repeat or valid.all():
         return dy

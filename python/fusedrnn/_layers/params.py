@@ -1,14 +1,14 @@
-"""Named parameters, shared by layers and Dense; long because it says who may see what, and when.
+"""Named parameters of layers and Dense: reading them, and changing them in `writable` blocks.
 
-A layer owns its arrays. Outside `writable` nobody can write them: `params` gives read-only views.
-Inside, one caller writes them in place, and everybody else is refused. What makes this hold, though
-NumPy lets anybody keep a view, is that references to the arrays are counted, when a block begins
-and when it ends: an array that somebody outside holds is left to him, and the layer goes on with a
-copy. A view, a memoryview and another framework's tensor all hold the array that they look at.
+A layer owns its arrays. Outside `writable` they cannot be written: `params` gives read-only views.
+Inside, the block that opened them writes them in place, and every other reader or writer gets an
+error. NumPy lets a caller keep a view of an array, so references to the arrays are counted when a
+block begins and when it ends: an array that is referenced from outside is given up, and the layer
+goes on with a copy. A view, a memoryview and another framework's tensor all hold a reference.
 
-Whoever reads takes hold of the arrays first and asks afterwards whether they are still those that
-he began with; whoever opens them says so first and counts afterwards. One of the two always sees
-the other.
+Readers and writers of several threads need no lock. A reader takes its references first, and then
+checks that the arrays are still those it began with. A writer first marks the parameters as open,
+and then counts references. So at least one of the two notices the other.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from ..core._packed import Packed
 
 __all__ = ["Parameterised", "Parameters", "Part", "Restored", "StateDict", "parameter_arrays"]
 
-# Every layer that is alive, by id.
+# All layers that exist, by id.
 _ALIVE: weakref.WeakValueDictionary[int, Parameterised] = weakref.WeakValueDictionary()
 
 
 def parameter_arrays() -> dict[int, tuple[Parameterised, str]]:
-    """Whose parameter an array is, and its name there: of all layers' own arrays, by their ids.
+    """Map the id of every layer's own arrays to the layer and the name of the parameter.
 
     ``layer.params`` gives views of these arrays, ``layer.writable()`` the arrays themselves.
     """
@@ -45,13 +45,13 @@ def parameter_arrays() -> dict[int, tuple[Parameterised, str]]:
 
 
 def _references(arrays: dict[str, Array], name: str) -> int:
-    """How many references there are to an array of a dict, the dict's and this call's included."""
+    """Number of references to an array of a dict, including those of the dict and of this call."""
     return sys.getrefcount(arrays[name])
 
 
-# Where references cannot be counted, every block begins and ends with a copy.
+# If references cannot be counted, every block begins and ends with a copy.
 COUNTED = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
-# Of an array that its dict alone holds.
+# The count of an array that only its dict holds.
 ALONE = _references({"": np.empty(0)}, "") if COUNTED else 0
 
 
@@ -61,14 +61,14 @@ def _let_write(arrays: dict[str, Array], writable: bool) -> None:
 
 
 def _leave_to_others(arrays: dict[str, Array]) -> None:
-    """Put copies in the place of the arrays that somebody outside of this dict holds."""
+    """Replace arrays that are referenced outside this dict by copies."""
     for name in arrays:
         if not COUNTED or _references(arrays, name) > ALONE:
             arrays[name] = arrays[name].copy()
 
 
 class StateDict(dict[str, Array]):
-    """A `state_dict`: copies of parameters by name, and the cell they are of.
+    """A `state_dict`: copies of parameters by name, and the name of their cell.
 
     A plain dict made of it (``dict(state)``) does not know the cell, and fits any layer with these
     names and shapes.
@@ -76,7 +76,7 @@ class StateDict(dict[str, Array]):
     Attributes
     ----------
     cell : str or None
-        The cell, with its activations and clip where they are chosen; None: not known.
+        The cell, with its activations and clip if they are chosen; None: not known.
     """
 
     cell: str | None
@@ -86,7 +86,7 @@ class StateDict(dict[str, Array]):
         self.cell = cell
 
     def __or__(self, other: Any) -> Any:
-        """Both together; they know their cell, which is no layer's if the two differ."""
+        """Join both; if their cells differ, the joined name is no layer's, so loading fails."""
         joined = super().__or__(other)
         if joined is NotImplemented:
             return joined
@@ -101,17 +101,17 @@ class StateDict(dict[str, Array]):
 class Parameters(Mapping[str, Array]):
     """The parameters by torch's names, in torch's order.
 
-    Of ``layer.params``: read-only arrays, which keep the values of the moment they were taken at.
-    Those of ``items()`` and ``values()`` are all of one moment. Assigning to a name copies the
-    value in, converted to the layer's dtype.
+    From ``layer.params``: read-only arrays, which keep the values that they had when they were
+    taken. All arrays of one ``items()`` or ``values()`` belong to the same moment. Assigning to a
+    name copies the value in, converted to the layer's dtype.
 
-    Of ``layer.writable()``: arrays that can be changed in place until the end of the block. After
+    From ``layer.writable()``: arrays that can be changed in place until the end of the block. After
     it, this mapping reads as ``layer.params`` does, and assigning to a name is refused.
     """
 
     def __init__(self, owner: Parameterised, arrays: dict[str, Array] | None = None) -> None:
         self._owner = owner
-        self._arrays = arrays  # those that can be written, until the end of the block
+        self._arrays = arrays  # the writable ones, until the end of the block
         self._ended = False
 
     @property
@@ -121,14 +121,14 @@ class Parameters(Mapping[str, Array]):
 
     @property
     def cell(self) -> str:
-        """What cell these are the parameters of, as a `StateDict` says it."""
+        """The cell of these parameters, as a `StateDict` names it."""
         return self._owner._cell()
 
     def _end(self) -> None:
         """Let go of the writable arrays."""
         arrays, self._arrays, self._ended = self._arrays, None, True
         if arrays is not None:
-            arrays.clear()  # somebody may have kept its items()
+            arrays.clear()  # the caller may have kept items(), which would keep the arrays
 
     def _all(self) -> dict[str, Array]:
         arrays = self._arrays
@@ -144,13 +144,13 @@ class Parameters(Mapping[str, Array]):
         if self._ended:
             _check.block_ended(name)
         array = self[name]
-        if value is array:  # the end of `p[name] -= step`
+        if value is array:  # `p[name] -= step` assigns the array to itself at its end
             return
         value = _check.parameter(value, name, array.dtype, array.shape)
         if self._arrays is not None:
             array[...] = value
             return
-        del array  # or the layer would leave it to us, and go on with a copy
+        del array  # its reference would make the layer go on with a copy
         with self._owner.writable() as opened:
             opened[name][...] = value
 
@@ -164,11 +164,11 @@ class Parameters(Mapping[str, Array]):
         return isinstance(name, str) and name in self._owner._shapes
 
     def items(self) -> ItemsView[str, Array]:
-        """Names and arrays, all of one moment."""
+        """Names and arrays, all of the same moment."""
         return self._all().items()
 
     def values(self) -> ValuesView[Array]:
-        """The arrays, all of one moment."""
+        """The arrays, all of the same moment."""
         return self._all().values()
 
     def __repr__(self) -> str:
@@ -177,57 +177,56 @@ class Parameters(Mapping[str, Array]):
 
 
 class Restored(NamedTuple):
-    """Parameters in place of a seed: a layer is made of them, and nothing is drawn.
+    """Parameters in place of a seed: a layer is made with these, and nothing is drawn.
 
-    They are checked before memory is asked for, so that sizes that somebody else wrote, in a file,
-    cannot ask for more than comes with them.
+    They are checked before memory is allocated, so that sizes in a file of unknown origin cannot
+    ask for more than the file holds.
     """
 
     state: Mapping[str, Any]
 
 
 class Part(NamedTuple):
-    """One layer and direction: what its arrays are called outside, and their shapes."""
+    """One layer and direction: the names of its arrays for users, and their shapes."""
 
     spec: CellSpec
-    shapes: dict[str, tuple[int, ...]]  # by the fields of Weights
+    shapes: dict[str, tuple[int, ...]]  # by the names of CellSpec.shapes
     names: dict[str, str]  # of those that are parameters; the others stay zeros
     options: Options | None = None
-    constants: Mapping[str, float] | None = None  # what fields start at that are not drawn
+    constants: Mapping[str, float] | None = None  # start values of arrays that are not drawn
 
 
 def _shapes(layout: Sequence[Sequence[Part]]) -> dict[str, tuple[int, ...]]:
-    """The parameters' names and shapes, in their order."""
+    """Return the parameters' names and shapes, in their order."""
     parts = [part for layer in layout for part in layer]
     return {name: part.shapes[field] for part in parts for field, name in part.names.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class Closed:
-    """The parameters between two changes, ready for calls; after a change, another one."""
+    """The parameters between two changes, ready for calls; each change makes a new object."""
 
     packs: tuple[Packed, ...]  # one for each layer
     version: int
 
 
 class Parameterised(ABC):
-    """What owns the arrays of some layers and directions.
+    """The owner of the arrays of some layers and directions.
 
-    A subclass sets `dtype`, gives its `_parts`, and calls `_draw` or `_adopt`. Attributes that
-    begin with "_" are made anew by `_adopt` when an object is copied or unpickled; the others
-    travel.
+    A subclass sets `dtype`, defines `_parts`, and calls `_draw` and `_adopt`. When an object is
+    copied or unpickled, attributes that begin with "_" are not copied: `_adopt` makes them again.
     """
 
     dtype: np.dtype[Any]
-    _now: Closed | None  # None: open for writing
-    _writer: object  # who opened them; not there while they are closed
+    _now: Closed | None  # None while the parameters are open for writing
+    _writer: object  # identifies the block that opened them; absent while they are closed
 
     @abstractmethod
     def _parts(self) -> list[list[Part]]:
-        """Layers, each a list of directions."""
+        """Return the layers, each a list of directions."""
 
     def _draw(self, bounds: Sequence[float], seed: object) -> dict[str, Array]:
-        """New parameters, uniform on +-bound of their layer, in their order; or `Restored` ones."""
+        """Draw parameters in order, uniform on +-bound of their layer; or take `Restored` ones."""
         if isinstance(seed, Restored):
             shapes = _shapes(self._parts())
             values = _check.loaded(seed.state, "", shapes, self.dtype)
@@ -246,14 +245,14 @@ class Parameterised(ABC):
         return arrays
 
     def _adopt(self, arrays: dict[str, Array], version: int = 0) -> None:
-        """Take parameters of the right names, shapes and dtype as one's own."""
+        """Take ownership of parameters of the right names, shapes and dtype."""
         self._layout = self._parts()
         self._shapes = _shapes(self._layout)
-        # This dict and the weights that calls read are the only ones to hold the arrays; each has
-        # its own memory, because the references to another array's would not be counted.
+        # Only this dict and the packs hold the arrays. Each owns its memory: if it were a view,
+        # references to its base would not be counted.
         self._arrays = {n: a if a.flags.owndata else a.copy() for n, a in arrays.items()}
         _ALIVE[id(self)] = self
-        self._version = version  # how many changes there were
+        self._version = version  # number of changes so far
         _let_write(self._arrays, False)
         self._packs = tuple(
             Packed(layer[0].spec.name, self._of_directions(layer), layer[0].options, None, False)
@@ -262,28 +261,28 @@ class Parameterised(ABC):
         self._now = Closed(self._packs, version)
 
     def _of_directions(self, layer: list[Part]) -> list[dict[str, Array]]:
-        """The arrays of each direction, by the names that the floor has for them."""
+        """Return the arrays of each direction, by the names that `core` uses."""
         return [{field: self._arrays[name] for field, name in part.names.items()} for part in layer]
 
     def _float(self, value: object, name: str) -> Array:
-        """An argument as an array of this layer's dtype; TypeError if it is not floating point."""
+        """Return an argument as an array of this layer's dtype; a TypeError if it is not float."""
         return _check.as_float(value, self.dtype, name)
 
     def _read(self) -> Closed:
-        """What a call starts from."""
+        """Return what a call starts from; RuntimeError while the parameters are open."""
         return self._now or _check.parameters_open()
 
     def _view(self, name: str) -> Array:
-        """One parameter."""
+        """Return a read-only view of one parameter."""
         while True:
             now = self._read()
             # A view of a read-only array cannot be made writable.
             view: Array = self._arrays[name].view()
-            if self._now is now:  # and whoever opens the parameters from here on counts the view
+            if self._now is now:  # a block that opens from here on counts the view
                 return view
 
     def _views(self) -> tuple[dict[str, Array], int]:
-        """All parameters of one moment, and how many changes there were before."""
+        """Return views of all parameters at one moment, and the number of changes before it."""
         while True:
             now = self._read()
             views = {name: array.view() for name, array in self._arrays.items()}
@@ -291,7 +290,7 @@ class Parameterised(ABC):
                 return views, now.version
 
     def __getstate__(self) -> dict[str, Any]:
-        own = dict(vars(self))  # at once: another thread may be opening the parameters
+        own = dict(vars(self))  # one snapshot: another thread may be opening the parameters
         kept = {key: value for key, value in own.items() if not key.startswith("_")}
         views, version = self._views()
         copies = {name: view.copy() for name, view in views.items()}
@@ -300,7 +299,7 @@ class Parameterised(ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         arrays, version = state.pop("params"), state.pop("version")
         vars(self).update(state)
-        self._adopt(arrays, version)  # what was saved before a copy stays as old as it was
+        self._adopt(arrays, version)  # the version too: a stale `saved` must stay refused
 
     def __setattr__(self, name: str, value: object) -> None:
         own = vars(self)
@@ -312,17 +311,17 @@ class Parameterised(ABC):
     def params(self) -> Parameters:
         """The parameters by torch's names: read-only arrays; assigning to a name copies in.
 
-        An array keeps the values of the moment it was taken at, whatever happens to the layer
+        An array keeps the values that it had when it was taken, whatever happens to the layer
         afterwards. While the parameters are open for writing, here or in another thread, reading
-        them is a RuntimeError: nobody sees half of a change.
+        them is a RuntimeError, so that no reader gets half of a change.
 
-        Rows are gate-major. Layers, n gates, layer k, P = H without projection:
+        Rows are gate-major. For layer k, with n gates and P = H without a projection:
         ``weight_ih_l{k}`` (n*H, I; D*P past the first layer), ``weight_hh_l{k}`` (n*H, P),
         ``bias_ih_l{k}`` and ``bias_hh_l{k}`` (n*H,), ``weight_p_l{k}`` (3, H) with rows i f o for
         peepholes, ``weight_hr_l{k}`` (P, H) for a projection, ``weight_norm_ih_l{k}`` and
         ``weight_norm_hh_l{k}`` (n*H,), ``weight_norm_c_l{k}`` and ``bias_norm_c_l{k}`` (H,) for
-        layer normalisation; a reverse direction's with ``_reverse`` behind. Dense: ``weight``
-        (O, I), ``bias`` (O,).
+        layer normalisation. Names of the reverse direction end in ``_reverse``. Dense has
+        ``weight`` (O, I) and ``bias`` (O,).
         """
         return Parameters(self)
 
@@ -333,20 +332,20 @@ class Parameterised(ABC):
         Yields
         ------
         Mapping of str to ndarray
-            Arrays that can be written until the end of the block. Whoever keeps one of them, or a
-            view of it, has an array that is no longer the layer's afterwards: writing it changes
-            nothing here.
+            Arrays that can be written until the end of the block. If the caller keeps one of them,
+            or a view of it, it is no longer the layer's after the block: writing to it has no
+            effect on the layer.
 
         Raises
         ------
         RuntimeError
-            They are open already. Inside the block, and in other threads while it lasts, the same
-            error answers whoever calls the layer or reads ``layer.params``.
+            They are open already. Calling the layer or reading ``layer.params`` raises the same
+            error inside the block, and in other threads while it lasts.
 
         Notes
         -----
-        Nothing is copied where nobody outside holds an array of the layer, neither when the block
-        begins nor when it ends; an array that somebody holds costs one copy.
+        Nothing is copied if no array of the layer is referenced elsewhere, neither when the block
+        begins nor when it ends; each array that is referenced costs one copy.
 
         Examples
         --------
@@ -354,10 +353,10 @@ class Parameterised(ABC):
         ...     p["weight_ih_l0"] -= 0.1 * gradient
         """
         mine, opened = object(), Parameters(self)
-        # Ctrl-C may come between any two lines, and the layer must be whole after it.
+        # Ctrl-C may come between any two lines: if it stops one _close, the other completes it.
         try:
             try:
-                # Of several threads one gets in: this is atomic.
+                # `setdefault` is atomic, so only one of several threads gets in.
                 if vars(self).setdefault("_writer", mine) is not mine:
                     _check.parameters_open()
                 opened._arrays = self._open()
@@ -368,9 +367,9 @@ class Parameterised(ABC):
             self._close(mine, opened)
 
     def _open(self) -> dict[str, Array]:
-        """Arrays that nobody else reads."""
+        """Open the parameters; return arrays that nothing else reads."""
         now = self._read()
-        self._now = None  # first: who reads from here on is refused, the others are counted
+        self._now = None  # first: later readers are refused, and earlier ones are counted below
         for packed in now.packs:
             packed.close(wait=True)
         _leave_to_others(self._arrays)
@@ -378,14 +377,14 @@ class Parameterised(ABC):
         return dict(self._arrays)
 
     def _close(self, writer: object, opened: Parameters) -> None:
-        """Make the arrays the layer's alone; nothing where that was done."""
+        """Make the arrays the layer's alone again; does nothing if that was done."""
         if vars(self).get("_writer") is not writer:
             return
         opened._end()
-        _let_write(self._arrays, False)  # an array that was kept of the block says so
+        _let_write(self._arrays, False)  # arrays kept from the block become read-only as well
         try:
             _leave_to_others(self._arrays)
-        except MemoryError:  # the next block leaves them
+        except MemoryError:  # the next block tries again to replace the arrays
             self._settle()
             raise
         self._settle()
@@ -395,38 +394,38 @@ class Parameterised(ABC):
         _let_write(self._arrays, False)
         packs = []
         for packed, layer in zip(self._packs, self._layout, strict=True):
-            packed.close(wait=True)  # Ctrl-C may have come before _open did
+            packed.close(wait=True)  # Ctrl-C may have stopped _open before it did this
             packs.append(packed.heir(self._of_directions(layer)))
         self._packs = tuple(packs)
         self._now = Closed(self._packs, self._version)
         del self._writer
 
     def _cell(self) -> str:
-        """What makes other numbers of equal parameters: the cell and its chosen activations."""
+        """Name the cell and its chosen activations: what results depend on besides parameters."""
         part = self._layout[0][0]
         return part.spec.name if part.options is None else f"{part.spec.name}{part.options}"
 
     def state_dict(self) -> StateDict:
-        """Copies of the parameters.
+        """Return copies of the parameters.
 
         Returns
         -------
         StateDict
             A dict of names to arrays, by torch's names, in torch's order. Its attribute `cell`
-            says what they are the parameters of.
+            names the cell that they are the parameters of.
         """
         return StateDict({name: a.copy() for name, a in self._views()[0].items()}, self._cell())
 
     def load_state_dict(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
-        """Set all parameters; torch's state_dict of the same module, or cell, fits as it is.
+        """Set all parameters; a state_dict of the same torch module, or cell, can be loaded as is.
 
         Parameters
         ----------
         state_dict : Mapping
-            Names to what NumPy reads as floating point, and to torch's tensors, which are
-            detached; numbers of 16 bits are widened. ``dict(module.named_parameters())`` is one.
+            Names to arrays of floating point, or to torch's tensors, which are detached; numbers of
+            16 bits are widened. ``dict(module.named_parameters())`` works as well.
         prefix : str
-            Only names that begin with it are looked at, without it: "encoder.lstm.".
+            Use only names that begin with it, and without it: "encoder.lstm.".
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Layers one after the other: each is one call of the floor, with the call's noise between them."""
+"""A stack of layers: one call of a backend for each, with the noise of the call between them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .state import States
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """Where a training call takes its masks from."""
+    """The rates of a training call's masks, and the generator that they are drawn from."""
 
     rates: Rates
     rng: np.random.Generator
@@ -26,7 +26,7 @@ class Noise:
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """One layer of a saved call; arrays are time-major."""
+    """What a saved call keeps of one layer; arrays are time-major."""
 
     packed: Packed
     inputs: Inputs
@@ -37,7 +37,7 @@ class Kept:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what the backend kept, of the masks, and of the R that DropConnect left."""
+        """Bytes of what the backend saved, of the masks, and of R under DropConnect."""
         total, drawn = self.saved.nbytes, self.drawn
         if drawn is None:
             return total
@@ -47,9 +47,9 @@ class Kept:
 
 
 def nbytes(layers: Sequence[Kept]) -> int:
-    """Bytes that a call keeps beyond its x and y: outputs between layers, inputs under masks."""
+    """Bytes that a call keeps besides its x and y: outputs between layers, inputs under masks."""
     total = sum(one.nbytes for one in layers) + sum(one.y.nbytes for one in layers[:-1])
-    before: Array | None = None  # the mask on the outputs of the layer before
+    before: Array | None = None  # the output mask of the layer before
     for one in layers:
         x, drawn = one.inputs.x, one.drawn
         if x is not None and drawn is not None:
@@ -69,7 +69,7 @@ def forward(
     noise: Noise | None = None,
     y: Array | None = None,
 ) -> tuple[Array, list[States], list[Kept]]:
-    """Run `inputs`, which say all but the states, through every layer; `y` takes the result."""
+    """Run `inputs`, all fields but the states, through every layer; `y` receives the result."""
     run = current()
     finals: list[States] = []
     kept: list[Kept] = []
@@ -97,7 +97,7 @@ def forward(
 
 
 def _noisy(noise: Noise, packed: Packed, call: Inputs, last: bool) -> tuple[Drawn, Packed, Inputs]:
-    """One layer's masks, and its weights and inputs under them."""
+    """Draw one layer's masks; return them, and the weights and inputs under them."""
     steps, batch = call.sequence.shape[:2]
     drawn = draw(noise.rng, noise.rates, packed, steps, batch, last)
     if drawn.input is not None:
@@ -107,7 +107,7 @@ def _noisy(noise: Noise, packed: Packed, call: Inputs, last: bool) -> tuple[Draw
 
 @dataclass(frozen=True, eq=False)
 class Incoming:
-    """Gradients of one layer's outputs but y; None: zeros."""
+    """Gradients of one layer's outputs except y; None: zeros."""
 
     states: States | None = None
     cells: Array | None = None  # (D, T, B, H)
@@ -123,7 +123,7 @@ def backward(
     threads: Threads,
     dx: Array | None = None,
 ) -> tuple[Array | None, list[States], list[tuple[dict[str, Array], ...]]]:
-    """Walk back through every layer: dx, gradients of the first states and of the weights."""
+    """Walk back through every layer; return dx, dstates and dweights, these two by layers."""
     dstates: list[States] = []
     dweights: list[tuple[dict[str, Array], ...]] = []
     for k, one, given in zip(
@@ -150,7 +150,7 @@ def backward(
 
 
 def _names(packed: Packed) -> tuple[str, ...]:
-    """Every weight that the cell can have here, given or not."""
+    """Every weight that the cell can have in this layer, given or not."""
     return tuple(packed.spec.shapes(1, 1, 1 if packed.projects else 0))
 
 
@@ -171,9 +171,10 @@ def _gradients(
 def _each_sample(
     run: Backend, one: Kept, given: Given, threads: Threads
 ) -> tuple[dict[str, Array], ...]:
-    """Weight gradients of every sequence by itself, along a new first axis.
+    """Return the weight gradients of every sequence separately, along a new first axis.
 
-    Each is a walk in which the other sequences have length 0: what they would add is never formed.
+    The gradients of one sequence come from a walk in which the other sequences have length 0, so
+    the kernels do nothing for them.
     """
     inputs, packed = one.inputs, one.packed
     steps, batch = inputs.sequence.shape[:2]

@@ -1,4 +1,4 @@
-"""A layer's state outside, as torch has it, and inside: for each layer what its call takes."""
+"""States of a layer: as the caller has them, like torch's, and as the calls of its stack do."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from .._cells import Array
 from .._checks import arguments as _check
 
-States = tuple[Array, ...]  # of one layer: (D, B, P) and, for a second part, (D, B, H)
+States = tuple[Array, ...]  # of one layer: (D, B, P) and, with a second state, (D, B, H)
 
 
 @dataclass(frozen=True)
 class StateForm:
-    """What a layer's state looks like.
+    """The shape of a layer's state.
 
-    Outside, a part (h, or h and c) is one array (L*D, B, width), index layer * D + direction; or,
-    where the layers were given sizes of their own, a list of L arrays (D, B, width). Without a
-    batch axis B is missing.
+    To the caller each part (h, or h and c) is one array (L*D, B, width), index layer * D +
+    direction; if the layers have sizes of their own, it is a list of L arrays (D, B, width).
+    Without a batch axis, B is missing.
     """
 
     names: tuple[str, ...]
@@ -29,7 +29,7 @@ class StateForm:
     dtype: np.dtype[Any]
 
     def zeros(self, batch: int) -> list[States]:
-        """The state that nobody gave."""
+        """Return the state to use if none is given."""
         return [
             tuple(np.zeros((self.directions, batch, width), self.dtype) for width in widths)
             for widths in self.widths
@@ -38,10 +38,10 @@ class StateForm:
     def inside(
         self, value: object, what: str, batch: int | None, *, copy: bool = False
     ) -> list[States] | None:
-        """`value` by layers, checked; None stays None, batch None: without a batch axis.
+        """Check `value` and return it by layers; None stays None.
 
-        `what` names the argument: "state" has parts h0 and c0, "dstate" dh_n and dc_n. Of several
-        parts some may be None: zeros.
+        `batch` is None if there is no batch axis. `what` names the argument: "state" has the parts
+        h0 and c0, "dstate" the parts dh_n and dc_n. Of several parts some may be None: zeros.
         """
         if value is None:
             return None
@@ -60,7 +60,7 @@ class StateForm:
     def _column(
         self, part: Any, name: str, k: int, lead: tuple[int, ...], copy: bool
     ) -> list[Array]:
-        """Part k of every layer."""
+        """Return part k of every layer."""
         layers, n = len(self.widths), self.directions
         widths = [widths[k] for widths in self.widths]
         if part is None:
@@ -81,7 +81,7 @@ class StateForm:
         return _check.contiguous(_check.shaped(a, name, shape), self.dtype, copy=copy)
 
     def outside(self, states: list[States], batched: bool) -> Any:
-        """The state as the caller has it."""
+        """Return the state in the caller's form."""
         if len(states) == 1 and batched and not self.listed:
             return states[0] if len(states[0]) > 1 else states[0][0]
         parts: list[Any] = []

@@ -1,4 +1,4 @@
-"""Single steps of a stream without the work that is the same for all of them."""
+"""Single steps of a stream, prepared once so that a step costs little more than its kernel."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def made_for(layer: Layer[Any, Any], num_threads: int | None) -> tuple[object, ...]:
-    """What must not have changed for steps to go on."""
+    """Return a key of everything that prepared steps depend on; they are invalid if it changes."""
     threads = chosen_threads.get() if num_threads is None else (num_threads, type(num_threads))
     return current(), chosen_isa.get(), threads, layer._now
 
 
 class QuickSteps:
-    """A layer's kernels, ready, with the state reached; for plain arrays of the layer's dtype."""
+    """Prepared kernels of a layer, with its state; for plain arrays of the layer's dtype."""
 
     def __init__(
         self, layer: Layer[Any, Any], batch: int, steps: list[Steps], key: tuple[object, ...]
@@ -32,7 +32,7 @@ class QuickSteps:
         self._steps = steps
         self._dtype = layer.dtype
         self._in, self._out = (batch, layer.input_size), (batch, layer._output_size)
-        # A batch of 1 may come without its axis.
+        # With a batch of 1, x and y may come without the batch axis.
         self._row_in = self._in[1:] if batch == 1 else None
         self._row_out = self._out[1:]
         widths = [batch * part[0] for part in layer._form.widths[:-1]]
@@ -40,7 +40,7 @@ class QuickSteps:
 
     @staticmethod
     def suit(x: object, dtype: np.dtype[Any]) -> bool:
-        """Whether an input is worth making anything ready for."""
+        """Whether an input suits: a plain array of this dtype, contiguous and aligned."""
         if x.__class__ is not np.ndarray or x.dtype != dtype:
             return False
         return x.flags.c_contiguous and x.flags.aligned
@@ -54,9 +54,9 @@ class QuickSteps:
         threads: Threads,
         key: tuple[object, ...],
     ) -> QuickSteps | None:
-        """Ready to go on from `states`; None where the backend has no quick way.
+        """Prepare steps from `states`; None if the backend has no fast way.
 
-        `key` was made before, so that a change of the weights in between shows.
+        The caller made `key` before this call, so a change of the weights in between is noticed.
         """
         now, run = layer._read(), current()
         found = []
@@ -70,11 +70,11 @@ class QuickSteps:
         return cls(layer, batch, found, key)
 
     def states(self) -> list[States]:
-        """The state reached, by layers."""
+        """Return the state, by layers."""
         return [steps.states() for steps in self._steps]
 
     def step(self, x: object, out: object) -> Array | None:
-        """One step; None, and nothing was done, where the arrays are not plain."""
+        """Take one step; None if the arrays are not plain, and then nothing was done."""
         if x.__class__ is not np.ndarray:
             return None
         shape: Any = x.shape
@@ -84,14 +84,14 @@ class QuickSteps:
             like = self._row_out
         else:
             return None
-        if out is x:  # the output becomes the next input
+        if out is x:  # the caller feeds the output back as the next input
             return self._in_place(x, like)
         y: Any = np.empty(like, self._dtype) if out is None else out
         if y.__class__ is not np.ndarray or y.shape != like:
             return None
         if len(self._steps) == 1:
             return y if self._steps[0].step(x, y) else None
-        # One layer's step sees to this itself.
+        # For one layer, its own step checks for overlap.
         return None if out is not None and np.may_share_memory(x, y) else self._through(x, y)
 
     def _in_place(self, x: Any, like: tuple[int, ...]) -> Array | None:
@@ -103,7 +103,7 @@ class QuickSteps:
         return None if y is None else x
 
     def _through(self, x: Any, y: Array) -> Array | None:
-        """Every layer, or none of them."""
+        """Run every layer; if one refuses or fails, undo the others."""
         done = 0
         try:
             for steps, h in zip(self._steps, (*self._between, y), strict=True):

@@ -1,10 +1,10 @@
-"""A character-level language model from text to text; `fusedrnn train` and `generate` run it.
+"""A character-level language model; `fusedrnn train` and `fusedrnn generate` use it.
 
-Here belongs what makes, trains, measures, keeps and asks one kind of model: text and its alphabet,
-the model, the training loop, the file of a run, baselines. It is written as a user would write it,
-on the public names of `fusedrnn` and `fusedrnn.nn`; beside these it knows two modules that know no
-layer, `_interrupts` (an update happens whole or not at all) and `_storage` (a file is written whole
-or not at all). The command line imports it; nothing else does.
+What belongs here: text and its alphabet, the model, the training loop, the file of a run, text from
+a model, and baselines. This room is written as a user would write it, on the public names of
+`fusedrnn` and `fusedrnn.nn`. Besides these it uses `_interrupts` (an update is complete or has no
+effect) and `_storage` (a file is written completely or not at all). Only the command line imports
+it.
 """
 
 from .corpus import Alphabet, Corpus, builtin_text, decoded, load_corpus

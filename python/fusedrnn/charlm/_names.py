@@ -1,4 +1,4 @@
-"""Mappings whose names begin with the part that they belong to: "dense.weight"."""
+"""Mappings whose names begin with a part of the model, such as "dense.weight"."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 def prefixed(prefix: str, values: Mapping[str, V]) -> dict[str, V]:
-    """Return the mapping with a prefix before every name."""
+    """Put a prefix before every name of a mapping."""
     return {prefix + name: value for name, value in values.items()}
 
 

@@ -1,4 +1,4 @@
-"""What a text model has to beat: contexts of fixed order, and general compressors."""
+"""Baselines for a text model: contexts of fixed length, and general compressors."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ __all__ = ["compressed_bits", "context_bits"]
 
 Tokens = NDArray[np.integer[Any]]
 
-# What makes zlib write gzip's header and checksum.
+# With these window bits zlib writes gzip's header and checksum.
 GZIP = 16 + zlib.MAX_WBITS
 PIECE = 1 << 18
 
 
 class Compressor(Protocol):
-    """What compresses a stream of bytes."""
+    """An object that compresses a stream of bytes."""
 
     def compress(self, data: bytes, /) -> bytes:
-        """Take some bytes; give those that are ready."""
+        """Take some bytes; return the compressed bytes that are ready."""
 
     def flush(self) -> bytes:
-        """Give the rest."""
+        """Return the rest."""
 
 
 def context_bits(
     training: Tokens, validation: Tokens, classes: int, *, max_order: int = 3
 ) -> list[float]:
-    """Bits per token of the best static guess from the last 0, 1, ... `max_order` tokens.
+    """Bits per token of a static prediction from the last 0, 1, ... `max_order` tokens.
 
     Interpolated absolute discounting: with n(ctx, c) counted in `training`,
 
     ``p_k(c) = max(n(ctx, c) - D_k, 0) / n(ctx) + D_k kinds(ctx) / n(ctx) p_{k-1}(c)``,
 
-    where kinds(ctx) is the number of distinct tokens seen after the context, p_{-1} = 1 / classes,
-    and an unseen context leaves p_{k-1}.
+    where kinds(ctx) is the number of distinct tokens seen after the context and
+    p_{-1} = 1 / classes. After a context that was not seen, p_k = p_{k-1}.
 
     Parameters
     ----------
     training, validation : ndarray of int, shapes (n,) and (m,)
-        Tokens in [0, classes); `validation` continues `training`, so its first contexts reach back.
+        Tokens in [0, classes). `validation` continues `training`, which has its first contexts.
     classes : int
         Size of the alphabet.
     max_order : int
@@ -52,20 +52,20 @@ def context_bits(
     Returns
     -------
     list of float
-        One for each order; NaN where `validation` is empty.
+        One number for each order; NaN if `validation` is empty.
 
     Notes
     -----
-    Counts come from the training part alone, like the weights of the network they stand beside.
-    Source: Ney, Essen and Kneser, "On structuring probabilistic dependences in stochastic language
-    modelling", 1994; their estimate D = n1 / (n1 + 2 n2), n1 and n2 being the numbers of (context,
-    token) pairs seen once and twice, here (n1 + 1) / (n1 + 2 n2 + 2): between 0 and 1 whatever the
-    counts, so that no token is impossible.
+    Only the training part is counted, as the network that is compared learns only from it. Source:
+    Ney, Essen and Kneser, "On structuring probabilistic dependences in stochastic language
+    modelling", 1994. With n1 and n2 the numbers of (context, token) pairs seen once and twice,
+    their estimate is D = n1 / (n1 + 2 n2). Here it is (n1 + 1) / (n1 + 2 n2 + 2): always between 0
+    and 1, so that no token is impossible.
     """
     tokens = np.concatenate([training, validation]).astype(np.int64)
     cut = len(training)
     p = np.full(len(validation), 1.0 / classes)
-    # Contexts of one order, renumbered 0, 1, ... after each lengthening: codes never overflow.
+    # Contexts are renumbered 0, 1, ... after each lengthening, so that codes never overflow.
     context = np.zeros(len(tokens), dtype=np.int64)
     bits = []
     for order in range(max_order + 1):
@@ -74,7 +74,7 @@ def context_bits(
             before[:order] = 0
             context = np.unique(context * classes + before, return_inverse=True)[1].reshape(-1)
         pair = np.unique(context * classes + tokens, return_inverse=True)[1].reshape(-1)
-        # The first tokens have no full context: they are not counted.
+        # The first `order` tokens have no full context, and are not counted.
         pair_count = np.bincount(pair[order:cut], minlength=int(pair.max(initial=0)) + 1)
         first = np.unique(pair[order:cut], return_index=True)[1] + order
         contexts = int(context.max(initial=0)) + 1
@@ -101,8 +101,8 @@ def compressed_bits(training: str, validation: str) -> dict[str, tuple[float, fl
     Returns
     -------
     dict of str to (float, float)
-        For "gzip" and "xz": the validation text compressed alone, and what it adds to the
-        compressed training text before it. xz is left out where Python was built without it.
+        For "gzip" and "xz": for the validation text compressed alone, and for what it adds to the
+        compressed training text before it. "xz" is missing if Python was built without it.
     """
     squeeze: dict[str, Callable[[], Compressor]] = {
         "gzip": lambda: zlib.compressobj(9, zlib.DEFLATED, GZIP)
@@ -126,6 +126,6 @@ def compressed_bits(training: str, validation: str) -> dict[str, tuple[float, fl
 
 
 def _squeezed(compressor: Compressor, data: bytes) -> int:
-    """Bytes of compressed data; in pieces, because Ctrl-C waits for the end of a call."""
+    """Return the size of compressed data; in pieces, because Ctrl-C waits for the end of a call."""
     pieces = (data[start : start + PIECE] for start in range(0, len(data), PIECE))
     return sum(len(compressor.compress(piece)) for piece in pieces) + len(compressor.flush())

@@ -1,4 +1,4 @@
-"""Text for character models: what every Python carries, an alphabet, a split."""
+"""Text for character models: the text that comes with Python, an alphabet, a split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Alphabet", "Corpus", "builtin_text", "decoded", "load_corpus"]
 
-# Modules written in Python, documented at length, and in every distribution.
+# Modules with many docstrings, written in Python and in every distribution.
 DOCUMENTED = (
     "argparse", "ast", "asyncio", "base64", "calendar", "codecs", "collections", "concurrent",
     "configparser", "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib",
@@ -29,13 +29,13 @@ DOCUMENTED = (
     "types", "typing", "unittest", "urllib", "uuid", "weakref", "xml", "zipfile",
 )  # fmt: skip
 
-# The fewest characters from which something can be learned, and on which something can be measured.
+# The least number of characters for training and for validation.
 SHORTEST_TRAINING = 16
 SHORTEST_VALIDATION = 2
 
 
 class Alphabet:
-    """The characters a model knows, in code point order; a token is a place in it.
+    """The characters that a model knows, in code point order; a token is an index into them.
 
     Parameters
     ----------
@@ -51,12 +51,12 @@ class Alphabet:
         return len(self.characters)
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        """Tokens of a text, shape (len(text),).
+        """Return the tokens of a text, shape (len(text),).
 
         Raises
         ------
         ValueError
-            If the text has characters outside the alphabet; names them.
+            The text has characters outside the alphabet; the error names them.
         """
         unknown = sorted(set(text) - set(self.characters))
         if unknown:
@@ -65,21 +65,21 @@ class Alphabet:
         return np.searchsorted(self._codes, _code_points(text)).astype(np.int64)
 
     def decode(self, tokens: NDArray[np.integer[Any]]) -> str:
-        """Text of tokens, shape (n,)."""
+        """Return the text of tokens, shape (n,)."""
         return "".join(self.characters[int(token)] for token in tokens)
 
 
 class Corpus(NamedTuple):
-    """A text, where it came from, and where training stops and validation begins.
+    """A text with its origin and the position at which training stops and validation begins.
 
     Attributes
     ----------
     name : str
-        Shown to people.
+        Name to display.
     path : str or None
-        The file; None for a text that came from none.
+        The file; None for a text that is not from a file.
     text : str
-        All of it.
+        The whole text.
     split : int
         ``text[:split]`` is for training, ``text[split:]`` for validation.
     """
@@ -98,13 +98,13 @@ class Corpus(NamedTuple):
         Parameters
         ----------
         text : str
-            All of it.
+            The whole text.
         name : str
-            Shown to people.
+            Name to display.
         path : str, optional
             The file that the text came from.
         validation : float
-            Share of the characters at the end that training never sees, above 0 and below 1.
+            Share of the characters, at the end, that is not used for training; in (0, 1).
 
         Returns
         -------
@@ -132,14 +132,14 @@ class Corpus(NamedTuple):
 
 
 def load_corpus(path: str | Path | None = None, *, validation: float = 0.1) -> Corpus:
-    """Read a UTF-8 text file, or the text that Python carries, and set its end aside.
+    """Read a UTF-8 text file, or the text that comes with Python, and set its end aside.
 
     Parameters
     ----------
     path : path or None
         The file; None takes `builtin_text`.
     validation : float
-        Share of the characters at the end that training never sees.
+        Share of the characters, at the end, that is not used for training.
 
     Returns
     -------
@@ -148,9 +148,9 @@ def load_corpus(path: str | Path | None = None, *, validation: float = 0.1) -> C
     Raises
     ------
     OSError
-        If the file cannot be read.
+        The file cannot be read.
     ValueError
-        If it is not UTF-8 or too short to learn from.
+        It is not UTF-8 or too short to learn from.
     """
     if path is None:
         name, text = builtin_text()
@@ -162,13 +162,13 @@ def load_corpus(path: str | Path | None = None, *, validation: float = 0.1) -> C
 
 
 def decoded(data: bytes, name: str) -> str:
-    """The text of a file's bytes.
+    """Return the text of a file's bytes.
 
     Parameters
     ----------
     data : bytes
-        UTF-8. A byte-order mark at the beginning is dropped, and every end of a line becomes a
-        line feed, because both belong to the file and not to the text.
+        UTF-8. A byte-order mark at the start is dropped, and every line ending becomes a line feed,
+        because both belong to the file and not to the text.
     name : str
         For the error.
 
@@ -179,7 +179,7 @@ def decoded(data: bytes, name: str) -> str:
     Raises
     ------
     ValueError
-        It is not UTF-8.
+        The bytes are not UTF-8.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -190,10 +190,10 @@ def decoded(data: bytes, name: str) -> str:
 
 
 def builtin_text() -> tuple[str, str]:
-    """English text of the running Python: a name for it, and the text.
+    """Return English text of the running Python: a name for it, and the text.
 
-    The language reference that ``help()`` shows (``pydoc_data.topics``, some 465 000 characters);
-    where a distribution stripped it, docstrings of the standard library.
+    The text is the language reference that ``help()`` shows (``pydoc_data.topics``, about 465 000
+    characters) or, if a distribution removed it, docstrings of the standard library.
     """
     try:
         topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
@@ -206,12 +206,12 @@ def builtin_text() -> tuple[str, str]:
 
 
 def _docstrings() -> str:
-    """Distinct docstrings of modules, classes and functions, read from source: nothing runs."""
+    """Return distinct docstrings of modules, classes and functions, from source; nothing is run."""
     seen: dict[str, None] = {}
     for name in DOCUMENTED:
         for source in _sources(name):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # odd escapes in somebody's source
+                warnings.simplefilter("ignore")  # invalid escapes in other people's source
                 tree = ast.parse(source)
             for node in ast.walk(tree):
                 if isinstance(
@@ -224,7 +224,7 @@ def _docstrings() -> str:
 
 
 def _sources(name: str) -> list[str]:
-    """Source texts of a module and, for a package, of its direct public submodules."""
+    """Return the source of a module and, for a package, of its direct public submodules."""
     spec = importlib.util.find_spec(name)
     if spec is None:
         return []
@@ -236,7 +236,7 @@ def _sources(name: str) -> list[str]:
     texts = []
     for one in specs:
         if isinstance(one.loader, InspectLoader):
-            # A loader of one file answers to its own name only.
+            # A loader of a single file knows only its own name.
             texts.append(one.loader.get_source(one.name))
     return [text for text in texts if text]
 

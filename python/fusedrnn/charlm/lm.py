@@ -1,4 +1,4 @@
-"""A character-level language model: tokens into recurrent layers, their output through Dense."""
+"""A character-level language model: tokens into recurrent layers, their output into Dense."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from .corpus import Alphabet
 __all__ = ["CELLS", "CharLM", "Gradients", "State"]
 
 Array = NDArray[Any]
-# What the recurrent layers carry: h, or for LSTM a pair (h, c).
+# A state of the recurrent layers: h, or for LSTM a pair (h, c).
 State = Any
 
 KIND = "charlm.CharLM"
-# The layers, by the name of their cell.
+# The classes of layers, by the name of their cell.
 LAYERS = {"rnn_tanh": RNN, "lstm": LSTM, "gru": GRU}
 CELLS = tuple(LAYERS)
 
-# Rows of y that pass through the dense layer at once in `bits`: bounds its memory.
+# Rows of y that pass through the dense layer at once in `bits`; this limits its memory.
 EVALUATED_ROWS = 16_384
 
-# Tokens that a piece of text is read before its first prediction counts, in `bits`.
+# Tokens of a piece of text that are read before its first prediction counts, in `bits`.
 WARM_UP = 512
 
 
 class Gradients(NamedTuple):
-    """One chunk of text, forward and backward.
+    """The results of one chunk of text, forward and backward.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Gradients(NamedTuple):
     grads : dict of str to ndarray
         By the names of `CharLM.params`.
     state : ndarray, or for LSTM a pair (h, c)
-        After the chunk.
+        The state after the chunk.
     """
 
     loss: float
@@ -52,10 +52,10 @@ class Gradients(NamedTuple):
 
 
 class ModelParameters(Mapping[str, Array]):
-    """The parameters of a model's layers, each after the name of its layer.
+    """The parameters of a model's layers, with the name of its layer before each name.
 
-    The arrays are looked up in the layers each time, so that none is held here: a layer copies an
-    array that somebody still holds when it is opened or closed for writing.
+    The arrays are looked up in the layers each time, and no reference is kept: a layer copies an
+    array that is referenced elsewhere when it is opened or closed for writing.
     """
 
     def __init__(self, owner: CharLM, parts: Mapping[str, Any]) -> None:
@@ -100,24 +100,24 @@ class CharLM:
     Parameters
     ----------
     alphabet : Alphabet
-        The characters; V of them, at least one.
+        The V characters, at least one.
     hidden_size : int
         H, the size of the recurrent layers' state, at least 1.
     cell : str
         "lstm", "gru" or "rnn_tanh".
     num_layers : int
-        How many recurrent layers are stacked, at least 1.
+        Number of recurrent layers in the stack, at least 1.
     dtype : dtype
         float32 or float64.
     seed : int, Generator or None
-        What `numpy.random.default_rng` takes.
+        A seed for `numpy.random.default_rng`.
 
     Attributes
     ----------
     recurrent : LSTM, GRU or RNN
-        From tokens to (T, B, H).
+        Maps tokens to (T, B, H).
     dense : Dense
-        From there to the logits (T, B, V).
+        Maps that to the logits (T, B, V).
 
     Raises
     ------
@@ -127,8 +127,8 @@ class CharLM:
     Notes
     -----
     One initial value differs from the layers' defaults: ``weight_ih_l0`` is uniform in +-2. A
-    one-hot input reads one column of it, as an embedding whose entries ought to be of the size
-    that the gates work at, and not of 1/sqrt(H).
+    one-hot input selects one column of it, like an embedding. Its entries should have the size at
+    which the gates work, and not that of 1/sqrt(H).
 
     Examples
     --------
@@ -159,7 +159,7 @@ class CharLM:
             raise TypeError(f"alphabet: expected an Alphabet, got {type(alphabet).__name__}")
         if not len(alphabet):
             raise ValueError("alphabet: expected at least one character, got none")
-        if cell not in CELLS:  # a tuple, because a list would have no hash
+        if cell not in CELLS:  # a tuple: an unhashable `cell` would be a TypeError in a dict
             raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
         rng = np.random.default_rng(seed)
         self.alphabet = alphabet
@@ -184,7 +184,7 @@ class CharLM:
 
     @property
     def num_layers(self) -> int:
-        """How many recurrent layers there are."""
+        """Number of recurrent layers."""
         return int(self.recurrent.num_layers)
 
     @property
@@ -194,38 +194,38 @@ class CharLM:
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        """What the recurrent layers carry from chunk to chunk: h, or h and c."""
+        """Names of the states that are carried from chunk to chunk: h, or h and c."""
         return ("h", "c") if isinstance(self.recurrent, LSTM) else ("h",)
 
     @property
     def params(self) -> ModelParameters:
-        """The parameters: the recurrent layers' after "recurrent.", Dense's after "dense."."""
+        """The parameters; names of the recurrent layers begin with "recurrent.", else "dense."."""
         return ModelParameters(
             self, {"recurrent.": self.recurrent.params, "dense.": self.dense.params}
         )
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers are learned."""
+        """Number of learned numbers."""
         return sum(array.size for array in self.params.values())
 
     @contextmanager
     def writable(self) -> Iterator[ModelParameters]:
-        """Open the parameters for change in place, by the names of `params`."""
+        """Open the parameters for changes in place, by the names of `params`."""
         with ExitStack() as stack:
             recurrent = stack.enter_context(self.recurrent.writable())
             dense = stack.enter_context(self.dense.writable())
             yield ModelParameters(self, {"recurrent.": recurrent, "dense.": dense})
 
     def gradients(self, tokens: Array, targets: Array, state: State | None = None) -> Gradients:
-        """Run a chunk forward and backward; the gradient stops at the chunk's beginning.
+        """Run a chunk forward and backward; the gradient stops at the start of the chunk.
 
         Parameters
         ----------
         tokens, targets : ndarray of int, shape (T, B)
             Each target is the token that follows.
         state : ndarray, or for LSTM a pair, shapes (L, B, H)
-            Carried from the chunk before; None is zeros.
+            The state after the chunk before; None is zeros.
 
         Returns
         -------
@@ -240,14 +240,14 @@ class CharLM:
         return Gradients(loss.value, grads, after)
 
     def loss(self, tokens: Array, targets: Array, state: State | None = None) -> float:
-        """Mean cross-entropy of a chunk in nats, as `gradients` has it, without the gradients.
+        """Return the mean cross-entropy of a chunk in nats, as in `gradients`.
 
         Parameters
         ----------
         tokens, targets : ndarray of int, shape (T, B)
             Each target is the token that follows.
         state : ndarray, or for LSTM a pair, shapes (L, B, H)
-            Carried from the chunk before; None is zeros.
+            The state after the chunk before; None is zeros.
 
         Returns
         -------
@@ -257,34 +257,35 @@ class CharLM:
         return softmax_cross_entropy(self.dense(y), targets).value
 
     def bits(self, tokens: Array, *, context: Array | None = None, streams: int = 32) -> float:
-        """Bits per character of a text under the model.
+        """Return the bits per character of a text under the model.
 
         Parameters
         ----------
         tokens : ndarray of int, shape (n,)
             The text; every token of it is predicted once.
         context : ndarray of int, shape (m,), optional
-            What came before; without it the first token is not predicted but given.
+            The text before it; without it the first token is given and not predicted.
         streams : int
-            With 512 tokens of context or more the text is cut into up to this many pieces, read
-            side by side, each from 512 tokens before its beginning: no prediction lacks its past.
+            With 512 or more tokens of context the text is cut into up to this many pieces, which
+            are read side by side. Each is read from 512 tokens before its start, so every
+            prediction has its past.
 
         Returns
         -------
         float
-            Mean of -log2 p; NaN where nothing is predicted.
+            Mean of -log2 p; NaN if nothing is predicted.
         """
         before = tokens[:0] if context is None else context[-WARM_UP:]
         text = np.concatenate([before, tokens])
-        first = max(len(before), 1)  # the first predicted place
+        first = max(len(before), 1)  # the first predicted position
         count = len(text) - first
         if count < 1:
             return math.nan
         warm = min(WARM_UP, first)
         pieces = max(1, min(streams, count // (2 * WARM_UP))) if warm == WARM_UP else 1
         length = -(-count // pieces)
-        # One column for each piece: the places it predicts, warm-up first. The last piece may end
-        # after the text.
+        # One column for each piece: the positions that it predicts, after its warm-up. The last
+        # piece may end after the text.
         begins = first + length * np.arange(pieces)
         places = begins + np.arange(1 - warm, length)[:, None]
         padded = np.pad(text, (0, begins[-1] + length - len(text)))
@@ -302,13 +303,13 @@ class CharLM:
         return total / count / math.log(2.0)
 
     def config(self) -> dict[str, Any]:
-        """Every option of the model, as JSON can hold it; the parameters are not in it.
+        """Return every option of the model, as JSON can hold it, without the parameters.
 
         Returns
         -------
         dict of str to object
             "kind", which is "charlm.CharLM", the characters of the alphabet as "alphabet", and the
-            keywords of the constructor but `seed`, the dtype by name.
+            keywords of the constructor except `seed`, with the dtype by name.
         """
         return {
             "kind": KIND,
@@ -359,7 +360,7 @@ class CharLM:
         Parameters
         ----------
         config : mapping
-            From ``model.config()``; options that are not in it have their defaults.
+            From ``model.config()``; missing options have their defaults.
         state : mapping of str to array
             From ``model.state_dict()``.
 
@@ -383,13 +384,13 @@ class CharLM:
         if wrong:
             raise ValueError(f"config: expected the options of CharLM; {'; '.join(wrong)}")
         alphabet = _alphabet(options.pop("alphabet"))
-        model = cls(alphabet, **options, seed=0)  # drawn, and then replaced
+        model = cls(alphabet, **options, seed=0)  # these parameters are replaced
         model.load_state_dict(state)
         return model
 
 
 def _alphabet(characters: object) -> Alphabet:
-    """The alphabet of a configuration, whose order says which token a character is."""
+    """Return the alphabet of a config; its order gives the token of each character."""
     if not isinstance(characters, str):
         raise TypeError(f"alphabet: expected a text, got {type(characters).__name__}")
     alphabet = Alphabet(characters)

@@ -1,7 +1,7 @@
-"""The file of a run: one .npz of plain arrays and a JSON header, never pickle.
+"""The file of a run: one .npz of plain arrays and a JSON header, without pickle.
 
-What is read may be any file at all. Whatever is wrong with it, a ValueError names the file and says
-what is missing or not as it should be.
+Any file may be given to read. If something is wrong with it, a ValueError names the file and what
+is missing or wrong.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ __all__ = ["RunFile", "load", "recognised", "save"]
 Array = NDArray[Any]
 
 FORMAT = "fusedrnn run"
-# Raised when files of an older version could be misread.
+# Increased when this code would misread files of the version before.
 FORMAT_VERSION = 1
 # The name of the JSON text among the arrays.
 HEADER = "header"
 
-# What error texts call the types of JSON.
+# Names of JSON types in error texts.
 KINDS = {str: "a text", int: "a whole number", float: "a number", dict: "an object"}
 
 
 @dataclass(frozen=True)
 class RunFile:
-    """What a file holds: a header and arrays, of which nothing is believed before it is asked for.
+    """The contents of a file: a header and arrays, of which each part is checked when it is used.
 
     Attributes
     ----------
     path : str
         The file, for error texts.
     header : dict
-        JSON: the configurations of model and trainer, and what the command line put beside them.
+        JSON: the configurations of model and trainer, and what the command line added.
     arrays : dict of str to ndarray
-        Those of the model after "model.", those of the trainer after "trainer.".
+        The model's names begin with "model.", the trainer's with "trainer.".
     """
 
     path: str
@@ -56,7 +56,7 @@ class RunFile:
     arrays: dict[str, Array]
 
     def field(self, name: str, *kinds: type) -> Any:
-        """An entry of the header, of one of these types; dots lead into objects.
+        """Return an entry of the header of one of these types; dots in `name` lead into objects.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class RunFile:
         Raises
         ------
         ValueError
-            What describes it is not whole, or its parameters are not finite.
+            Its description is incomplete or wrong, or its parameters are not finite.
         """
         config = self.field("model", dict)
         try:
@@ -95,12 +95,12 @@ class RunFile:
         return model
 
     def trainer(self, tokens: Array) -> Trainer:
-        """Make the model and its trainer, at the place in the text where it was saved.
+        """Make the model and its trainer, at the position in the text at which it was saved.
 
         Raises
         ------
         ValueError
-            What describes them is not whole.
+            Their description is incomplete or wrong.
         """
         model = self.model()
         config = self.field("trainer", dict)
@@ -116,21 +116,21 @@ class RunFile:
 
 
 def save(path: str | os.PathLike[str], trainer: Trainer, about: Mapping[str, Any]) -> None:
-    """Write a run, in the place of the old file, whole or not at all.
+    """Write a run in place of the old file, completely or not at all.
 
     Parameters
     ----------
     path : path
         The file.
     trainer : Trainer
-        With its model.
+        The trainer, with its model.
     about : mapping
-        What else belongs into the header, as JSON can hold it.
+        Other entries of the header, as JSON can hold it.
 
     Raises
     ------
     OSError
-        The file cannot be written. The old one is as it was.
+        The file cannot be written; the old one is unchanged.
     """
     header = {
         "format": FORMAT,
@@ -156,7 +156,7 @@ def load(path: str | os.PathLike[str]) -> RunFile:
     Parameters
     ----------
     path : path
-        Written by `save`.
+        A file that `save` wrote.
 
     Returns
     -------
@@ -165,9 +165,9 @@ def load(path: str | os.PathLike[str]) -> RunFile:
     Raises
     ------
     OSError
-        If the file cannot be read.
+        The file cannot be read.
     ValueError
-        If it is not the file of a run, is damaged, or of another version.
+        It is not the file of a run, is damaged, or of another version.
     """
     name = os.fspath(path)
     with open(path, "rb") as file:
@@ -179,12 +179,12 @@ def load(path: str | os.PathLike[str]) -> RunFile:
 
 
 def recognised(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is one that `save` wrote; reads its header alone.
+    """Whether `save` wrote this file; reads only its header.
 
     Raises
     ------
     OSError
-        It cannot be read.
+        The file cannot be read.
     """
     with open(path, "rb") as file:
         try:
@@ -195,7 +195,7 @@ def recognised(path: str | os.PathLike[str]) -> bool:
 
 
 def _header(file: BinaryIO, name: str, any_version: bool = False) -> dict[str, Any]:
-    """The header of a file that is ours; ValueError otherwise."""
+    """Return the header of a run's file; ValueError if it is not one."""
     start = file.read(4)
     file.seek(0)
     if not start.startswith(b"PK"):
@@ -222,10 +222,10 @@ def _header(file: BinaryIO, name: str, any_version: bool = False) -> dict[str, A
 
 
 def _array(archive: zipfile.ZipFile, name: str, path: str) -> Array:
-    """One array, believed only if the checksum of its bytes is right."""
+    """Read one array; used only if the checksum of its bytes is right."""
     try:
         entry = archive.getinfo(f"{name}.npy")
-        if entry.compress_type != zipfile.ZIP_STORED:  # `save` never does; sizes would be unbounded
+        if entry.compress_type != zipfile.ZIP_STORED:  # never by `save`; sizes would have no bound
             raise ValueError("compressed")
         data = io.BytesIO(archive.read(entry))
         array: Array = np.lib.format.read_array(data, allow_pickle=False)
@@ -239,9 +239,10 @@ def _array(archive: zipfile.ZipFile, name: str, path: str) -> Array:
 
 
 def _of_the_disk(error: Exception) -> bool:
-    """Whether an error is not the file's fault. A damaged archive makes its readers raise anything.
+    """Whether an error comes from the disk and not from the file's content.
 
-    Even OSError, if it leads to a place that cannot be.
+    A damaged archive makes its readers raise errors of any class, even an OSError (EINVAL) if an
+    offset lies before the start of the file.
     """
     return isinstance(error, OSError) and error.errno != errno.EINVAL
 

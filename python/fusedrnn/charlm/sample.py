@@ -25,17 +25,17 @@ def generate(
     Parameters
     ----------
     model : CharLM
-        Says how likely each next character is.
+        The model that gives the odds of each next character.
     prompt : str
-        Read first, from the zero state; an empty one stands for a new line (or, where the model
-        does not know it, for the first character of its alphabet).
+        Text that the model reads first, from zero states. An empty prompt is replaced by a line
+        feed, or by the first character of the alphabet if the model does not know that.
     length : int
-        How many characters to draw.
+        Number of characters to draw.
     temperature : float
-        The logits are divided by it: below 1 likely characters become likelier, 0 always takes the
-        likeliest (the first of equals).
+        Divides the logits. Below 1, likely characters become more likely; 0 always takes the most
+        likely one (the first of equals).
     seed : int, Generator or None
-        What `numpy.random.default_rng` takes. The same seed, model and prompt give the same text.
+        A seed for `numpy.random.default_rng`. Equal seed, model and prompt give equal text.
 
     Yields
     ------
@@ -45,10 +45,10 @@ def generate(
     Raises
     ------
     ValueError
-        If the prompt has characters that the model does not know, or `length` or `temperature` is
-        negative. Raised by the call, before the first character.
+        The prompt has characters that the model does not know, or `length` or `temperature` is
+        negative. The call raises it, before the first character.
     FloatingPointError
-        While drawing: the model gives odds that are not finite, because its training diverged.
+        While drawing: the model's odds are not finite, because its training diverged.
     """
     if length < 0:
         raise ValueError(f"length: expected 0 or more, got {length}")
@@ -82,9 +82,9 @@ def _draw(
         if temperature == 0.0:
             token = np.argmax(logits)
         else:
-            with np.errstate(over="ignore", under="ignore"):  # of temperatures close to 0
+            with np.errstate(over="ignore", under="ignore"):  # for temperatures close to 0
                 p = np.exp((logits - logits.max()) / temperature)
-            # Inverse of the distribution function at one uniform draw.
+            # Invert the distribution function at one uniform number.
             drawn = np.searchsorted(np.cumsum(p), rng.random() * p.sum(), side="right")
             token = min(drawn, len(p) - 1)
         yield model.alphabet.characters[int(token)]

@@ -1,4 +1,4 @@
-"""Truncated backpropagation through time over one long text, with the state carried."""
+"""Truncated backpropagation through time over one long text; the state is carried on."""
 
 from __future__ import annotations
 
@@ -20,44 +20,45 @@ __all__ = ["DIVERGED", "Trainer"]
 
 Array = NDArray[Any]
 
-# Updates over which the learning rate rises to its full height: Adam's second moment is a guess
-# from few gradients there.
+# The learning rate rises over these first updates, because Adam's second moment is a poor estimate
+# while it comes from few gradients.
 WARMUP_UPDATES = 20
 
-# Nats of loss that no run comes back from. To know nothing costs ln V, 5 for a hundred characters
-# and 9 for ten thousand; a rate that is too high but can be survived costs some 15 for a while.
+# A loss in nats from which no run recovers. A uniform prediction has a loss of ln V: 5 for a
+# hundred characters, 9 for ten thousand. A rate that is too high, but that a run can survive, costs
+# about 15 for a while.
 DIVERGED = 100.0
 
 
 class Trainer:
-    """A model, its optimiser, and a place in the text.
+    """A model, its optimiser, and a position in the text.
 
     The text is cut into `batch` streams that are read side by side, `chunk` characters an update.
-    Each chunk starts in the state where the chunk before it ended, and gradients stop at its
-    beginning. Each pass over the text (an epoch) starts elsewhere, so that streams and chunks are
-    cut at other places.
+    Each chunk starts from the state at the end of the chunk before it, and gradients stop at its
+    start. Each pass over the text (an epoch) starts at another position, so that streams and chunks
+    are cut differently.
 
-    An update happens whole or not at all: after KeyboardInterrupt, and after any other error in
-    the computation of gradients, the trainer is as it was before the update.
+    An update is complete or has no effect: after KeyboardInterrupt, or any other error in the
+    computation of gradients, the trainer is as it was before the update.
 
     Parameters
     ----------
     model : CharLM
-        Trained in place.
+        The model; it is trained in place.
     tokens : ndarray of int, shape (n,)
-        The training text, at least two tokens a stream.
+        The training text, at least two tokens for each stream.
     batch : int
-        Streams.
+        Number of streams.
     chunk : int
         Characters of each stream in an update.
     lr : float
-        Learning rate of Adam at its height.
+        Highest learning rate of Adam.
     final_lr : float
-        Share of `lr` that is left at the end of the run; a half cosine leads there.
+        Share of `lr` at the end of the run; the rate falls to it along a half cosine.
     max_norm : float
         Bound of the global norm of the gradients.
     seed : int, Generator or None
-        For the place where each epoch starts.
+        A seed for the position at which each epoch starts.
 
     Raises
     ------
@@ -117,7 +118,7 @@ class Trainer:
         self.losses: list[float] = []  # of each update so far, in nats
         self.characters = 0  # read in all updates so far
         self.seconds = 0.0  # spent in all updates so far
-        # Always of this kind, so that JSON can hold its state; a Generator is gone on with.
+        # Always a PCG64, whose state JSON can hold; a PCG64 Generator given as seed is used itself.
         self._rng = np.random.default_rng(seed)
         if not isinstance(self._rng.bit_generator, np.random.PCG64):
             self._rng = np.random.default_rng(int(self._rng.integers(2**63)))
@@ -127,7 +128,7 @@ class Trainer:
 
     @property
     def updates(self) -> int:
-        """How many updates were made."""
+        """Number of updates so far."""
         return len(self.losses)
 
     def update(self, done: float) -> float:
@@ -136,7 +137,7 @@ class Trainer:
         Parameters
         ----------
         done : float
-            Share of the run that is over, in [0, 1]; sets the learning rate.
+            Share of the run that is done, in [0, 1]; it sets the learning rate.
 
         Returns
         -------
@@ -146,8 +147,8 @@ class Trainer:
         Raises
         ------
         FloatingPointError
-            If the loss or the gradients are not finite, or the loss is beyond all bounds: the run
-            has diverged. Nothing was changed by this update.
+            The loss or the gradients are not finite, or the loss is above `DIVERGED`: the run has
+            diverged. This update changed nothing.
         """
         began = time.perf_counter()
         tokens, targets = self._next()
@@ -167,7 +168,7 @@ class Trainer:
         return loss
 
     def check(self) -> None:
-        """Look at the next chunk without learning from it, to see what the last update did.
+        """Compute the loss of the next chunk without an update, to see the effect of the last one.
 
         Raises
         ------
@@ -184,22 +185,22 @@ class Trainer:
         seconds: float | None = None,
         progress: Callable[[Trainer, float], None] | None = None,
     ) -> None:
-        """Make updates until `steps` of them or `seconds` in them, counted from the first run.
+        """Make updates until there are `steps`, or until they took `seconds`, over all runs.
 
         Parameters
         ----------
         steps : int, optional
-            With it the run is deterministic: the learning rate follows the count of updates.
+            Number of updates. The learning rate follows it, so the run is deterministic.
         seconds : float, optional
-            With it the learning rate follows the clock. Exactly one of the two is given.
+            Time in updates. The learning rate follows the clock. Give exactly one of the two.
         progress : callable, optional
-            Called with the trainer and the share of the run that is over after each update. The
-            trainer can be saved there.
+            Called after each update, with the trainer and the share of the run that is done. It may
+            save the trainer.
 
         Raises
         ------
         KeyboardInterrupt
-            At Ctrl-C, at once; the trainer can be saved, and goes on from there.
+            At Ctrl-C, at once; the trainer can be saved and continued.
         FloatingPointError
             The run has diverged.
         """
@@ -222,7 +223,7 @@ class Trainer:
         return {name: getattr(self, name) for name in names}
 
     def state_dict(self) -> dict[str, Array]:
-        """Copy what a trainer of the same settings, model and text needs to go on exactly."""
+        """Copy what a trainer of the same settings, model and text needs to continue exactly."""
         place = {
             "position": self._position,
             "offset": self._offset,
@@ -238,7 +239,7 @@ class Trainer:
         return {**arrays, **prefixed("adam.", self.optimizer.state_dict(self.model))}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Go on from a `state_dict`; the model's parameters are loaded on their own.
+        """Continue from a `state_dict`; the model's parameters are loaded separately.
 
         Parameters
         ----------
@@ -248,7 +249,7 @@ class Trainer:
         Raises
         ------
         ValueError
-            Says what is missing or not as `state_dict` wrote it; nothing was changed.
+            Names what is missing or not as `state_dict` wrote it; nothing was changed.
         """
         place = _place(state, len(self.tokens), len(self._inputs))
         carried = self._carried(state)
@@ -269,7 +270,7 @@ class Trainer:
         self.characters, self.seconds = place["characters"], float(place["seconds"])
 
     def _carried(self, state: Mapping[str, Array]) -> State | None:
-        """The recurrent state of a `state_dict`; None at the beginning of an epoch."""
+        """Return the recurrent state in a `state_dict`; None at the start of an epoch."""
         names = self.model.state_names
         if not any(name in state for name in names):
             return None
@@ -286,7 +287,7 @@ class Trainer:
         return tuple(parts) if len(parts) > 1 else parts[0]
 
     def _next(self) -> tuple[Array, Array]:
-        """Tokens and targets of the next chunk."""
+        """Return tokens and targets of the next chunk."""
         chunk = slice(self._position, self._position + self.chunk)
         return self._inputs[chunk], self._targets[chunk]
 
@@ -300,7 +301,7 @@ class Trainer:
         )
 
     def _start(self, offset: int) -> None:
-        """Cut the text, read in a circle from `offset`, into streams; begin with zero states."""
+        """Cut the text, read in a circle from `offset`, into streams; start from zero states."""
         rows = len(self.tokens) // self.batch
         kept = rows * self.batch
         text = np.roll(self.tokens, -offset)
@@ -323,7 +324,7 @@ def _array(state: Mapping[str, Any], name: str) -> Array:
 
 
 def _place(state: Mapping[str, Any], length: int, rows: int) -> dict[str, Any]:
-    """The place in the text, each number of it in its range."""
+    """Return the position in the text, with each number checked."""
     text = _array(state, "place")
     try:
         place = json.loads(str(text[()]))

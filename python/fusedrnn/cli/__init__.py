@@ -1,7 +1,7 @@
 """The command line: fusedrnn info, selftest, train, generate, bench.
 
-Here belongs what reads arguments, writes to terminals and knows about signals. What is computed
-comes from the rooms below, whose public names suffice.
+What belongs here: reading arguments, writing to terminals, and handling signals. The results come
+from other rooms: `charlm`, `runtime`, `selftest`, the layers and the backends.
 """
 
 # PYTHON_ARGCOMPLETE_OK
@@ -35,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0; 1 where a check failed, a run diverged, or output was lost; 2 for wrong
-        input; 128 + N where signal N ended it, 130 for Ctrl-C, and 141 where the reader of a pipe
-        has had enough.
+        The exit code: 0; 1 if a check failed, a run diverged, or output was lost; 2 for wrong
+        input; 128 + N if signal N ended the command, 130 for Ctrl-C, and 141 if the reader of a
+        pipe closed it early.
     """
     console.ready()
     parser = _parser()
@@ -51,12 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _code_of(arguments: argparse.Namespace) -> int:
-    """Run the command; what goes wrong is said in one line."""
+    """Run the command; report an error in one line."""
     prog: str = arguments.prog
     try:
         refuse_environment()
         with warnings.catch_warnings():
-            # The commands say it themselves, without a file name and a line of source.
+            # The commands report it themselves, without a file name and a line of source.
             warnings.simplefilter("ignore", ReferenceBackendWarning)
             code: int = arguments.run(arguments)
     except console.OutputLost as lost:
@@ -76,7 +76,7 @@ def _code_of(arguments: argparse.Namespace) -> int:
 
 
 def _settled(prog: str, code: int) -> int:
-    """The exit code, when all that was written has arrived; success without it is none."""
+    """Return the exit code after flushing the output; if that fails, success becomes an error."""
     try:
         console.settle()
     except console.OutputLost as lost:
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _complete(parser: argparse.ArgumentParser) -> None:
-    """Answer a shell that asks how a line goes on, where argcomplete is installed."""
+    """Answer a shell's request for completion, if argcomplete is installed."""
     with contextlib.suppress(ImportError):
         importlib.import_module("argcomplete").autocomplete(parser)
 

@@ -1,4 +1,4 @@
-"""fusedrnn bench: how fast it is here, beside PyTorch where that is installed; half a minute."""
+"""fusedrnn bench: the speed of layers on this machine, and of PyTorch's if it is installed."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Work:
 
     @property
     def name(self) -> str:
-        """Short."""
+        """A short name."""
         what = "training" if self.training else "inference"
         sizes = f"T{self.steps} B{self.batch} I{self.input_size} H{self.hidden_size}"
         return f"{self.cell} {what}, {sizes}"
 
     @property
     def flops(self) -> float:
-        """Of the products; backward costs twice the forward pass."""
+        """Operations of the matrix products; a backward call costs twice the forward call."""
         gates = {"RNN": 1, "LSTM": 4, "GRU": 3}[self.cell]
         row = 2.0 * gates * self.hidden_size * (self.input_size + self.hidden_size)
         return row * self.steps * self.batch * (3 if self.training else 1)
@@ -59,10 +59,10 @@ WORK = (
     Work("RNN", 100, 32, 128, 128, training=True),
 )
 KINDS = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
-# Rounds in which ours and torch take turns, and seconds of each.
+# Rounds in which fusedrnn and torch take turns, and seconds of each.
 ROUNDS = 5
 SECONDS = 0.2
-# Results further apart than this, relative to the largest element, are not timed.
+# If results differ by more than this, relative to the largest element, they are not timed.
 TOLERANCE = 1e-3
 
 Call = Callable[[], Mapping[str, Any]]
@@ -86,14 +86,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 @dataclass(frozen=True)
 class Timing:
-    """What was measured of a piece of work; best seconds of a call.
+    """The measurements of a piece of work; the best seconds of a call.
 
     Attributes
     ----------
     apart : float or None
-        How far the results of both lie apart, relative to the largest element; None without torch.
+        Largest difference of the results, relative to the largest element; None without torch.
     ours, torch : float or None
-        Seconds; None where results differ or torch is not installed.
+        Seconds; None if the results differ, or if torch is not installed.
     """
 
     work: Work
@@ -103,16 +103,16 @@ class Timing:
 
     @property
     def ratio(self) -> float | None:
-        """How many times longer torch takes; None where one of the two was not timed."""
+        """How many times longer torch takes; None if one of the two was not timed."""
         return None if self.ours is None or self.torch is None else self.torch / self.ours
 
     @property
     def same(self) -> bool:
-        """Whether the results agree, as far as there are two."""
+        """Whether the results agree; true without torch."""
         return self.apart is None or self.apart <= TOLERANCE
 
     def row(self, peak: float) -> str:
-        """The line of the table; `peak` in GFLOP/s."""
+        """Return the line of the table; `peak` in GFLOP/s."""
         if self.ours is None:
             return f"{self.work.name:34} not timed: results are {self.apart:.1e} apart"
         rate = self.work.flops / self.ours * 1e-9
@@ -122,7 +122,7 @@ class Timing:
         return line
 
     def facts(self, peak: float) -> dict[str, Any]:
-        """The same for programs."""
+        """Return the same facts for programs."""
         rate = None if self.ours is None else self.work.flops / self.ours * 1e-9
         return {
             **asdict(self.work),
@@ -136,7 +136,7 @@ class Timing:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Time, print; 1 where results differ."""
+    """Time and print; return 1 if results differ."""
     if native() is None:
         say(f"This installation has no compiled kernels: nothing to time.\n{INSTALL}")
         return 1
@@ -187,7 +187,7 @@ def _peak() -> float:
 
 
 def _measure(work: Work, torch: Any, threads: int) -> Timing:
-    """Time ours and, where there is one and it gives the same, torch's."""
+    """Time fusedrnn and, if torch is there and gives the same results, torch."""
     rng = np.random.default_rng(0)
     layer = KINDS[work.cell](work.input_size, work.hidden_size, seed=0)
     x = rng.standard_normal((work.steps, work.batch, work.input_size), dtype=np.float32)
@@ -207,7 +207,7 @@ def _measure(work: Work, torch: Any, threads: int) -> Timing:
 
 
 def _best(call: Call, seconds: float) -> float:
-    """Seconds of the fastest of some calls."""
+    """Return the seconds of the fastest of several calls."""
     best, end = float("inf"), time.perf_counter() + seconds
     while best == float("inf") or time.perf_counter() < end:
         start = time.perf_counter()

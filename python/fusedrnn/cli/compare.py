@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 __all__ = ["measure"]
 
-# A backend is measured for so many seconds, and for so many updates at least and at most.
+# A backend is measured for this many seconds, with this many updates at least and at most.
 SECONDS = 3.0
 UPDATES = (2, 50)
 
 
 def measure(build: Callable[[], Trainer]) -> str:
-    """Run a few updates of the same run on both backends, from the same beginning.
+    """Make a few updates of the same run on both backends, from the same start.
 
     Parameters
     ----------
     build : callable
-        Makes the trainer anew.
+        Makes a new trainer at that start.
 
     Returns
     -------
     str
-        Characters a second of both, their ratio, and how far the losses lie apart.
+        Characters a second of both, their ratio, and how far their losses differ.
     """
     names = ["reference"] if native() is None else ["native", "reference"]
     speeds: dict[str, float] = {}
@@ -50,7 +50,7 @@ def measure(build: Callable[[], Trainer]) -> str:
     if len(names) < 2:
         return labelled("Speed:", f"{text} (no compiled kernels: {not_built()})", 7)
     pairs = list(zip(losses["native"], losses["reference"], strict=False))
-    # The loss of an alphabet of one character is 0.
+    # Divided by 1 if the loss is 0, as it is with an alphabet of one character.
     apart = max(abs(a - b) / (abs(b) or 1.0) for a, b in pairs)
     ratio = f"{speeds['native'] / speeds['reference']:.1f} times"
     agree = f"the first {len(pairs)} losses agree within {apart:.1e}"

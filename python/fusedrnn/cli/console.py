@@ -1,7 +1,6 @@
-"""What the commands write to, and how: a lost reader, a full disk and a closed stream are no crash.
+"""Output of the commands, which survives a reader that left, a full disk and a closed stream.
 
-Nothing here writes an escape code, on a terminal or elsewhere, so NO_COLOR is respected without
-being asked for.
+Nothing here writes escape codes, on a terminal or elsewhere, so NO_COLOR needs no check.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ __all__ = [
     "width",
 ]
 
-# What text is laid out for where nobody says how wide the terminal is, and at most.
+# Columns for which text is laid out, and the width of a terminal that does not give one.
 COLUMNS = 80
 
 
 class OutputLost(Exception):
-    """What was written to standard output did not arrive."""
+    """Output to standard output was lost."""
 
     def __init__(self, cause: OSError) -> None:
         super().__init__(f"standard output: {cause.strerror or cause}")
@@ -46,27 +45,27 @@ class OutputLost(Exception):
 
     @property
     def code(self) -> int:
-        """The exit code: where the reader left, that of a program that SIGPIPE ended."""
+        """The exit code; if the reader left, that of a program ended by SIGPIPE."""
         return 128 + 13 if self.cause.errno == errno.EPIPE else 1
 
     @property
     def reader_left(self) -> bool:
-        """Whether a pipe was closed, as `head` does when it has enough."""
+        """Whether the reader closed the pipe, as `head` does."""
         return self.cause.errno == errno.EPIPE
 
 
 def ready() -> None:
-    """Make the standard streams fit to be written to, whatever this process was started with."""
+    """Make the standard streams usable, however this process was started."""
     for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
-            # Closed by `>&-`. Left free, the number would be given to the next file that is
-            # opened, and what is meant for the stream would end up in it.
+            # The shell closed it (`>&-`). If its number stayed free, the next file that is opened
+            # would get it, and output for the stream would go to that file.
             _fill(number)
             mode = "r" if number == 0 else "w"
             stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character shows a substitute, not a traceback.
+        # A terminal that cannot show a character gets a substitute, not a traceback.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
 
@@ -93,7 +92,7 @@ def say_json(value: dict[str, Any]) -> None:
 
 
 def note(text: str) -> None:
-    """Write a line to standard error, if somebody can read it."""
+    """Write a line to standard error, if it can be written."""
     try:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
@@ -102,7 +101,7 @@ def note(text: str) -> None:
 
 
 def settle() -> None:
-    """Write what is still on its way to standard output, so that nothing is left to fail at exit.
+    """Flush standard output, so that nothing can fail at exit.
 
     Raises
     ------
@@ -113,19 +112,19 @@ def settle() -> None:
 
 
 def in_words(error: OSError) -> str:
-    """A system error with its file in front, without its number."""
+    """Return the text of a system error with its file before it, without its number."""
     what = error.strerror or str(error)
     return what if error.filename is None else f"{shown(error.filename)}: {what}"
 
 
 def shown(path: object) -> str:
-    """A file name as text: as it is, or quoted where it has characters that cannot be seen."""
+    """Return a file name as text; quoted if it has characters that cannot be printed."""
     text = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else str(path)
     return text if text.isprintable() else ascii(text)
 
 
 def shell(path: object) -> str:
-    """A file name or text as the shell reads it back."""
+    """Return a file name or text quoted for the shell."""
     text = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else str(path)
     if text.isprintable():
         return shlex.quote(text)
@@ -139,14 +138,14 @@ def shell(path: object) -> str:
 
 
 def visible(text: str) -> str:
-    """A text for a terminal: tabs become blanks, and what would move the cursor a code."""
+    """Return a text for a terminal: tabs as blanks, other unprintable characters as codes."""
     return "".join(
         c if c.isprintable() or c == "\n" else " " if c == "\t" else ascii(c)[1:-1] for c in text
     )
 
 
 def width(stream: TextIO) -> int:
-    """Columns of a stream's terminal: what COLUMNS says, else the terminal, else 80."""
+    """Return the columns of a stream's terminal: $COLUMNS, else the terminal's own, else 80."""
     columns = 0
     with contextlib.suppress(ValueError):
         columns = int(os.environ.get("COLUMNS", ""))
@@ -157,7 +156,7 @@ def width(stream: TextIO) -> int:
 
 
 def labelled(label: str, text: str, indent: int) -> str:
-    """A label and what it is about, in as many lines of 80 columns as it takes.
+    """Return a label and a text after it, wrapped into lines of 80 columns.
 
     A word that is longer than a line, such as a file name, is not broken.
     """
@@ -174,7 +173,7 @@ def labelled(label: str, text: str, indent: int) -> str:
 
 
 def fitted(text: str, columns: int) -> list[str]:
-    """The lines of a text, each cut into pieces that fit so many columns."""
+    """Return the lines of a text, each cut into pieces that fit into `columns`."""
     pieces = []
     for line in text.split("\n"):
         piece, used = "", 0
@@ -189,10 +188,10 @@ def fitted(text: str, columns: int) -> list[str]:
 
 
 def _fill(number: int) -> None:
-    """Open /dev/null under a number that is free."""
+    """Open /dev/null under a file descriptor that is free."""
     with contextlib.suppress(OSError):
         os.fstat(number)
-        return  # open all the same, and only Python has no use for it
+        return  # it is open; Python only made no stream of it
     null = os.open(os.devnull, os.O_RDWR)
     if null != number:
         os.dup2(null, number)
@@ -200,7 +199,7 @@ def _fill(number: int) -> None:
 
 
 def _silence(stream: TextIO) -> None:
-    """Lead a stream into nothing: what its buffer still holds would fail again at exit."""
+    """Redirect a stream to /dev/null: what its buffer holds would fail again at exit."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

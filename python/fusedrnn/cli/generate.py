@@ -1,4 +1,4 @@
-"""fusedrnn generate: text from a saved model."""
+"""fusedrnn generate: writes text with a saved model."""
 
 from __future__ import annotations
 
@@ -71,6 +71,6 @@ def run(arguments: argparse.Namespace) -> int:
         for character in characters:
             say(character, end="")
     finally:
-        # Also after Ctrl-C: the shell's prompt begins on a line of its own.
+        # Also after Ctrl-C, so that the shell's prompt starts on a new line.
         say("")
     return 0

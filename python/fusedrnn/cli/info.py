@@ -1,4 +1,4 @@
-"""fusedrnn info: what is installed, what runs here, and what to do where kernels are missing."""
+"""fusedrnn info: what is installed, what runs here, and what to do if kernels are missing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INSTALL = (
     "apt-get install g++), then install fusedrnn again."
 )
 KNOWN = ("version", "python", "numpy", "machine", "native", "isas", "reason")
-# What fusedrnn reads, at run time and when it is built; and what its OpenMP library reads.
+# Variables that fusedrnn reads when it runs or is built, and prefixes of those of OpenMP libraries.
 READ = (
     "FUSEDRNN_BACKEND",
     "FUSEDRNN_ISA",
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def facts() -> dict[str, Any]:
-    """Return the installation, the machine and what the environment says, as JSON can hold it."""
+    """Return facts of the installation, the machine and the environment, as JSON can hold them."""
     config = runtime.build_config()
     return {
         "fusedrnn": config["version"],
@@ -77,7 +77,7 @@ def facts() -> dict[str, Any]:
 
 
 def describe() -> str:
-    """Return `facts` in words, a line for each."""
+    """Return `facts` as text, one line for each."""
     found = facts()
     supported = found["isas_supported"]
     lacking = [name for name in found["isas_built"] if name not in supported]
@@ -115,13 +115,13 @@ def describe() -> str:
 
 
 def environment() -> dict[str, str]:
-    """The variables that fusedrnn and its OpenMP library read, or that look as if they did."""
+    """Return the variables whose names begin as those of fusedrnn or of OpenMP libraries."""
     prefixes = ("FUSEDRNN_", *OPENMP)
     return {name: value for name, value in sorted(os.environ.items()) if name.startswith(prefixes)}
 
 
 def caches() -> dict[str, int]:
-    """Bytes of the first core's caches, by level and kind; empty where the system does not say."""
+    """Return bytes of the first core's caches, by level and kind; empty if they are not known."""
     found = {}
     for index in sorted(CACHES.glob("index*")):
         with contextlib.suppress(OSError, ValueError, KeyError):
@@ -144,7 +144,7 @@ def _processor() -> str:
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

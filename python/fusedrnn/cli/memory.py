@@ -1,4 +1,4 @@
-"""How much memory a run needs, and how much there is: what cannot work is said before it starts."""
+"""How much memory a run needs, and how much there is, so that it can be refused at the start."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ CGROUPS = (
     "/sys/fs/cgroup/memory.max",
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
 )
-# Of every parameter: itself, its gradient, Adam's two moments, and its place in the weights that
-# the kernels read, packed for each direction.
+# Copies of every parameter: itself, its gradient, Adam's two moments, and the packed weights for
+# forward and for backward calls.
 COPIES = 6
-# Floats that a step of one sequence keeps for each unit, with y and its gradient: gates, c, h, dh.
+# Numbers that a step of one sequence keeps for each unit: gates, c if there is one, y and dy.
 KEPT = {"lstm": 7, "gru": 6, "rnn_tanh": 3}
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1}
-# Of each logit: itself, its gradient, and what the loss makes of them on the way.
+# Copies of each logit: itself, its gradient, and a temporary of the loss.
 LOGITS = 3
 
 
 def needed(
     *, cell: str, characters: int, hidden_size: int, num_layers: int, itemsize: int, places: int
 ) -> tuple[int, int]:
-    """What a run needs at least.
+    """Return the least that a run needs.
 
     Parameters
     ----------
     cell : str
-        As `CharLM` has it.
+        A cell of `CharLM`.
     characters : int
-        Of the alphabet.
+        Size of the alphabet.
     hidden_size, num_layers, itemsize : int
-        Of the model.
+        Sizes of the model, and bytes of a number.
     places : int
-        Characters of one update, of all sequences together.
+        Characters of one update, over all sequences.
 
     Returns
     -------
     (int, int)
-        Parameters of the model, and bytes.
+        Number of parameters, and bytes.
     """
     h = hidden_size
-    inputs = characters + (num_layers - 1) * h  # of all layers together
+    inputs = characters + (num_layers - 1) * h  # over all layers
     parameters = GATES[cell] * h * (inputs + num_layers * (h + 2)) + characters * (h + 1)
     kept = places * (KEPT[cell] * h * num_layers + LOGITS * characters)
     return parameters, itemsize * (COPIES * parameters + kept)
 
 
 def available() -> int | None:
-    """Bytes that this process can have at most, swap included; None where nothing says so."""
+    """Return the most bytes that this process can have, with swap; None if that is not known."""
     limits = [limit for limit in (_machine(), _group(), _process()) if limit is not None]
     return min(limits, default=None)
 
 
 def readable(size: int) -> str:
-    """Bytes as people read them."""
+    """Return a number of bytes with a unit."""
     if size >= 10**18:
         return "over 1000 PB"
     scaled, units = float(size), ["bytes", "KB", "MB", "GB", "TB", "PB"]
@@ -67,7 +67,7 @@ def readable(size: int) -> str:
 
 
 def binary(size: int) -> str:
-    """The size of a cache, as processors are described."""
+    """Return the size of a cache in binary units, as processors are described."""
     return f"{size >> 20} MiB" if size >= 1 << 20 and not size % (1 << 20) else f"{size >> 10} KiB"
 
 
@@ -83,7 +83,7 @@ def _machine() -> int | None:
 def _group() -> int | None:
     for path in CGROUPS:
         with contextlib.suppress(OSError, ValueError):
-            return int(Path(path).read_text())  # "max" is no number, and no limit
+            return int(Path(path).read_text())  # "max" is a ValueError: there is no limit
     return None
 
 

@@ -19,15 +19,15 @@ __all__ = [
     "thread_count",
 ]
 
-# What `fusedrnn.set_num_threads` takes.
+# The limit of `fusedrnn.set_num_threads`.
 MOST_THREADS = 1024
 
 
 class Command(argparse.ArgumentParser):
-    """A parser that answers for its own arguments, with its own usage.
+    """A parser that reports errors in its arguments with its own usage.
 
-    Names of options are not guessed from their beginnings, because a new option would change what
-    an old script means.
+    Abbreviated names of options are refused, because a new option could change what an old script
+    means.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -36,7 +36,7 @@ class Command(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Refuse what is not known here: the caller would show the usage of another command."""
+        """Refuse unknown arguments here; the caller would show the usage of another command."""
         found, rest = super().parse_known_args(args, namespace)
         if rest:
             self._unknown(rest)

@@ -1,4 +1,4 @@
-"""One line of progress: rewritten in place on a terminal, a new one every tenth elsewhere."""
+"""One line of progress: rewritten in place on a terminal; elsewhere a new line for every tenth."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from .console import width
 
 __all__ = ["Progress", "clock"]
 
-# Seconds between two pictures on a terminal.
+# Seconds between two updates of the line on a terminal.
 PERIOD = 0.2
 BARS = (20, 10)
 
 
 class Progress:
-    """Show how far a run is.
+    """Shows how much of a run is done.
 
     Parameters
     ----------
     stream : text file
-        Standard error, as a rule. A terminal (isatty, and not TERM=dumb) gets one line, rewritten.
+        Usually standard error. A terminal (isatty, and not TERM=dumb) gets one line, rewritten.
     quiet : bool
-        Show nothing.
+        Whether to show nothing.
     """
 
     def __init__(self, stream: TextIO, quiet: bool = False) -> None:
@@ -34,17 +34,17 @@ class Progress:
         self._last = -PERIOD
         self._first_share: float | None = None
         self._tenth = -1
-        self._length = 0  # of the picture that is on the terminal
+        self._length = 0  # of the line on the terminal
 
     def update(self, share: float, text: Callable[[], Sequence[str]]) -> None:
-        """Show a share of the run, in [0, 1], and texts, asked for only when they are shown.
+        """Show a share of the run, in [0, 1], and texts; `text` is called only if they are shown.
 
-        The first text is the most important one. Where the line is too narrow for all, the last
-        ones are left out; the share and the time left are always there.
+        The first text is the most important one. If the line is too narrow for all, the last ones
+        are left out; the share and the time left are always shown.
         """
         elapsed = time.perf_counter() - self._began
         if self._first_share is None:
-            # The rate is measured from the first call: a resumed run begins in the middle.
+            # The rate is measured from the first call, because a resumed run starts in the middle.
             self._first_share = share
             self._began += elapsed
             elapsed = 0.0
@@ -63,14 +63,14 @@ class Progress:
         line = _line(f"{share:4.0%}", text(), left, room)
         if self._live:
             line = _bar(share, room - len(line)) + line
-            # Blanks over the rest of the last picture. Ctrl-C may come while this is written.
+            # Blanks overwrite the rest of the last line. Ctrl-C may come while this is written.
             before, self._length = self._length, len(line)
             self._write(f"\r{line:<{min(before, room)}}")
         else:
             self._write(line + "\n")
 
     def close(self) -> None:
-        """End the line, so that what follows begins a new one."""
+        """End the line, so that later output starts on a new one."""
         if self._length:
             self._write("\n")
             self._length = 0
@@ -81,12 +81,12 @@ class Progress:
         try:
             self._stream.write(text)
             self._stream.flush()
-        except OSError:  # the terminal is gone; the run goes on without a picture
+        except OSError:  # the terminal is gone; the run continues without a progress line
             self._stream = None
 
 
 def _bar(share: float, room: int) -> str:
-    """The longest bar that fits, or none."""
+    """Return the longest bar that fits, or ""."""
     for length in BARS:
         filled = int(share * length)
         bar = f"[{'#' * filled}{'.' * (length - filled)}] "
@@ -96,7 +96,7 @@ def _bar(share: float, room: int) -> str:
 
 
 def _line(share: str, texts: Sequence[str], left: str, room: int) -> str:
-    """The parts that fit, in their order."""
+    """Return a line of the parts that fit, in their order."""
     for count in range(len(texts), -1, -1):
         line = "  ".join([share, *texts[:count], left])
         if len(line) <= room:
@@ -105,7 +105,7 @@ def _line(share: str, texts: Sequence[str], left: str, room: int) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return minutes:seconds, or hours:minutes:seconds; more than 1000 hours are not known."""
+    """Return minutes:seconds or hours:minutes:seconds; "--:--" from 1000 hours on."""
     if not seconds < 3.6e6:
         return "--:--"
     whole = round(seconds)

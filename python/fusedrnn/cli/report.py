@@ -1,4 +1,4 @@
-"""What fusedrnn train says before, during and after a run."""
+"""What fusedrnn train prints before, during and after a run."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ __all__ = ["Validation", "ending", "introduction", "measure", "plural", "result"
 RECENT = 50
 SAMPLE_LENGTH = 500
 SAMPLE_TEMPERATURE = 0.7
-# What the lines of the introduction begin with is so long.
+# Width of the labels before the lines of the introduction.
 INDENT = 7
-# The longest prompt that is proposed.
+# Largest length of the suggested prompt.
 PROMPT = 20
 
 NAMES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN"}
 
 
 class Validation(NamedTuple):
-    """Bits per character of the text that was set aside, under all that was measured.
+    """Bits per character of the validation text, for the model and its baselines.
 
     Attributes
     ----------
     model : float
-        Of the model.
+        The model's.
     contexts : list of float
-        Of contexts of 0, 1, ... characters.
+        Those of contexts of 0, 1, ... characters.
     compressors : dict of str to (float, float)
-        Of general compressors: alone, and after the training text.
+        Those of general compressors: alone, and after the training text.
     """
 
     model: float
@@ -47,18 +47,18 @@ class Validation(NamedTuple):
 
     @property
     def diverged(self) -> bool:
-        """Whether the model is worse than anything that learns; NaN where nothing was measured."""
+        """Whether the model is useless; False if nothing was measured (NaN)."""
         return self.model > DIVERGED / math.log(2.0) or math.isinf(self.model)
 
 
 def kind(model: CharLM) -> str:
-    """What a model is, in a few words."""
+    """Describe a model in a few words."""
     layers = f"{model.num_layers} layers of " if model.num_layers > 1 else ""
     return f"{NAMES[model.cell]}, {layers}{plural(model.hidden_size, 'unit')}"
 
 
 def introduction(corpus: Corpus, trainer: Trainer, run: dict[str, Any], out: Path) -> str:
-    """Return what is about to happen: text, model, machinery, length."""
+    """Return the introduction to a run: text, model, backend, length."""
     model = trainer.model
     text, cut = corpus.text, corpus.split
     backend = current().name
@@ -95,7 +95,7 @@ def introduction(corpus: Corpus, trainer: Trainer, run: dict[str, Any], out: Pat
 
 
 def status(trainer: Trainer, characters: int, seconds: float) -> tuple[str, ...]:
-    """Return what the progress line shows: update, recent bits, and speed since these counts."""
+    """Return texts for the progress line: update, recent bits, and speed since the counts given."""
     recent = trainer.losses[-RECENT:]
     loss = sum(recent) / len(recent)
     spent = max(trainer.seconds - seconds, 1e-9)
@@ -107,7 +107,7 @@ def status(trainer: Trainer, characters: int, seconds: float) -> tuple[str, ...]
 
 
 def measure(corpus: Corpus, trainer: Trainer) -> Validation:
-    """Measure the model, and what it has to beat, on the text that was set aside."""
+    """Measure the model and its baselines on the validation text."""
     model = trainer.model
     training, kept = corpus.text[: corpus.split], corpus.text[corpus.split :]
     tokens = model.alphabet.encode(kept)
@@ -119,11 +119,11 @@ def measure(corpus: Corpus, trainer: Trainer) -> Validation:
 
 
 def table(corpus: Corpus, trainer: Trainer, found: Validation) -> str:
-    """Return the table of bits per character: the model beside contexts and compressors."""
+    """Return the table of bits per character: the model, contexts and compressors."""
     share = (len(corpus.text) - corpus.split) / len(corpus.text)
 
     def row(name: str, bits: float) -> str:
-        # A diverged model's number may be of any size.
+        # The number of a diverged model may be very large.
         return f"  {name:<34}{bits:7.3f}" if bits < 1000 else f"  {name:<34}{bits:7.3g}"
 
     lines = [
@@ -166,7 +166,7 @@ def ending(corpus: Corpus, model: CharLM, out: Path) -> str:
 
 
 def known_prompt(model: CharLM, text: str) -> str:
-    """Return a beginning that the model knows every character of; empty where there is none."""
+    """Return a prompt of characters that the model knows; empty if the text has no word."""
     usual = "The "
     if set(usual) <= set(model.alphabet.characters):
         return usual
@@ -181,7 +181,7 @@ def result(
     saved: Path | None,
     stopped: str | None,
 ) -> dict[str, Any]:
-    """Return the final report for programs."""
+    """Return the final report, for programs."""
     model = trainer.model
     validation = None
     if found is not None:
@@ -227,5 +227,5 @@ def _speed(trainer: Trainer) -> float:
 
 
 def plural(number: int, noun: str) -> str:
-    """Return so many of something."""
+    """Return a number with a noun, in the plural if needed."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,4 +1,4 @@
-"""Where a run is saved, so that neither the run is lost nor what was in the file before."""
+"""The file in which a run is saved, without losing the run or what was in the file before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Writer = Callable[[Path], None]
 
 
 class NotSaved(Exception):
-    """A run could be saved nowhere."""
+    """A run could not be saved anywhere."""
 
 
 class Destination:
@@ -28,24 +28,24 @@ class Destination:
     Parameters
     ----------
     path : path
-        Where the run is to be saved.
+        The file in which to save the run.
     replace : bool
-        Whether a run that is there already may be replaced.
+        Whether a run that is already in the file may be replaced.
     """
 
     def __init__(self, path: Path, *, replace: bool) -> None:
         self.path = path
         self.wanted = path
-        self._folder = Path(os.path.realpath(path)).parent  # wherever this process goes later
+        self._folder = Path(os.path.realpath(path)).parent  # absolute, in spite of a later chdir
         self._seen = self._check(replace)
 
     @property
     def elsewhere(self) -> bool:
-        """Whether the run was saved in another file than the one that was asked for."""
+        """Whether the run was saved in another file than the requested one."""
         return self.path != self.wanted
 
     def check_room(self, size: int) -> None:
-        """Refuse a disk that has no room for so many bytes beside the old file."""
+        """Refuse a disk without room for this many bytes in addition to the old file."""
         free = shutil.disk_usage(os.path.realpath(self.path.parent)).free
         if free < size:
             raise ValueError(
@@ -54,12 +54,12 @@ class Destination:
             )
 
     def write(self, save: Writer) -> None:
-        """Save; where another program has put a file in the meantime, under a new name beside it.
+        """Save; if another program has written the file meanwhile, use a new name beside it.
 
         Raises
         ------
         OSError
-            It cannot be saved; the error names the file. Nothing has changed.
+            It cannot be saved; the error names the file, and nothing has changed.
         """
         try:
             self._write(save)
@@ -80,12 +80,12 @@ class Destination:
         self._seen = _identity(self.path)
 
     def write_somewhere(self, save: Writer) -> None:
-        """Save; where that fails, in another folder, and say so.
+        """Save; if that fails, save in another folder, and print a note.
 
         Raises
         ------
         NotSaved
-            It can be saved nowhere; the text says why.
+            It cannot be saved anywhere; the text says why.
         """
         try:
             self.write(save)
@@ -112,7 +112,7 @@ class Destination:
         raise NotSaved("; ".join(failures))
 
     def _check(self, replace: bool) -> tuple[int, ...] | None:
-        """Refuse, before the work and not after it, a place where nothing can be saved."""
+        """Refuse, before the work is done, a place where nothing can be saved."""
         name, path = shown(self.path), Path(os.path.realpath(self.path))
         folder = path.parent
         if not folder.is_dir():
@@ -121,7 +121,7 @@ class Destination:
             raise ValueError(f"{name}: is a folder; --out names a file in it")
         if path.exists():
             self._check_old(path, name, replace)
-        try:  # whether a file can be made there is known when one was
+        try:  # the only reliable test of whether a file can be made is to make one
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
@@ -147,7 +147,7 @@ class Destination:
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
-    """What tells a file from the one that was there before; None where there is none."""
+    """Return what distinguishes a file from an earlier one of its name; None if there is none."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -156,7 +156,7 @@ def _identity(path: Path) -> tuple[int, ...] | None:
 
 
 def _free_names(folder: Path, like: Path) -> Iterator[Path]:
-    """Names in a folder that no file has."""
+    """Yield names in a folder that no file has."""
     number = 1
     while True:
         tail = f"-{number}" if number > 1 else ""
@@ -167,7 +167,7 @@ def _free_names(folder: Path, like: Path) -> Iterator[Path]:
 
 
 def _other_folders(folder: Path) -> Iterator[Path]:
-    """Folders where a run may find room."""
+    """Yield other folders that may have room for a run."""
     found = [folder]
     candidates = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
     candidates += ["/tmp", "/var/tmp", os.path.expanduser("~"), "."]

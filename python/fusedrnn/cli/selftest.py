@@ -1,4 +1,4 @@
-"""fusedrnn selftest: whether the compiled kernels are right on this machine."""
+"""fusedrnn selftest: checks that the compiled kernels are right on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print some lines for each instruction set; 1 if anything was wrong."""
+    """Print a few lines for each instruction set; return 1 if anything was wrong."""
     from ..selftest import selftest
     from .info import INSTALL
 

@@ -1,4 +1,4 @@
-"""One run of fusedrnn train: training, the saves on the way, and how it ends in every case."""
+"""One run of fusedrnn train: training, checkpoints, and every way in which it can end."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-# A checkpoint takes at most this share of the time: large models are saved more seldom.
+# A checkpoint takes at most this share of the time, so large models are saved less often.
 CHECKPOINT_SHARE = 0.05
 
 
 class Session:
-    """A run, from the first word to the exit code."""
+    """A run, from the introduction to the exit code."""
 
     def __init__(self, arguments: argparse.Namespace, start: Start, out: Path) -> None:
         self._start = start
@@ -38,8 +38,8 @@ class Session:
             out, replace=arguments.force or _same(out, arguments.resume)
         )
         self._every: float = arguments.checkpoint_every
-        self._due = self._every  # seconds of training at which the next checkpoint is
-        # How many updates the file of this run has; None: there is no file yet.
+        self._due = self._every  # seconds of training at which the next checkpoint is due
+        # The number of updates in the file of this run; None: there is no file yet.
         self._saved_updates = start.updates if _same(out, arguments.resume) else None
         self._lost: OutputLost | None = None
 
@@ -72,7 +72,7 @@ class Session:
             note(f"fusedrnn train: {error} (--lr). {self._kept()}")
             self._tell_result(None, "diverged")
             return self._code(1)
-        except Exception:  # out of memory, for one: what was learned so far is whole
+        except Exception:  # such as MemoryError: what was learned so far is complete
             self._rescue()
             raise
 
@@ -88,13 +88,13 @@ class Session:
 
         try:
             self._trainer.run(**self._start.run, progress=shown_and_saved)
-            # A last update that spoiled the model is not saved over a good one.
+            # If the last update spoiled the model, it is not saved over a good one.
             self._trainer.check()
         finally:
             progress.close()
 
     def _checkpoint(self, progress: Progress) -> None:
-        """Save on the way. A run that diverged is not saved; a full disk does not end the run."""
+        """Save a checkpoint. Raises if the run diverged; a full disk does not end the run."""
         self._trainer.check()
         began = time.perf_counter()
         try:
@@ -156,7 +156,7 @@ class Session:
         return stop_code(stop)
 
     def _rescue(self) -> None:
-        """Keep what was learned before an error that has nothing to do with it."""
+        """Save what was learned before an unrelated error."""
         updates = self._trainer.updates
         if updates == self._start.updates:
             return
@@ -170,12 +170,12 @@ class Session:
             note(f"The run is not saved: {failure}. {self._kept()}")
 
     def _save_somewhere(self) -> None:
-        """Save what is not saved yet, and if that fails, in another folder.
+        """Save what is not saved yet; if that fails, save in another folder.
 
         Raises
         ------
         NotSaved
-            It can be saved nowhere.
+            It cannot be saved anywhere.
         """
         with uninterrupted():
             if self._saved_updates != self._trainer.updates:
@@ -190,7 +190,7 @@ class Session:
         return False
 
     def _kept(self) -> str:
-        """What of the run there is on the disk, in a sentence without its full stop."""
+        """Say what of the run is on the disk, in a sentence without its full stop."""
         if self._saved_updates is None:
             return "Nothing was saved"
         return f"{shown(self._destination.path)} has the run up to update {self._saved_updates:,}"
@@ -198,7 +198,7 @@ class Session:
     # --- words --------------------------------------------------------------------------------
 
     def _tell(self, text: str) -> None:
-        """Write a part of the report. Where nobody can read it, the run goes on all the same."""
+        """Print a part of the report. If it cannot be written, the run continues."""
         if self._quiet or self._json or self._lost is not None:
             return
         try:
@@ -226,12 +226,12 @@ class Session:
 
 
 def _same(out: Path, resumed: str | None) -> bool:
-    """Whether a run is saved where it came from."""
+    """Whether a run is saved in the file that it was loaded from."""
     if resumed is None or not os.path.exists(out) or not os.path.exists(resumed):
         return False
     return os.path.samefile(out, resumed)
 
 
 def _bytes_of(trainer: Trainer) -> int:
-    """About how long the file of a run is: parameters, and twice that for Adam's moments."""
+    """Return the approximate size of a run's file: parameters, and Adam's two moments of each."""
     return 3 * trainer.model.parameter_count * trainer.model.dtype.itemsize

@@ -1,4 +1,4 @@
-"""Signals that ask a program to end, as exceptions: Ctrl-C's way for SIGTERM and SIGHUP too."""
+"""Signals that ask a program to end, as exceptions: SIGTERM and SIGHUP like Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 __all__ = ["Stopped", "stop_code", "stop_name", "stops_raise"]
 
-# Ctrl-C; what container managers, `kill` and `timeout` send; what a closing terminal sends.
+# Sent by Ctrl-C; by container managers, `kill` and `timeout`; by a terminal that closes.
 ENDING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -25,12 +25,12 @@ class Stopped(BaseException):
 
 
 def stop_code(stop: BaseException) -> int:
-    """What a shell reports for a program that the signal ended."""
+    """Return the exit code that a shell reports for a program that the signal ended."""
     return 128 + _number(stop)
 
 
 def stop_name(stop: BaseException) -> str:
-    """The signal, as people know it."""
+    """Return the usual name of the signal."""
     return "Ctrl-C" if _number(stop) == signal.SIGINT else signal.Signals(_number(stop)).name
 
 
@@ -40,11 +40,11 @@ def _number(stop: BaseException) -> int:
 
 @contextlib.contextmanager
 def stops_raise() -> Iterator[None]:
-    """For the body of the `with`, SIGTERM and SIGHUP raise `Stopped` as Ctrl-C raises its error.
+    """Make SIGTERM and SIGHUP raise `Stopped` in the body of the `with`, as Ctrl-C raises an error.
 
-    Only the first signal does: whatever comes after it would interrupt the saving that the first
-    one began, and closing a terminal sends several. A signal that this process was told to ignore
-    (SIGHUP under nohup) stays ignored, and one that somebody else handles stays his.
+    Only the first signal does: later ones would interrupt the saving that the first one started,
+    and a terminal that closes sends several. A signal that this process was started to ignore
+    (SIGHUP under nohup) stays ignored, and a signal with another handler keeps it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

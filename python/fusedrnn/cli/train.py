@@ -1,4 +1,4 @@
-"""fusedrnn train: a character-level language model from plain text, start to report."""
+"""fusedrnn train: trains a character-level language model on plain text."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULTS", "STEPS", "add_parser", "build"]
 
-# Some 1.7 bits per character on the built-in text after 2.8e12 operations. Updates are counted,
-# not seconds, so that the run is the same on every machine.
+# About 1.7 bits per character on the built-in text after 2.8e12 operations. The default length is a
+# number of updates, not seconds, so that the run is the same on every machine.
 DEFAULTS: dict[str, Any] = {
     "cell": "lstm",
     "layers": 1,
@@ -33,9 +33,9 @@ STEPS = 800
 OUT = "model.npz"
 # Seconds between two checkpoints.
 CHECKPOINT_EVERY = 60.0
-# What --cell takes, and what the model calls it.
+# Values of --cell, and the model's names for them.
 CELLS = {"lstm": "lstm", "gru": "gru", "rnn": "rnn_tanh"}
-# --text for standard input, and what error texts call it.
+# The value of --text for standard input, and its name in error texts.
 STDIN = "-"
 STANDARD_INPUT = "standard input"
 
@@ -108,7 +108,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, save, report."""
+    """Prepare and run a session: train, save, report."""
     from .. import runtime
     from .session import Session
     from .stops import stops_raise
@@ -121,28 +121,28 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class Start(NamedTuple):
-    """What a run begins with."""
+    """The start of a run."""
 
     corpus: Corpus
-    about: dict[str, Any]  # what is saved beside model and trainer
-    make: Callable[[], Trainer]  # the trainer, anew each time
-    updates: int  # made already
+    about: dict[str, Any]  # saved in addition to model and trainer
+    make: Callable[[], Trainer]  # makes a new trainer at this start
+    updates: int  # number of updates made before
 
     @property
     def run(self) -> dict[str, Any]:
-        """{"steps": N} or {"seconds": S}."""
+        """The length of the run: {"steps": N} or {"seconds": S}."""
         found: dict[str, Any] = self.about["run"]
         return found
 
 
 def build(corpus: Corpus, options: dict[str, Any]) -> Trainer:
-    """A new model and its trainer; `options` has the keys of DEFAULTS."""
+    """Make a new model and its trainer; `options` has the keys of DEFAULTS."""
     import numpy as np
 
     from ..charlm import Alphabet, CharLM, Trainer
 
     alphabet = Alphabet(corpus.text)
-    # Two generators, so that the places do not depend on the size of the model.
+    # Two generators, so that the positions in the text do not depend on the size of the model.
     weights, places = np.random.SeedSequence(options["seed"]).spawn(2)
     tokens = alphabet.encode(corpus.text[: corpus.split])
     _refuse_what_does_not_fit(options, len(alphabet), len(tokens))
@@ -165,7 +165,7 @@ def build(corpus: Corpus, options: dict[str, Any]) -> Trainer:
 
 
 def _refuse_what_does_not_fit(options: dict[str, Any], characters: int, length: int) -> None:
-    """Say before the work which options ask for more than there is."""
+    """Refuse options that ask for more text or memory than there is, before the work is done."""
     import numpy as np
 
     from . import memory
@@ -200,7 +200,7 @@ def _number(count: int) -> str:
 
 
 def prepare(arguments: argparse.Namespace) -> Start:
-    """Read the text and, to go on with one, the saved run."""
+    """Read the text and, to continue a run, its file."""
     if arguments.resume is not None:
         return _resumed(arguments)
     corpus = _corpus(arguments.text)
@@ -250,13 +250,13 @@ def _resumed(arguments: argparse.Namespace) -> Start:
         return saved.trainer(alphabet.encode(corpus.text[: corpus.split]))
 
     about = {"run": run, "corpus": _described(corpus)}
-    if arguments.text is None:  # where it was, seen from wherever this process runs
+    if arguments.text is None:  # keep the absolute path, whatever folder this process runs in
         about["corpus"] = saved.field("corpus", dict)
     return Start(corpus, about, make, updates)
 
 
 def _length(arguments: argparse.Namespace) -> dict[str, Any] | None:
-    """How long to train, if that was said."""
+    """Return the length of the run, if it was given."""
     if arguments.steps is not None:
         return {"steps": arguments.steps}
     return None if arguments.seconds is None else {"seconds": arguments.seconds}
@@ -270,7 +270,7 @@ def _saved_length(saved: RunFile) -> dict[str, Any]:
 
 
 def _corpus(path: str | None) -> Corpus:
-    """The text of --text."""
+    """Read the text of --text."""
     from ..charlm import Corpus, decoded, load_corpus
     from .console import note
 
@@ -283,7 +283,7 @@ def _corpus(path: str | None) -> Corpus:
 
 
 def _described(corpus: Corpus) -> dict[str, Any]:
-    """What a resumed run needs to find the text and to know it again."""
+    """Return what a resumed run needs to find the text and to recognise it."""
     path = None if corpus.path is None else os.path.abspath(corpus.path)
     source = STANDARD_INPUT if corpus.name == STANDARD_INPUT else "built in"
     source = source if path is None else "file"

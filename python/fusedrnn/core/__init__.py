@@ -1,9 +1,9 @@
-"""The floor that everything stands on: fused kernels on plain arrays, without layers.
+"""The public floor of the package: fused kernels on plain arrays, without layers.
 
-What belongs here: weights made ready (`pack`), calls on them (`forward`, `backward`), and what a
-backward call needs to know (`Plan`). Adapters to other frameworks, layers, functions and models
-are made of these. This room checks its arguments and hands them to a backend; it knows cells and
-arrays, and no layer.
+What belongs here: packed weights (`pack`), calls on them (`forward`, `backward`), and the `Plan`
+that a backward call needs. Layers, functions, models and adapters to other frameworks are built on
+this room. It checks its arguments and passes them to a backend; it knows cells and arrays, but no
+layers.
 
     packed = core.pack("lstm", {"w_ih": w, "w_hh": r, "b_ih": b})
     y, (h, c), saved, plan = core.forward(packed, x, saved=True)

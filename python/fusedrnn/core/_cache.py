@@ -1,4 +1,4 @@
-"""Packs for callers that hold no object: a registered operator, an exported program, XLA."""
+"""A cache of packs, for callers that hold no object: a registered operator, XLA."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ LIMIT = 256 * 2**20
 
 
 class PackCache:
-    """Packed weights found again by where their arrays lie.
+    """Packed weights, found again by the addresses of their arrays.
 
-    A pack is kept under the addresses, shapes and dtypes of its weights, and given out only if it
-    `matches` what the arrays hold now: somebody may have written to them, or other arrays may lie
-    where they lay. Thread-safe; a forked child begins with an empty cache.
+    The key of a pack is the addresses, shapes and dtypes of its weights. A pack is returned only if
+    it `matches` what the arrays hold now, because the arrays may have been written to, or other
+    arrays may have been allocated at the same addresses. Thread-safe; a forked child begins with an
+    empty cache.
 
     Parameters
     ----------
     limit : int
-        Most bytes of all packs together; those that were used longest ago are dropped. A single
-        pack above it is made and not kept.
+        Largest number of bytes of all packs together; the least recently used packs are dropped. A
+        single pack above the limit is made but not kept.
 
     Examples
     --------
@@ -55,7 +56,7 @@ class PackCache:
         options: Options | None = None,
         isa: str | None = None,
     ) -> Packed:
-        """A pack that holds the bits of `weights`; parameters and errors are those of `pack`."""
+        """Return a pack with the bits of `weights`; parameters and errors are those of `pack`."""
         key = _key(cell, weights, options, isa)
         with self._lock:
             found = self._packs.get(key)
@@ -66,7 +67,7 @@ class PackCache:
         if found is not None:
             try:
                 found.update(weights)
-            except RuntimeError:  # another thread computes with the old values
+            except RuntimeError:  # another thread computes with it: leave it, and pack anew
                 pass
             else:
                 return found
@@ -79,7 +80,7 @@ class PackCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all packs that are kept."""
+        """Bytes of all packs in the cache."""
         with self._lock:
             return sum(packed.nbytes for packed in self._packs.values())
 
@@ -92,13 +93,13 @@ class PackCache:
             self._packs.clear()
 
     def _shrink(self) -> None:
-        """The caller holds the lock."""
+        """Drop packs until `limit` holds; the caller holds the lock."""
         total = sum(packed.nbytes for packed in self._packs.values())
         while self._packs and total > self.limit:
             total -= self._packs.popitem(last=False)[1].nbytes
 
     def _forget_parent(self) -> None:
-        self._lock = threading.Lock()  # a thread that does not exist here may hold the old one
+        self._lock = threading.Lock()  # a thread of the parent may have held the old lock
         self._packs.clear()
 
 

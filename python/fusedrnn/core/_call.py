@@ -16,7 +16,7 @@ from ._plan import Plan
 
 
 class Forward(NamedTuple):
-    """What `forward` gives.
+    """The results of `forward`.
 
     Attributes
     ----------
@@ -25,9 +25,9 @@ class Forward(NamedTuple):
     states : tuple of ndarray, shapes (D, B, P) and (D, B, H)
         h, and c if the cell has one, after each row's last step.
     saved : ndarray or None
-        For `backward`: one array of the shape `saved_shape`.
+        Needed by `backward`: one array of the shape `saved_shape`.
     plan : Plan
-        For `backward`.
+        Needed by `backward`.
     """
 
     y: Array
@@ -37,7 +37,7 @@ class Forward(NamedTuple):
 
 
 def saved_shape(packed: Packed, steps: int, batch: int) -> tuple[int, ...]:
-    """Shape of what a forward call of so many steps and rows saves for `backward`.
+    """Return the shape of what a forward call saves for `backward`.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ def saved_shape(packed: Packed, steps: int, batch: int) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        Of an array of the weights' dtype. It depends on the backend in force: native
-        (D, T, B, blocks, slots, units of a block of 64 bytes), the same on every instruction set.
+        The shape of an array of the weights' dtype. It depends on the backend in force: (D, T, B,
+        blocks, slots, units of a block of 64 bytes) for "native", on every instruction set.
     """
     return choice.current().saved_shape(packed, steps, batch)
 
@@ -77,8 +77,8 @@ def forward(
     """Run sequences through one layer.
 
     Sizes: T steps, B sequences, I inputs, H units, P outputs (H without a projection), D
-    directions. Arrays have the dtype of the weights. To run batch-major data pass views, for
-    example ``x.swapaxes(0, 1)``, and bring `y` as such a view.
+    directions. Arrays have the dtype of the weights. For batch-major data pass views, for
+    example ``x.swapaxes(0, 1)``, and pass `y` as such a view.
 
     Parameters
     ----------
@@ -87,34 +87,34 @@ def forward(
     x : ndarray, shape (T, B, I)
         Input; read in place if its last axis is contiguous, else copied.
     tokens : ndarray of int, shape (T, B)
-        Input as ids in [0, I), in place of x: what one-hot rows would give.
+        Input as ids in [0, I), in place of x; the result is that of one-hot rows.
     states : sequence of ndarray, shapes (D, B, P) and (D, B, H), optional
         The first h, and c if the cell has one; zeros if not given.
     lengths : ndarray of int, shape (B,), optional
-        Steps of each sequence that are real, in any order; the others are not executed.
+        Number of real steps of each sequence, in any order; the others are not executed.
     mask : ndarray of bool, shape (T, B), optional
         True at real steps; a masked step passes the state through. Not with `lengths`.
     reset : ndarray of bool, shape (T, B), optional
         True at t cuts the link between the steps t-1 and t, in both directions.
     initial : as `states`, optional
-        What a cut link starts from; zeros if not given. Needs `reset`.
+        The state after a cut link; zeros if not given. Needs `reset`.
     drop : ndarray, shape (D, B, P), optional
-        Recurrent dropout: factors on what w_hh multiplies, one for all steps.
+        Recurrent dropout: factors on what w_hh multiplies, the same at all steps.
     zoneout : (float, float), optional
         Rates at which units of h and of c keep their old value.
     keep : sequence of ndarray, shapes (D, T, B, P) and (D, T, B, H), optional
-        Zoneout as it was drawn, 1 where the old value is kept; without it a call takes the
-        expectation. Needs `zoneout`.
+        The masks of zoneout: 1 keeps the old value. Without it a call uses the expectation. Needs
+        `zoneout`.
     y : ndarray, shape (T, B, D*P), optional
-        Where the output goes: writable, its last axis contiguous; a new array if not given.
+        Array to receive the output: writable, its last axis contiguous; a new array if not given.
     final : sequence of ndarray, as `states`, optional
-        Where the last states go: writable and contiguous.
+        Arrays to receive the last states: writable and contiguous.
     saved : bool or ndarray
-        Whether to save what `backward` needs, or the contiguous array in which to save it.
+        Whether to save what `backward` needs, or a contiguous array to save it in.
     threads : int, optional
-        Exactly so many threads, even on a busy machine. No result depends on it.
+        Exact number of threads, even on a busy machine. No result depends on it.
     at_most : int, optional
-        No more threads than this; the call gives way on a busy machine. Not with `threads`.
+        Upper limit; the call uses fewer threads on a busy machine. Not with `threads`.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def forward(
     ------
     TypeError, ValueError
         An argument is not as above, or an output shares memory with another array; the text names
-        it, and nothing was written.
+        the argument, and nothing was written.
     RuntimeError
         Another thread is updating `packed`.
     """
@@ -157,7 +157,7 @@ def plan_of(
     mask: Array | None = None,
     reset: Array | None = None,
 ) -> Plan:
-    """The plan that `forward` would return for such a call.
+    """Return the plan that `forward` would return for such a call.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def plan_of(
     Returns
     -------
     Plan
-        Plain data; arrays of a plan are not changed by anybody.
+        Plain data; its arrays are never written.
     """
     return _checks.walk(packed, steps, batch, lengths, mask, reset)
 
@@ -201,34 +201,34 @@ def backward(
     threads: int | None = None,
     at_most: int | None = None,
 ) -> Gradients:
-    """Backpropagate through a `forward` call, from plain arrays; may run more than once.
+    """Backpropagate through a `forward` call, from plain arrays; may be called more than once.
 
     Parameters
     ----------
     packed : Packed
         The weights of the forward call.
     plan, y, saved
-        What the forward call gave.
+        What the forward call returned.
     x, tokens, states, initial, drop, keep, zoneout
         What the forward call was given, unchanged.
     dy : ndarray, shape (T, B, D*P), optional
         Gradient of y, any strides; zeros if not given.
     dstates : sequence of ndarray, shapes (D, B, P) and (D, B, H), optional
-        Gradients of the last states; zeros if not given, and for a part that is None.
+        Gradients of the last states; zeros if not given, or for a part that is None.
     dcells : ndarray, shape (D, T, B, H), optional
         Gradient of every cell state.
     dgates : ndarray, shape (D, T, B, n, H), optional
         Gradient of every gate activation, gates in the order of the weights' rows.
     want : collection of str, optional
-        What to compute: "x", "states", and names of weights. Everything if not given; what is
-        missing is not computed.
+        What to compute: "x", "states", and names of weights. Everything if not given; the compiled
+        kernels skip the rest.
     dx : ndarray, shape (T, B, I), optional
-        Where the gradient of x goes.
+        Array to receive the gradient of x.
     dfirst : sequence of ndarray, as `states`, optional
-        Where the gradients of the first states go.
+        Arrays to receive the gradients of the first states.
     dweights : mapping of str to ndarray, or a pair of them, optional
-        Where gradients of weights go, for each direction by the names of the weights; new arrays
-        for those that are not in it.
+        Arrays to receive the gradients of weights, for each direction by the names of the weights;
+        weights that are not in it get new arrays.
     add : bool
         Whether to add to the arrays of `dweights`: one addition for each element, after the last
         partial sum of the gradient.
@@ -238,8 +238,8 @@ def backward(
     Returns
     -------
     Gradients
-        Named tuple (dx, dweights, dstates): dweights is one dict for each direction. What was not
-        wanted is None, or missing in the dicts; dx is None for tokens.
+        Named tuple (dx, dweights, dstates); dweights has one dict for each direction. Gradients
+        that were not wanted are None, or missing in the dicts; dx is None for tokens.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Arguments of `core`, verified: every text about one has its home here.
+"""Checks of the arguments of `core`, with the text of every error about them.
 
-An array of numbers must be a NumPy array of the weights' dtype; nothing is converted in silence.
-Arrays that the kernels cannot read as they lie (big-endian, unaligned, strided in the last axis)
-are copied. Outputs are written as they are, so they must fit exactly.
+An array of numbers must be a NumPy array of the weights' dtype; no dtype is converted silently.
+Arrays that the kernels cannot read in place (big-endian, unaligned, strided in the last axis) are
+copied. Outputs are written in place, so they must fit exactly.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ OPTIONAL = {"b_ih", "b_hh", "p", "norm_c_bias", "w_hr"}
 
 
 def cell_name(value: object) -> None:
-    """A key of CELLS."""
+    """Refuse a name that is not a key of CELLS."""
     if not isinstance(value, str) or value not in CELLS:
         raise ValueError(f"cell: expected one of {', '.join(CELLS)}; got {value!r}")
 
 
 def options(cell: str, value: object) -> Options | None:
-    """Options go with the cells that choose their activations, and only with these."""
+    """Check the options: cells that choose their activations need them, others take none."""
     chosen = cell.endswith("_chosen")
     if value is None and not chosen:
         return None
@@ -49,7 +49,7 @@ def options(cell: str, value: object) -> Options | None:
 
 
 def isa(value: object) -> str | None:
-    """An instruction set of this machine, or None."""
+    """Return an instruction set of this machine, or None."""
     if value is None:
         return None
     from .. import runtime
@@ -58,7 +58,7 @@ def isa(value: object) -> str | None:
 
 
 def directions_of(weights: object) -> list[Mapping[str, Any]]:
-    """One mapping for each direction."""
+    """Return one mapping for each direction."""
     given = [weights] if isinstance(weights, Mapping) else weights
     if not isinstance(given, Sequence) or not 1 <= len(given) <= 2:
         raise TypeError(
@@ -72,7 +72,7 @@ def directions_of(weights: object) -> list[Mapping[str, Any]]:
 
 
 def new_weights(cell: str, weights: object, copy: bool) -> list[dict[str, Array]]:
-    """The weights of a new pack, checked against the shapes of the cell; not yet copied."""
+    """Check the weights of a new pack against the shapes of the cell; copies only what it must."""
     spec = CELLS[cell]
     found: list[dict[str, Array]] = []
     given = directions_of(weights)
@@ -121,7 +121,7 @@ def _needs_p(cell: str) -> bool:
 def weight(
     label: str, value: object, dtype: np.dtype[Any], shape: tuple[int, ...], copy: bool
 ) -> Array:
-    """One array of weights."""
+    """Return one array of weights as the kernels read it."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{label}: expected an array {shape}, got {_check.describe(value)}")
     if value.dtype.newbyteorder("=") != dtype:
@@ -134,7 +134,7 @@ def weight(
 
 
 def same_weights(packed: Packed, weights: object) -> list[Mapping[str, Array]]:
-    """New values for every array of a pack."""
+    """Check new values for every array of a pack."""
     given = directions_of(weights)
     if len(given) != packed.directions:
         raise ValueError(f"weights: expected {packed.directions} directions, got {len(given)}")
@@ -180,7 +180,7 @@ def same_bytes(a: Array, b: Array) -> bool:
 
 
 def sequences(packed: Packed, x: object, tokens: object) -> Inputs:
-    """x or tokens, which say T and B."""
+    """Return x or tokens as `Inputs`, whose shape gives T and B."""
     if tokens is not None:
         if x is not None:
             raise TypeError("x, tokens: expected exactly one of them, got both")
@@ -196,7 +196,7 @@ def sequences(packed: Packed, x: object, tokens: object) -> Inputs:
 
 
 def _addressable(packed: Packed, a: Array, name: str) -> None:
-    """Asked before the array is read: broadcast arrays of any size cost nothing to make."""
+    """Refuse more rows than can be addressed; before the array is read, as it may be broadcast."""
     rows = a.shape[0] * a.shape[1]
     if rows > _check.max_rows(packed.spec, packed.hidden_size, packed.dtype):
         _check.too_large(name, a.shape)
@@ -216,7 +216,7 @@ def _tokens(packed: Packed, value: object) -> Array:
 
 
 def _readable(value: object, name: str, packed: Packed, shape: tuple[int, ...]) -> Array:
-    """An array of steps, any strides but for its last axis."""
+    """Return an array of steps: any strides, except for a contiguous last axis."""
     _of_dtype(value, name, packed, shape)
     assert isinstance(value, np.ndarray)
     flags = value.flags
@@ -240,7 +240,7 @@ def _of_dtype(value: object, name: str, packed: Packed, shape: tuple[int, ...]) 
 
 
 def _whole(value: object, name: str, packed: Packed, shape: tuple[int, ...]) -> Array:
-    """A contiguous array."""
+    """Return a contiguous array."""
     _of_dtype(value, name, packed, shape)
     assert isinstance(value, np.ndarray)
     return _check.contiguous(value, packed.dtype)
@@ -271,7 +271,7 @@ def _each(
     packed: Packed,
     shapes: Sequence[tuple[int, ...]],
 ) -> tuple[Array, ...]:
-    """One array for each state, each of them checked."""
+    """Check one array for each state."""
     parts = _parts(value, name, len(shapes))
     return tuple(
         check(part, f"{name}[{k}]", packed, shape)
@@ -288,7 +288,7 @@ def _states(packed: Packed, value: object, name: str, batch: int) -> tuple[Array
 def walk(
     packed: Packed, steps: int, batch: int, lengths: object, mask: object, reset: object
 ) -> Plan:
-    """The plan of a call."""
+    """Make the plan of a call."""
     if lengths is mask is reset is None:
         return Plan(steps, batch, generation=packed.generation)
     rows = _check_options.Rows(steps, batch, True, False)
@@ -315,7 +315,7 @@ def rest_of_inputs(
     zoneout: object,
     cut: bool,
 ) -> Inputs:
-    """Everything that a call reads."""
+    """Add to `found` everything else that a call reads."""
     nothing = states is initial is drop is keep is zoneout is None
     if nothing and walk.lengths is walk.times is walk.cut is None:
         return found
@@ -352,7 +352,7 @@ def _rates(packed: Packed, value: object) -> tuple[float, float]:
 
 
 def threads(exactly: object, at_most: object) -> Threads:
-    """A call's own wish for threads."""
+    """Return the number of threads that this call asks for."""
     if exactly is not None and at_most is not None:
         raise ValueError("threads, at_most: expected one of them at the most, got both")
     if exactly is not None:
@@ -373,7 +373,7 @@ def _writable(value: Array, name: str) -> None:
 
 
 def output(value: object, name: str, packed: Packed, shape: tuple[int, ...]) -> Array | None:
-    """An array of steps to be written in place."""
+    """Check an array of steps that is written in place."""
     if value is None:
         return None
     _of_dtype(value, name, packed, shape)
@@ -396,14 +396,14 @@ def _whole_output(value: object, name: str, packed: Packed, shape: tuple[int, ..
 
 
 def states_out(packed: Packed, value: object, name: str, batch: int) -> tuple[Array, ...] | None:
-    """Arrays for states."""
+    """Check arrays that receive states."""
     if value is None:
         return None
     return _each(_whole_output, value, name, packed, _state_shapes(packed, batch))
 
 
 def saved_target(value: object, packed: Packed, shape: tuple[int, ...] | None) -> bool | Array:
-    """Whether, or where, a forward call saves."""
+    """Return whether a forward call saves, or the array that it saves to."""
     if shape is not None:
         return _whole_output(value, "saved", packed, shape)
     if not isinstance(value, bool | np.bool_):
@@ -415,7 +415,7 @@ def saved_target(value: object, packed: Packed, shape: tuple[int, ...] | None) -
 
 
 def same_generation(packed: Packed, walk: object) -> None:
-    """A backward call reads the weights of its forward call."""
+    """Refuse a plan of other weights: a backward call reads those of its forward call."""
     if not isinstance(walk, Plan):
         raise TypeError(
             f"plan: expected the plan that forward returned, got {_check.describe(walk)}"
@@ -428,7 +428,7 @@ def same_generation(packed: Packed, walk: object) -> None:
 
 
 def same_sizes(walk: Plan, shape: tuple[int, ...]) -> None:
-    """x is that of the forward call."""
+    """Refuse an x of another size than the forward call's."""
     if tuple(shape[:2]) != (walk.steps, walk.batch):
         raise ValueError(
             f"x, tokens: expected the forward call's {walk.steps} steps of {walk.batch} rows, "
@@ -437,19 +437,19 @@ def same_sizes(walk: Plan, shape: tuple[int, ...]) -> None:
 
 
 def steps_array(value: object, name: str, packed: Packed, walk: Plan, width: int) -> Array:
-    """An array (T, B, width) to be read."""
+    """Return an array (T, B, width) that is read."""
     return _readable(value, name, packed, (walk.steps, walk.batch, width))
 
 
 def saved_array(value: object, packed: Packed, shape: tuple[int, ...]) -> Array:
-    """What a forward call saved; of the backend in force."""
+    """Return what a forward call of the backend in force saved."""
     return _whole(value, "saved", packed, shape)
 
 
 def given_gradients(
     packed: Packed, walk: Plan, dy: object, dstates: object, dcells: object, dgates: object
 ) -> Given:
-    """Gradients of the outputs."""
+    """Return the gradients of the outputs."""
     steps, batch, n = walk.steps, walk.batch, packed.directions
     if dy is not None:
         dy = steps_array(dy, "dy", packed, walk, n * packed.output_size)
@@ -476,7 +476,7 @@ def wanted(
     dweights: Any,
     add: object,
 ) -> Wanted:
-    """Which gradients go where."""
+    """Return which gradients are computed, and the arrays that receive them."""
     add = _check.flag(add, "add")
     names = packed.names
     chosen = _chosen(want, names)

@@ -16,7 +16,7 @@ from ._plan import Plan
 
 
 def _executed(plan: Plan) -> Array | None:
-    """(T, B) bool, True at steps that were executed; None: all."""
+    """Which steps were executed, (T, B) bool; None: all."""
     if plan.lengths is None:
         return None
     if plan.times is None:
@@ -30,7 +30,7 @@ def _executed(plan: Plan) -> Array | None:
 
 
 def _cleared(a: Array, plan: Plan) -> Array:
-    """A contiguous copy (D, T, B, ...), 0 where no step was executed."""
+    """A contiguous copy (D, T, B, ...), 0 at steps that were not executed."""
     copy = np.array(a, order="C", copy=True)
     executed = _executed(plan)
     if executed is not None:
@@ -44,7 +44,7 @@ def _slots(
     _checks.same_generation(packed, plan)
     run = choice.current()
     kept = _checks.saved_array(saved, packed, run.saved_shape(packed, plan.steps, plan.batch))
-    sizes = np.broadcast_to(np.int64(0), (plan.steps, plan.batch))  # says T and B, is not read
+    sizes = np.broadcast_to(np.int64(0), (plan.steps, plan.batch))  # gives T and B; not read
     inputs = _checks.rest_of_inputs(
         packed, Inputs(None, sizes), plan, None, None, None, keep, zoneout, False
     )
@@ -59,14 +59,14 @@ def cells_of(
     keep: Sequence[Array] | None = None,
     zoneout: tuple[float, float] | None = None,
 ) -> Array | None:
-    """Every cell state of a saved call, after zoneout.
+    """Return every cell state of a saved call, after zoneout.
 
     Parameters
     ----------
     packed : Packed
         The weights of the forward call.
     plan, saved
-        What the forward call gave.
+        What the forward call returned.
     keep, zoneout
         What the forward call was given.
 
@@ -87,14 +87,14 @@ def cells_of(
 
 
 def gates_of(packed: Packed, plan: Plan, saved: Array) -> Array:
-    """Every gate of a saved call, after its activation.
+    """Return every gate of a saved call, after its activation.
 
     Parameters
     ----------
     packed : Packed
         The weights of the forward call.
     plan, saved
-        What the forward call gave.
+        What the forward call returned.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def gates_of(packed: Packed, plan: Plan, saved: Array) -> Array:
     slots = _slots(packed, plan, saved)[0]
     n, steps, batch, count, hidden = slots.shape
     rows = slots.reshape(n, steps * batch, count, hidden).swapaxes(1, 2)
-    with np.errstate(all="ignore"):  # steps that were not executed hold anything
+    with np.errstate(all="ignore"):  # `saved` is undefined at steps that were not executed
         activated = np.stack([cell.gates(rows[d], w) for d, w in enumerate(weights)])
     activated = activated.reshape(n, activated.shape[1], steps, batch, hidden)
     at = {spec.block(slot): slot for slot in range(spec.x_gates)}

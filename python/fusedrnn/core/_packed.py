@@ -1,4 +1,4 @@
-"""Weights made ready for calls: what they are, who may change them, and how long they hold."""
+"""Packed weights: the arrays, the panels derived from them, and how both change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .._cells import CELLS, Array, CellSpec
 from .._checks import arguments as _check
 from . import _checks
 
-# Numbers of all packs of a process: no two states of weights share one.
+# Numbers packs, and their states after each change, so that no two in a process are equal.
 _generations = itertools.count(1)
 
 Weights = Mapping[str, Array]
@@ -23,11 +23,11 @@ Weights = Mapping[str, Array]
 class Packed:
     """The weights of one layer, one direction or both, ready for `forward` and `backward`.
 
-    Made by `pack`. The weights were copied, unless `pack` was told that they need not be: what is
-    written to the caller's arrays afterwards changes nothing until `update`. The panels that the
-    kernels read are derived from the copy when a call first needs them, for each instruction set
-    apart, and for backward calls apart from forward calls; a `Packed` therefore takes the memory of
-    its weights two times, three times once it was used for training (`nbytes` says how much).
+    Made by `pack`. The weights were copied, unless `pack` was called with ``copy=False``: writing
+    to the caller's arrays afterwards has no effect until `update`. The panels that the kernels read
+    are derived from the copy when a call first needs them, separately for each instruction set and
+    for forward and backward calls. A `Packed` therefore takes two times the memory of its weights,
+    and three times after a backward call (`nbytes` gives the number of bytes).
 
     Attributes
     ----------
@@ -42,9 +42,9 @@ class Packed:
     dtype : numpy.dtype
         float32 or float64.
     isa : str or None
-        The instruction set it is pinned to; None follows the setting in force at each call.
+        The instruction set of its calls; None follows the setting in force at each call.
     generation : int
-        Changes with each `update`; no two packs of a process share one.
+        Changes with each `update`; no two packs of a process have the same.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class Packed:
         first = self.arrays[0]
         self.dtype: np.dtype[Any] = first["w_ih"].dtype
         self.directions = len(self.arrays)
-        self.names = tuple(first)  # of the weights that are there
+        self.names = tuple(first)  # only the weights that are given
         self.input_size = int(first["w_ih"].shape[1])
         self.hidden_size = int(first["w_ih"].shape[0]) // self.spec.x_gates
         self.output_size = int(first["w_hr"].shape[0]) if "w_hr" in first else self.hidden_size
         self.projects = "w_hr" in first
-        self.kernel = f"{cell} {FLOAT_NAMES[self.dtype.itemsize]}"  # as last_path() has it
+        self.kernel = f"{cell} {FLOAT_NAMES[self.dtype.itemsize]}"  # for last_path()
         self.generation = next(_generations)
         self._forms: dict[tuple[str, str], list[Any]] = {}
         self._take_sources()
@@ -82,17 +82,17 @@ class Packed:
         return f"Packed({self.cell!r}, {sizes}, D={self.directions}, {self.dtype}{pinned})"
 
     def __getstate__(self) -> dict[str, Any]:
-        # Forms are derived; sources may hold what is derived too.
+        # Forms are derived from the arrays, and sources may hold derived arrays too.
         return {**self.__dict__, "_forms": {}, "sources": [], "_owned": True}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.generation = next(_generations)
-        if self.arrays:  # a closed pack stays closed
+        if self.arrays:  # a closed pack has none, and stays closed
             self._take_sources()
 
     def _take_sources(self) -> None:
-        """The six arrays of each direction as the compiled module takes them."""
+        """Collect the six arrays of each direction, in the order of WEIGHTS."""
         self.sources: list[Sources] = [
             (
                 *(one.get(name) for name in ("w_ih", "w_hh", "b_ih", "b_hh")),
@@ -103,7 +103,7 @@ class Packed:
         ]
 
     def vectors(self, arrays: dict[str, Array]) -> Array | None:
-        """The per-unit vectors (vectors, H) of a cell; None if it has none."""
+        """Return the per-unit vectors (vectors, H) of a cell; None if it has none."""
         if self.spec.norm:
             return stacked_gains(arrays, (self.spec.vectors, self.hidden_size))
         if self.spec.vectors and "p" not in arrays:  # a cell that always takes peepholes
@@ -111,27 +111,28 @@ class Packed:
         return arrays.get("p")
 
     def forms(self, backend: Backend) -> list[Any]:
-        """What `backend` reads in place of the weights, one for each direction."""
+        """Return what `backend` reads in place of the weights, one form for each direction."""
         key, sources = (backend.name, backend.form_key(self)), self.sources
         found = self._forms.get(key)
         if found is None and sources:
             made = [backend.form(self, d, own) for d, own in enumerate(sources)]
-            # Of two threads that come here at the same time both use what the first one stored.
+            # If two threads come here at the same time, both use what the first one stored.
             found = self._forms.setdefault(key, made)
-        # Asked last: whoever changes the arrays takes the sources away before he closes the forms.
+        # Checked last: a change of the arrays clears `sources` before it closes the forms.
         if found is None or self.sources is not sources or not sources:
             raise RuntimeError(CHANGED)
         return found
 
     def held(self) -> list[dict[str, Array]]:
-        """The arrays of each direction, for somebody who reads them.
+        """Return the arrays of each direction, for a caller that reads them.
 
-        Whoever changes a layer's parameters in place leaves alone what somebody holds.
+        A change of a layer's parameters in place leaves alone arrays that are referenced elsewhere:
+        the layer goes on with copies (see `_layers/params.py`).
 
         Raises
         ------
         RuntimeError
-            Somebody is changing them.
+            The arrays are being changed.
         """
         arrays = self.arrays
         if not arrays:
@@ -140,13 +141,13 @@ class Packed:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the copied weights and of everything that was derived from them so far."""
+        """Bytes of the copied weights and of everything derived from them so far."""
         copied = [a for one in self.arrays for a in one.values()] if self._owned else []
         derived = [form for forms in list(self._forms.values()) for form in forms]
         return int(sum(a.nbytes for a in copied) + sum(form.nbytes for form in derived))
 
     def update(self, weights: Weights | Sequence[Weights]) -> None:
-        """Take new values of the weights, in the memory that there is.
+        """Take new values of the weights, in the memory of the old ones.
 
         Parameters
         ----------
@@ -158,7 +159,7 @@ class Packed:
         TypeError, ValueError
             A name, a shape or the dtype differs; nothing was changed.
         RuntimeError
-            Another thread computes with this pack, or updates it; nothing was changed.
+            Another thread computes with this pack or updates it; nothing was changed.
         """
         values = _checks.same_weights(self, weights)
         arrays = self.close()
@@ -187,11 +188,10 @@ class Packed:
         return True
 
     def close(self, wait: bool = False) -> list[dict[str, Array]]:
-        """Let go of the arrays, which somebody is going to change; no call can begin until `open`.
+        """Let go of the arrays before they change; no call can begin until `open`.
 
-        RuntimeError if a call computes with the pack, and then it stays open. With `wait`, only
-        calls that are reading the arrays themselves are waited for; those that have derived what
-        they need go on with it.
+        RuntimeError if a call computes with the pack, which then stays open. With `wait`, only
+        calls that read the arrays themselves are waited for; calls with panels of their own go on.
         """
         arrays, sources = self.arrays, self.sources
         if not arrays and not wait:
@@ -211,7 +211,7 @@ class Packed:
         return arrays
 
     def open(self, arrays: list[dict[str, Array]]) -> None:
-        """Take the arrays, of the same names, shapes and dtype as before, in their new state."""
+        """Take the arrays, with new values and the same names, shapes and dtype as before."""
         self.generation = next(_generations)
         self.arrays = arrays
         self._take_sources()
@@ -220,15 +220,15 @@ class Packed:
                 form.open(sources, True)
 
     def heir(self, arrays: list[dict[str, Array]]) -> Packed:
-        """The pack that comes after this one, which stays closed.
+        """Return a pack of new values to follow this one, which stays closed.
 
-        A call that began with this one, and has not read it yet, is refused: it never mixes old
+        A call that began with this pack but has not read it yet is refused, so it never mixes old
         values with new ones.
         """
         made = Packed(self.cell, arrays, self.options, self.isa, False)
         for key, forms in list(self._forms.items()):
             for form in forms:
-                form.close(True)  # it may have been made while `close` went over the others
+                form.close(True)  # another thread may have made it while `close` ran
             pairs = zip(forms, made.sources, strict=True)
             heirs = [form.heir(sources) for form, sources in pairs]
             if None not in heirs:
@@ -262,8 +262,8 @@ def pack(
     ----------
     cell : str
         "rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity", "lstm", "lstm_peephole",
-        "lstm_norm", "gru", "gru_reset_before", "gru_norm", "dense", or, with activations of one's
-        own, "rnn_chosen", "lstm_chosen", "gru_chosen", "gru_reset_before_chosen".
+        "lstm_norm", "gru", "gru_reset_before", "gru_norm", "dense", or, with activations chosen by
+        `options`, "rnn_chosen", "lstm_chosen", "gru_chosen", "gru_reset_before_chosen".
     weights : mapping of str to ndarray, or a pair of them
         One direction, or the forward and the reverse direction. All arrays are float32 or all
         float64: "w_ih" (n*H, I), "w_hh" (n*H, P), and, each optional, "b_ih" and "b_hh" (n*H,);
@@ -271,12 +271,12 @@ def pack(
         normalisation "norm_ih" and "norm_hh" (n*H,), and with a cell state "norm_c" and, optional,
         "norm_c_bias" (H,). Rows are gate-major, gates in the order i f g o and r z n.
     options : Options, optional
-        Of the cells with chosen activations, and only of these.
+        The activations of a cell whose name ends in "_chosen", and only of these.
     isa : str, optional
-        One of ``fusedrnn.supported_isas()`` to which calls are pinned; None follows the setting
-        in force at each call.
+        One of ``fusedrnn.supported_isas()``, for every call; None follows the setting in force at
+        each call.
     copy : bool
-        False reads the caller's arrays themselves, which must then be C-contiguous and must not be
+        False reads the caller's arrays themselves: they must be C-contiguous, and must not be
         written before the last call.
 
     Returns

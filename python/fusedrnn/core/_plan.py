@@ -1,7 +1,8 @@
 """Which steps each row takes: lengths, masks and resets as one plan, for both backends.
 
-A direction walks its steps s = 0, 1, ...; row b takes its own valid times, in rising order, or in
-falling order in the reverse direction (docs/conventions.md, section 4).
+A direction walks its steps s = 0, 1, ... Row b takes its own valid times: in rising order, or in
+falling order in the reverse direction (docs/conventions.md, "Sequences of several lengths, and
+resets").
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ from .._cells import Array
 
 
 class Plan(NamedTuple):
-    """How a call walks time: what its backward call needs to know of lengths, masks and resets.
+    """How a call walks over time: the lengths, masks and resets that its backward call needs.
 
-    Plain data: it can be kept in an autograd context, as a residual, or in a file. `generation` is
-    that of the packed weights of the forward call, and a backward call with other weights is
-    refused; whoever restores a plan in another process vouches for the weights by
-    ``plan._replace(generation=packed.generation)``.
+    A plan is plain data: it can be kept in an autograd context, as a residual, or in a file.
+    `generation` is that of the packed weights of the forward call, and a backward call with other
+    weights is refused. A program that restores a plan in another process must make sure that the
+    weights are the same; it then sets ``plan._replace(generation=packed.generation)``.
     """
 
     steps: int
     batch: int
-    lengths: Array | None = None  # (B,) int64, how many steps each row walks; None: all of them
-    times: Array | None = None  # (D, B, T) int64, walk step -> t; None: in order
-    cut: Array | None = None  # (D, T + 1, B) uint8: `initial` enters (leaves) this walk step
+    lengths: Array | None = None  # (B,) int64: steps that each row walks; None: all of them
+    times: Array | None = None  # (D, B, T) int64: time of each walk step; None: in order
+    # (D, T + 1, B) uint8: 1 if `initial` replaces the state that enters this walk step; after a
+    # row's last step, the state that leaves
+    cut: Array | None = None
     generation: int = 0
 
 
@@ -60,7 +63,7 @@ def plan(
 
 
 def _times(rising: Array, counts: Array, directions: int) -> Array:
-    """(D, B, T): the valid times of each row, the reverse direction's turned round."""
+    """Valid times of each row (D, B, T); the reverse direction has them in falling order."""
     batch, steps = rising.shape
     times = np.zeros((directions, batch, steps), np.int64)
     times[0] = rising
@@ -71,14 +74,15 @@ def _times(rising: Array, counts: Array, directions: int) -> Array:
 
 
 def _cuts(times: Array, counts: Array, before: Array, reverse: bool, masked: bool) -> Array:
-    """(T + 1, B): whether a reset lies on the way to each walk step, and on the way out.
+    """Whether a reset lies on the way to each walk step, and on the way out: (T + 1, B) bool.
 
-    `before[t]` counts the resets of times < t; the links that lead from time a to time b > a are
-    those of a + 1, ..., b. A masked row also passes the masked times around its valid ones.
+    `before[t]` is the number of resets at times < t. The links from time a to time b > a are those
+    at a + 1, ..., b. A masked row also crosses the links of the masked times before, between and
+    after its valid ones.
     """
     steps, batch = times.shape
     rows = np.arange(batch)
-    walked = np.arange(steps + 1)[:, None] <= counts  # the way out included
+    walked = np.arange(steps + 1)[:, None] <= counts  # <=: the way out counts too
     start = np.where(counts > 0, times[0], 0)
     stop = times[np.maximum(counts - 1, 0), rows]
     here, came = np.concatenate((times, times[-1:])), np.concatenate((times[:1], times))

@@ -1,7 +1,8 @@
-"""What stands around the layers of a model, from NumPy and the kernels alone.
+"""Parts of a model besides its recurrent layers, with NumPy and the kernels only.
 
-Here belong a dense layer, losses and an optimiser. Whole models are built elsewhere: the text model
-of `fusedrnn train` is in `fusedrnn.charlm`.
+What belongs here: a dense layer, losses and an optimiser. Whole models are elsewhere: the text
+model of `fusedrnn train` is in `fusedrnn.charlm`. This room knows public names, and the checks that
+it shares with layers.
 """
 
 from ..layers import Dense

@@ -1,7 +1,7 @@
-"""Checks of what is passed to nn: hyperparameters, and mappings of names to arrays.
+"""Checks of the arguments of nn: hyperparameters, and mappings of names to arrays.
 
-A text names the argument, what was expected and what came, and says what to write instead if the
-mistake is a common one.
+An error text names the argument, what was expected and what was given. For common mistakes it says
+what to write instead.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Array = NDArray[Any]
 
 
 def learning_rate(value: object, name: str = "lr") -> float:
-    """A finite number that is at least 0."""
+    """Check a finite number that is at least 0."""
     if hasattr(value, "params") or (isinstance(value, Iterable) and not isinstance(value, str)):
         raise TypeError(
             f"{name}: expected a finite number of at least 0, got {_check.describe(value)}; the "
@@ -45,22 +45,22 @@ def learning_rate(value: object, name: str = "lr") -> float:
 
 
 def positive(value: object, name: str) -> float:
-    """A number above 0; infinity is one."""
+    """Check a number above 0, which may be infinity."""
     return number(value, name, "a number above 0", lambda v: v > 0)
 
 
 def epsilon(value: object) -> float:
-    """A finite number above 0."""
+    """Check a finite number above 0."""
     return number(value, "eps", "a finite number above 0", lambda v: 0 < v < math.inf)
 
 
 def share(value: object, name: str) -> float:
-    """A number in [0, 1]."""
+    """Check a number in [0, 1]."""
     return number(value, name, "a number in [0, 1]", lambda v: 0 <= v <= 1)
 
 
 def betas(value: object) -> tuple[float, float]:
-    """Two numbers in [0, 1)."""
+    """Check two numbers in [0, 1)."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         came = f"{len(value)} items" if isinstance(value, (tuple, list)) else _check.describe(value)
         raise TypeError(f"betas: expected two numbers in [0, 1), got {came}")
@@ -83,7 +83,7 @@ def _is_array(value: object) -> TypeGuard[Array]:
 
 
 def gradients(value: object, name: str) -> dict[str, Array]:
-    """A mapping of names to arrays of floating point, as a dict of the same arrays."""
+    """Check a mapping of names to floating-point arrays; return a dict of the same arrays."""
     if not isinstance(value, Mapping):
         raise TypeError(
             f"{name}: expected a mapping of names to arrays, got {_came(value)}{_advice(value)}"
@@ -103,7 +103,7 @@ def _came(value: object) -> str:
 
 
 def _advice(value: object) -> str:
-    """What to write in place of something that is no mapping."""
+    """Return what to write in place of something that is not a mapping."""
     if isinstance(value, Loss):
         return (
             "; give loss.gradient to the last layer's backward(), and pass the gradients by name "
@@ -123,7 +123,7 @@ def _advice(value: object) -> str:
 
 
 def _advice_inside(value: object) -> str:
-    """What to write in place of an entry that is no array."""
+    """Return what to write in place of an entry that is not an array."""
     if isinstance(value, Mapping):
         return "; pass each mapping by itself"
     if value is None:
@@ -132,7 +132,7 @@ def _advice_inside(value: object) -> str:
 
 
 def memory_of(array: Array) -> object:
-    """The object that owns the memory of an array: itself, or what it is a view of."""
+    """Return the object that owns the memory of an array: itself, or the base of a view."""
     owner: object = array
     while True:
         if isinstance(owner, np.ndarray):
@@ -147,7 +147,7 @@ def memory_of(array: Array) -> object:
 
 
 def distinct(arrays: Iterable[tuple[str, Array]]) -> None:
-    """Refuse arrays that share memory: what is done to one would be done to the other again."""
+    """Refuse arrays that share memory, because the shared part would be changed twice."""
     of_one_owner: dict[int, list[tuple[int, int, str, Array]]] = {}
     for name, array in arrays:
         if array.size:
@@ -168,7 +168,7 @@ def distinct(arrays: Iterable[tuple[str, Array]]) -> None:
 
 
 def _bounds(array: Array) -> tuple[int, int]:
-    """The address of the first byte of an array, and of the first after it."""
+    """Return the address of the first byte of an array, and of the first byte after it."""
     first: int = array.__array_interface__["data"][0]
     last = first + array.itemsize
     for length, stride in zip(array.shape, array.strides, strict=True):

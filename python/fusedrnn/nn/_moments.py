@@ -1,4 +1,4 @@
-"""What Adam remembers of a parameter, in memory and as plain arrays by name."""
+"""Adam's state for a parameter, in memory and as plain arrays by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 @dataclass(eq=False)
 class Moments:
-    """Of one parameter."""
+    """The running means of the gradient and of its square, for one parameter."""
 
     steps: int
     mean: Array  # of g
@@ -27,16 +27,16 @@ class Moments:
 
     @classmethod
     def of(cls, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Moments:
-        """Those of a parameter that was never stepped."""
+        """Return the moments of a parameter that was never stepped."""
         return cls(0, np.zeros(shape, dtype), np.zeros(shape, dtype))
 
     def copy(self) -> Moments:
-        """The same, in memory of its own."""
+        """Return a copy, in memory of its own."""
         return Moments(self.steps, self.mean.copy(), self.square.copy())
 
 
 def named(name: str, moments: Moments) -> dict[str, Array]:
-    """The moments of one parameter as entries of a state, which share their memory."""
+    """Return the moments of one parameter as entries of a state, which share their memory."""
     return {
         f"steps.{name}": np.array(moments.steps, dtype=np.int64),
         f"mean.{name}": moments.mean,
@@ -45,7 +45,7 @@ def named(name: str, moments: Moments) -> dict[str, Array]:
 
 
 def read(state: object, parameters: Mapping[str, Parameter]) -> dict[str, Moments]:
-    """The moments of all parameters, copied; one ValueError lists all that is wrong."""
+    """Return copies of the moments of all parameters; one ValueError lists all faults."""
     if not isinstance(state, Mapping):
         raise TypeError(f"state: expected what state_dict(target) returned, got {describe(state)}")
     expected = {name: [f"steps.{name}", f"mean.{name}", f"square.{name}"] for name in parameters}

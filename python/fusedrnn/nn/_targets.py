@@ -1,4 +1,4 @@
-"""What an optimiser is given, and the keeping of its state: by owner, never by bare name."""
+"""Targets of an optimiser, and its state for them, which is kept by owner and not by name."""
 
 from __future__ import annotations
 
@@ -21,34 +21,35 @@ V = TypeVar("V")
 
 
 class Trainable(Protocol):
-    """A layer or model: parameters to look at, and the way to change them in place."""
+    """A layer or model: parameters to read, and a way to change them in place."""
 
     @property
     def params(self) -> Mapping[str, Array]:
-        """The parameters by name."""
+        """The parameters, by name."""
 
     def writable(self) -> AbstractContextManager[Mapping[str, Array]]:
         """Open the parameters for changes in place, by the names of `params`."""
 
 
-# What `Adam.step` takes.
+# What `Adam.step` accepts.
 Target: TypeAlias = Trainable | Mapping[str, Array]
 
 
 class Parameter(NamedTuple):
-    """What a parameter is like, and whose it is; its array belongs to its owner alone.
+    """Shape, dtype and owner of a parameter, without its array.
 
-    A layer copies an array that somebody holds when its parameters are opened, so none is here.
+    Nothing here refers to the array: a layer copies every array that is referenced elsewhere when
+    its parameters are opened.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     owner: object
-    key: Hashable  # the name in a layer or model, or a place in memory
+    key: Hashable  # the name in a layer or model, or a location in memory
 
     @property
     def place(self) -> tuple[object, Hashable]:
-        """Where its state is kept."""
+        """The owner and key under which its state is kept."""
         return self.owner, self.key
 
 
@@ -59,13 +60,13 @@ class Resolved(NamedTuple):
     target: Target
 
     def open(self) -> AbstractContextManager[Mapping[str, Array]]:
-        """The parameters, to be changed in place."""
+        """Return the parameters, to be changed in place."""
         if isinstance(self.target, Mapping):
             return nullcontext(self.target)
         return self.target.writable()
 
     def opened(self, params: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
-        """Some of the parameters that `open` gave, which must be those that were looked at."""
+        """Return some of the parameters that `open` gave; they must be those that were resolved."""
         given = isinstance(self.target, Mapping) or isinstance(params, Parameters)
         of_layers = {} if given else parameter_arrays()
         found = {}
@@ -95,11 +96,11 @@ class Resolved(NamedTuple):
 
 
 def resolve(target: object) -> Resolved:
-    """Look at a layer, a model, what `writable()` yields, or a mapping of names to arrays.
+    """Find the parameters of a layer, a model, what `writable()` yields, or a mapping of arrays.
 
-    A parameter of a layer is the layer's, whether the layer is given, a model that has it, or its
-    arrays in any mapping. What is of no layer belongs to the model, or to the mapping's `owner`;
-    without either, to the memory that it lies in.
+    A parameter of a layer belongs to the layer, whether the target is the layer, a model that
+    contains it, or any mapping of its arrays. Other arrays belong to the model, or to the mapping's
+    `owner`; without either, to the memory that they lie in.
     """
     owner: object
     arrays: Mapping[str, Array]
@@ -114,7 +115,7 @@ def resolve(target: object) -> Resolved:
             "target: expected a layer or model (with params and writable()), what writable() "
             f"yields, or a mapping of names to arrays, got {describe(target)}"
         )
-    if isinstance(arrays, Parameters):  # of one layer, which knows its own
+    if isinstance(arrays, Parameters):  # all of one layer
         layer = arrays.owner
         found = {name: Parameter(a.shape, a.dtype, layer, name) for name, a in arrays.items()}
         return Resolved(found, cast("Target", target))
@@ -148,7 +149,7 @@ def _place(
     owner: object,
     of_layers: Mapping[int, tuple[Parameterised, str]],
 ) -> tuple[object, Hashable]:
-    """Whose an array is. Every view of the same numbers has the same place."""
+    """Return the owner and key of an array. All views of the same numbers have the same."""
     memory = _checks.memory_of(array)
     layer = of_layers.get(id(memory))
     if layer is not None:
@@ -166,7 +167,7 @@ def _place(
 
 
 def _can_be_watched(owner: object, name: str) -> None:
-    """State is kept by weak references."""
+    """Refuse an owner without weak references: state is kept by them."""
     try:
         weakref.ref(owner)
     except TypeError:
@@ -180,15 +181,15 @@ def _can_be_watched(owner: object, name: str) -> None:
 class Kept(Generic[V]):
     """Values by owner and key.
 
-    An owner that is gone takes its values with it, and another object that gets its id is never
-    taken for it.
+    When an owner is deleted its values are dropped, so another object that gets the same id is not
+    mistaken for it.
     """
 
     def __init__(self) -> None:
         self._entries: dict[int, tuple[weakref.ref[Any], dict[Hashable, V]]] = {}
 
     def of(self, owner: object) -> Mapping[Hashable, V]:
-        """All values of an owner, by key."""
+        """Return all values of an owner, by key."""
         reference, values = self._entries.get(id(owner), (None, {}))
         return values if reference is not None and reference() is owner else {}
 
@@ -199,7 +200,7 @@ class Kept(Generic[V]):
         self._entries[id(owner)][1][key] = value
 
     def owners(self) -> Iterator[Any]:
-        """All owners that are still there."""
+        """Yield all owners that still exist."""
         for reference, _ in list(self._entries.values()):
             owner = reference()
             if owner is not None:

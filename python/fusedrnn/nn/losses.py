@@ -1,4 +1,4 @@
-"""Losses: a scalar and its gradient, in one call, blind to padding."""
+"""Losses: a scalar and its gradient in one call, without padded steps."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def softmax_cross_entropy(
         Unnormalised log-probabilities. With `lengths` or `mask` the shape is that of a layer's y:
         (T, B, V), or (T, V) without a batch axis.
     targets : array_like of int, shape (...)
-        The class of each row, 0 <= target < V where the row counts; anywhere else any integer.
+        The class of each row, 0 <= target < V if the row counts; otherwise any integer.
     lengths : array_like of int, shape (B,)
-        Steps of each sequence that count; a single number without a batch axis.
+        Number of steps of each sequence that count; a single number without a batch axis.
     mask : array_like of bool, shape (T, B) or (T,)
         True at the rows that count. Not with `lengths`.
     ignore_index : int, optional
-        Rows of this target do not count; torch's default is -100, here there is none.
+        Rows with this target do not count. torch's default is -100; here there is none.
     batch_first : bool
         Whether the arrays are (B, T, ...), as those of a layer with ``batch_first``.
 
@@ -62,13 +62,13 @@ def softmax_cross_entropy(
     -------
     Loss
         ``(value, gradient)``; gradient = (softmax(logits) - onehot(targets)) / (rows that count),
-        and exactly 0 in the others, whatever their logits are (NaN too). If no row counts, the
-        value is 0 and so is the gradient.
+        and exactly 0 in the other rows, even if their logits are NaN. If no row counts, value and
+        gradient are 0.
 
     Raises
     ------
     TypeError
-        `logits` is not float32 or float64, `targets` or `lengths` not of integers, `mask` not of
+        `logits` is not float32 or float64, `targets` or `lengths` are not integers, `mask` is not
         bool.
     ValueError
         The shapes disagree, a target or a length is out of range, or both `lengths` and `mask` are
@@ -76,11 +76,11 @@ def softmax_cross_entropy(
 
     Notes
     -----
-    The row's maximum is subtracted before the exponential, and each row's loss and their mean are
-    computed in float64: the value is finite for all finite float32 logits, and for float64 ones
-    unless it is itself past the largest float64. Infinite and NaN logits in a row that counts
-    give what arithmetic gives, without a warning; -inf is a class that cannot be. Rows are summed
-    in the order of the arrays, so no bit depends on the number of threads or on padding.
+    Each row's maximum is subtracted before the exponential, and the losses of the rows and their
+    mean are computed in float64. So the value is finite for all finite float32 logits, and for
+    float64 ones unless it is larger than the largest float64. Infinite and NaN logits in a row that
+    counts give what arithmetic gives, without a warning; -inf is an impossible class. Rows are
+    summed in the order of the arrays, so no bit depends on the number of threads or on padding.
 
     Examples
     --------
@@ -133,12 +133,12 @@ def mse(
     Parameters
     ----------
     prediction : array_like, any shape, float32 or float64
-        What the model says. With `lengths` or `mask` the shape is (T, B, ...), or (T, ...) without
-        a batch axis.
+        The model's output. With `lengths` or `mask` the shape is (T, B, ...), or (T, ...) without a
+        batch axis.
     targets : array_like, the same shape
-        What is right; anything (NaN too) where nothing counts.
+        The right values; any value (also NaN) in elements that do not count.
     lengths : array_like of int, shape (B,)
-        Steps of each sequence that count; a single number without a batch axis.
+        Number of steps of each sequence that count; a single number without a batch axis.
     mask : array_like of bool, shape (T, B) or (T,)
         True at the steps that count. Not with `lengths`.
     batch_first : bool
@@ -148,21 +148,21 @@ def mse(
     -------
     Loss
         ``(value, gradient)``; gradient = 2 (prediction - targets) / (elements that count), and
-        exactly 0 in the others, whatever is there. If no element counts, the value is 0 and so is
-        the gradient.
+        exactly 0 in the other elements, even if they are NaN. If no element counts, value and
+        gradient are 0.
 
     Raises
     ------
     TypeError
-        `prediction` is not float32 or float64, `targets` are no real numbers, `lengths` not of
-        integers, `mask` not of bool.
+        `prediction` is not float32 or float64, `targets` are not real numbers, `lengths` are not
+        integers, `mask` is not of bool.
     ValueError
         The shapes differ (nothing is broadcast), a length is out of range, or both `lengths` and
         `mask` are given.
 
     Notes
     -----
-    Differences, squares and the mean are computed in float64. What is not finite gives what
+    Differences, squares and the mean are computed in float64. Values that are not finite give what
     arithmetic gives, without a warning.
 
     Examples
@@ -185,7 +185,7 @@ def mse(
             f"targets: expected the shape of prediction, {a.shape}, got {wanted.shape}"
         )
     batched = a.ndim > 2
-    if a.ndim == 2:  # (T, B) or (T, features): what is given beside it tells
+    if a.ndim == 2:  # (T, B) or (T, features): the shape of mask or lengths decides
         sequences = a.shape[0 if batch_first else 1]
         batched = np.asarray(mask).ndim == 2 or np.asarray(lengths).shape == (sequences,)
     elif a.ndim == 0 and not (lengths is None and mask is None):
@@ -206,7 +206,7 @@ def _counted(
     mask: ArrayLike | None,
     batch_first: bool,
 ) -> Array | None:
-    """Which steps of which sequences count, a bool array of shape `outer`; None: all."""
+    """Return which steps of which sequences count, bool of shape `outer`; None: all."""
     first = _check.flag(batch_first, "batch_first") and batched
     if lengths is None and mask is None:
         return None
@@ -223,7 +223,7 @@ def _counted(
 
 
 def _spread(gradient: Array, shape: tuple[int, ...], counted: Array | None) -> Array:
-    """The gradient of what counts, among zeros."""
+    """Put the gradient of the rows that count into an array of zeros."""
     if counted is None:
         return gradient.reshape(shape)
     whole = np.zeros(shape, gradient.dtype)
@@ -235,7 +235,7 @@ def _spread(gradient: Array, shape: tuple[int, ...], counted: Array | None) -> A
 
 
 def _prediction(value: object, name: str) -> Array:
-    """An array of float32 or float64, contiguous."""
+    """Return a contiguous array of float32 or float64."""
     if isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
         raise TypeError(
             f"{name}: expected an array, got a tuple; a layer's forward() returns y first: pass y"
@@ -254,7 +254,7 @@ def _came(targets: object) -> str:
 
 
 def _classes(targets: Array, counted: Array | None, classes: int) -> None:
-    """Targets that count name a class."""
+    """Refuse targets that count and are not a class."""
     wrong = (targets < 0) | (targets >= classes)
     if counted is not None:
         wrong &= counted
@@ -269,7 +269,7 @@ def _classes(targets: Array, counted: Array | None, classes: int) -> None:
 
 
 def _cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
-    """Mean and gradient over all rows."""
+    """Return the mean and the gradient over all rows."""
     count = len(logits)
     if count == 0:
         return 0.0, np.zeros_like(logits)
@@ -282,14 +282,14 @@ def _cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
         np.exp(gradient, out=gradient)
         total = gradient.sum(axis=1)
         value = _mean(np.log(total, dtype=np.float64) - right)
-        # One pass divides by the row's total and by the number of rows of the mean.
+        # One factor divides by the row's total and by the number of rows in the mean.
         gradient *= (1.0 / (total * count))[:, None].astype(logits.dtype, copy=False)
         gradient[rows, targets] -= logits.dtype.type(1.0 / count)
     return value, gradient
 
 
 def _squares(prediction: Array, targets: Array) -> tuple[float, Array]:
-    """Mean and gradient over all elements."""
+    """Return the mean and the gradient over all elements."""
     if prediction.size == 0:
         return 0.0, np.zeros_like(prediction)
     with np.errstate(all="ignore"):
@@ -300,7 +300,7 @@ def _squares(prediction: Array, targets: Array) -> tuple[float, Array]:
 
 
 def _mean(values: Array) -> float:
-    """The mean of float64 numbers, finite where they are and it is."""
+    """Return the mean of float64 numbers: finite if they are, even if their sum is not."""
     total = float(np.sum(values))
     if np.isinf(total) and np.isfinite(values).all():
         return float(np.sum(values / values.size))

@@ -1,4 +1,4 @@
-"""Optimisation: Adam, whose state belongs to what it steps, and clipping by the global norm."""
+"""Optimisation: Adam, with state for each layer that it steps, and clipping by global norm."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 # What torch.nn.utils.clip_grad_norm_ adds to the norm before dividing.
 NORM_EPSILON = 1e-6
-# Sums of squares between these lost nothing to overflow or underflow of float64.
+# A sum of squares between these lost nothing to overflow or underflow in float64.
 SMALLEST_SUM, LARGEST_SUM = 1e-280, math.inf
 
 
@@ -31,9 +31,9 @@ class Adam:
     ``m += (1 - b1)(g - m)``; ``v = b2 v + (1 - b2) g^2``;
     ``p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)``.
 
-    One optimiser serves any number of layers and models. What it remembers (m, v and t of each
-    parameter) belongs to the layer or model that is stepped, so equal names never meet, and goes
-    when the layer goes.
+    One optimiser serves any number of layers and models. Its state (m, v and t of each parameter)
+    belongs to the layer or model that is stepped: equal names in two layers do not collide, and the
+    state is deleted with the layer.
 
     Parameters
     ----------
@@ -47,18 +47,18 @@ class Adam:
     Raises
     ------
     TypeError, ValueError
-        An argument is not as above; the same when it is assigned.
+        An argument is not as above; also when it is assigned.
 
     Notes
     -----
-    Source: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015; the order of
-    operations is that of torch.optim.Adam, and as there each parameter counts the steps in which
-    it had a gradient.
+    Source: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015. The order of
+    operations is that of torch.optim.Adam. As in torch, each parameter counts the steps in which it
+    had a gradient.
 
-    ``copy.deepcopy((model, adam))`` copies both, and the copy of the model has its moments in the
-    copy of the optimiser. To keep training across programs use
-    ``fusedrnn.save(path, model, optimizer=adam)``; an optimiser alone cannot be pickled, because
-    its moments would belong to nobody.
+    ``copy.deepcopy((model, adam))`` copies both: the copy of the optimiser has the moments of the
+    copy of the model. To continue training in another process use
+    ``fusedrnn.save(path, model, optimizer=adam)``. An optimiser alone cannot be pickled, because
+    its moments would have no owner.
 
     Examples
     --------
@@ -107,7 +107,7 @@ class Adam:
 
     @property
     def eps(self) -> float:
-        """What is added to the denominator."""
+        """The number that is added to the denominator."""
         return self._eps
 
     @eps.setter
@@ -123,15 +123,16 @@ class Adam:
         Parameters
         ----------
         target : layer or model; or mapping of str to ndarray
-            What is updated. A layer or model (whatever has ``params`` and ``writable()``) is
-            opened here; inside ``with layer.writable() as params`` give `params`. The moments of
-            a layer's parameter are the layer's, by whatever way it is reached: itself, a model
-            that has it, what ``writable()`` yields, or a dict made of these. Arrays of no layer
-            are updated in place, and their moments belong to the memory, whatever its name: every
-            view of the same numbers has the same, and they end with the array that owns them.
+            The parameters to update. A layer or model (an object with ``params`` and
+            ``writable()``) is opened here; inside ``with layer.writable() as params`` pass
+            `params`. The moments of a layer's parameter belong to the layer, however it is reached:
+            through the layer, a model that contains it, what ``writable()`` yields, or a dict made
+            of these. Other arrays are updated in place. Their moments belong to their memory, not
+            to their name: all views of the same numbers share them, and they are deleted with the
+            array that owns the memory.
         grads : mapping of str to ndarray
             Gradients by the names of `target`, of the same shapes and dtypes; not changed.
-            Parameters without a gradient stay as they are, and so do their moments.
+            Parameters without a gradient, and their moments, stay as they are.
 
         Raises
         ------
@@ -141,14 +142,14 @@ class Adam:
             A gradient has no parameter or another shape, a parameter is read-only, or two
             parameters of a mapping share memory.
         RuntimeError
-            The layer is open already: inside ``with layer.writable() as p`` step `p`.
+            The layer is open already: inside ``with layer.writable() as p`` pass `p`.
 
         Notes
         -----
-        A step happens whole or not at all: an error comes before anything is changed, and Ctrl-C
-        waits for the end. Gradients that are not finite are taken as they are and spoil the
-        parameters, as in torch; the norm that `clip_global_norm` returns is not finite then, and
-        tells beforehand.
+        A step is complete or has no effect: errors are raised before anything is changed, and
+        Ctrl-C waits for the end. Gradients that are not finite are used as they are and spoil the
+        parameters, as in torch. The norm that `clip_global_norm` returns is then not finite, so a
+        caller can notice before the step.
         """
         found = resolve(target)
         given = _checks.gradients(grads, "grads")
@@ -160,7 +161,7 @@ class Adam:
         work = {dtype: np.empty(size, dtype) for dtype, size in sizes.items()}
         with uninterrupted(), found.open() as params, np.errstate(all="ignore"):
             self._write(found, params, given, work)
-            del params  # a layer copies an array that somebody holds at the end of the block
+            del params  # its references would make a layer copy its arrays at the end of the block
 
     def _write(
         self,
@@ -170,9 +171,9 @@ class Adam:
         work: Mapping[np.dtype[Any], Array],
     ) -> None:
         opened, parameters = found.opened(params, given), found.parameters
-        # Only now is this thread alone with a layer, so the moments are those of the last step.
+        # Only now does this thread have the layer to itself, so read the moments here.
         moments = {name: self._moments(name, parameters[name]) for name in given}
-        # Nothing has changed so far, and from here on nothing fails.
+        # Nothing has changed so far, and nothing below fails.
         for name, g in given.items():
             self._kept.put(*parameters[name].place, moments[name])
             buffer = work[g.dtype][: g.size].reshape(g.shape)
@@ -199,7 +200,7 @@ class Adam:
         p -= work
 
     def _moments(self, name: str, p: Parameter) -> Moments:
-        """The moments of a parameter."""
+        """Return the moments of a parameter."""
         moments = self._kept.of(p.owner).get(p.key)
         if moments is None:
             return Moments.of(p.shape, p.dtype)
@@ -211,7 +212,7 @@ class Adam:
         return moments
 
     def state_dict(self, target: Target) -> dict[str, Array]:
-        """Copy the state of a target: all that a later run needs beside the parameters.
+        """Copy the state of a target: with the parameters, all that a later run needs.
 
         Parameters
         ----------
@@ -222,8 +223,8 @@ class Adam:
         -------
         dict of str to ndarray
             For each parameter ``steps.<name>``, an int64 of shape (), and ``mean.<name>`` and
-            ``square.<name>``, shaped as the parameter; zeros where it was never stepped.
-            `lr`, `betas` and `eps` are not part of it.
+            ``square.<name>``, shaped as the parameter; zeros if it was never stepped. `lr`, `betas`
+            and `eps` are not part of it.
 
         Raises
         ------
@@ -236,7 +237,7 @@ class Adam:
         return state
 
     def load_state_dict(self, target: Target, state: Mapping[str, Array]) -> None:
-        """Go on from a `state_dict` (copied): it becomes the state of `target`.
+        """Make a copy of `state` the state of `target`.
 
         Parameters
         ----------
@@ -250,15 +251,14 @@ class Adam:
         TypeError
             `target` or `state` is something else.
         ValueError
-            Lists what is missing, unexpected, or not as `state_dict` wrote it; then nothing was
-            changed.
+            Lists what is missing, unexpected, or not as `state_dict` wrote it; nothing was changed.
         """
         parameters = resolve(target).parameters
         for name, moments in read(state, parameters).items():
             self._kept.put(*parameters[name].place, moments)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Adam:
-        """The same hyperparameters and moments, for the same targets and for their copies."""
+        """Return an optimiser with the same settings, and with moments for targets and copies."""
         twin = Adam(self.lr, betas=self.betas, eps=self.eps)
         memo[id(self)] = twin
         for owner in self._kept.owners():
@@ -282,7 +282,7 @@ class Adam:
 
 
 def _fits(name: str, g: Array, parameters: Mapping[str, Parameter]) -> None:
-    """A gradient is like its parameter."""
+    """Refuse a gradient that does not fit its parameter."""
     p = parameters.get(name)
     if p is None:
         raise ValueError(
@@ -305,24 +305,25 @@ def clip_global_norm(*gradients: Mapping[str, Array], max_norm: float = 1.0) -> 
     Parameters
     ----------
     *gradients : mapping of str to ndarray
-        One mapping for each layer or model, as `backward` returned it. Their names do not matter
-        and may be equal: never merge them into one dict, where the last of a name stays alone.
+        One mapping for each layer or model, as `backward` returned it. Names may be equal in
+        several mappings. Do not merge the mappings into one dict: of equal names only the last
+        would remain.
     max_norm : float
-        The bound, above 0; infinity measures and scales nothing.
+        The bound, above 0; with infinity the norm is measured and nothing is scaled.
 
     Returns
     -------
     float
-        The norm of all together before clipping, accumulated in float64. If it is not finite (the
-        gradients exploded), nothing was scaled: the caller decides.
+        The norm of all gradients together before clipping, accumulated in float64. If it is not
+        finite (the gradients exploded), nothing was scaled.
 
     Raises
     ------
     TypeError
-        There is no mapping at all, or something that is not one, or `max_norm` is no number.
+        There is no mapping, an argument is not one, or `max_norm` is not a number.
     ValueError
         `max_norm` is not positive, an array is read-only, or two share memory (a mapping given
-        twice), which would scale it twice. Then nothing was scaled.
+        twice), which would scale it twice; nothing was scaled.
 
     Notes
     -----
@@ -365,9 +366,9 @@ def clip_global_norm(*gradients: Mapping[str, Array], max_norm: float = 1.0) -> 
 
 
 def _norm(arrays: list[Array]) -> float:
-    """The Euclidean norm of all numbers, in an order that depends on nothing but them."""
-    # Squares in float64: float32 gradients of 1e20 have a norm too, and np.dot's order of
-    # summation would depend on the number of BLAS threads.
+    """Return the Euclidean norm of all numbers; its order of summation is always the same."""
+    # Squares in float64: float32 gradients of 1e20 have a finite norm. np.dot is not used, because
+    # its order of summation depends on the number of BLAS threads.
     with np.errstate(all="ignore"):
         total = sum(float(np.square(g, dtype=np.float64).sum()) for g in arrays)
         if SMALLEST_SUM < total < LARGEST_SUM:

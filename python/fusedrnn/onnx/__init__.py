@@ -1,11 +1,9 @@
-"""ONNX models on our kernels: a backend for graphs of RNN, GRU and LSTM nodes (extra ``onnx``).
+"""ONNX models on fusedrnn: a backend for graphs of RNN, GRU and LSTM nodes (extra ``onnx``).
 
-`export` writes layers as ONNX models.
-
-`Backend` follows ``onnx.backend.base``: ``prepare(model)`` reads the graph and packs the weights
-once, and the `BackendRep` that it returns runs them many times; `run_model` and `run_node` do both
-at once. All attributes of the operators are supported, from opset 7. Other standard operators run
-on onnx.reference. docs/onnx.md has an example, the rules, and what else may stand in a graph.
+`export` writes layers as ONNX models. `Backend` follows ``onnx.backend.base``: ``prepare(model)``
+reads the graph and packs the weights once, and the `BackendRep` that it returns runs them many
+times; `run_model` and `run_node` do both at once. All attributes of the operators are supported,
+from opset 7. docs/onnx.md has an example, the rules, and what runs other standard operators.
 """
 
 from ._errors import not_installed
@@ -34,7 +32,7 @@ __all__ = [
     "supports_device",
 ]
 
-# Tools of ONNX also take a module as a backend.
+# Some tools of ONNX take a module as a backend.
 is_compatible = Backend.is_compatible
 prepare = Backend.prepare
 run_model = Backend.run_model

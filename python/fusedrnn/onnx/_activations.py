@@ -1,11 +1,11 @@
-"""The activations of a node: ONNX's names to ours, and whose alpha and beta is whose.
+"""The activations of a node: their names, and how alpha and beta are shared out among them.
 
 The specification says only that ``activation_alpha`` and ``activation_beta`` are "consumed in the
 order of activation functions", and implementations read that in two ways. A list with one value for
-each activation is read by position, as in OpenVINO and onnx.reference; the values of activations
-that have no such parameter are ignored. A shorter list has values for those alone that have the
-parameter, in order, those of the reverse direction last, as in ONNX Runtime. Where every activation
-has the parameter the two agree. What a list does not reach has its default.
+each activation is read by position, as in OpenVINO and onnx.reference; values for activations that
+do not have the parameter are ignored. A shorter list has values only for the activations that have
+the parameter, in order, those of the reverse direction last, as in ONNX Runtime. If every
+activation has the parameter, both readings agree. Activations without a value have the default.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import TypeAlias
 
 from . import _errors
 
-# Our name, and what the activation takes of alpha and beta.
+# fusedrnn's name, and those of alpha and beta that the activation has.
 Activation: TypeAlias = tuple[str, tuple[float, ...]]
 
-# ONNX's name: ours, with the defaults of what it takes of alpha and beta. They are those of the
-# operator of the same name; Affine and ScaledTanh, operators no more, change nothing by default.
+# ONNX's name: fusedrnn's name, with the defaults of those of alpha and beta that the activation
+# has. These are the defaults of the operator of the same name. Affine and ScaledTanh are not
+# operators any more; with their defaults here they scale and shift nothing.
 TABLE: dict[str, Activation] = {
     "Relu": ("relu", ()),
     "Tanh": ("tanh", ()),
@@ -40,10 +41,10 @@ PARAMETERS = ("activation_alpha", "activation_beta")
 def chosen(
     where: str, names: Sequence[str], alphas: Sequence[float], betas: Sequence[float]
 ) -> list[Activation]:
-    """The activations of a node, those of the reverse direction last, each with its parameters."""
+    """Return a node's activations with their parameters, those of the reverse direction last."""
     entries = []
     for name in names:
-        entry = _BY_LOWER.get(name.lower())  # exporters and runtimes do not agree on case
+        entry = _BY_LOWER.get(name.lower())  # exporters and runtimes differ in case
         if entry is None:
             expected = f"names of {_errors.listed(TABLE)}"
             _errors.differs(where, "attribute activations", expected, repr(name))
@@ -58,7 +59,7 @@ def chosen(
 def _consumed(
     where: str, attribute: str, values: Sequence[float], defaults: Sequence[tuple[float, ...]]
 ) -> list[tuple[float, ...]]:
-    """One parameter of each activation: () where it has none, else one value."""
+    """Return one parameter of each activation: its value, or () if the activation has none."""
     takers = sum(map(len, defaults))
     if len(values) == len(defaults):
         return [(v,) if default else () for v, default in zip(values, defaults, strict=True)]

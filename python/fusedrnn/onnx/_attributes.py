@@ -1,4 +1,4 @@
-"""The attributes of a recurrent node, checked, as data."""
+"""The attributes of a recurrent node as data, checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnx
 from . import _errors
 from ._activations import PARAMETERS, Activation, chosen
 
-# Operator: gates, activations of one direction where the node names none.
+# By operator: the number of gates, and the activations of one direction if the node names none.
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 DEFAULTS = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
@@ -19,26 +19,26 @@ VERSIONS = (7, 14, 22)  # of all three operators
 
 @dataclass(frozen=True)
 class Attributes:
-    """What a node does; `where` names it in error texts."""
+    """The attributes of a node; `where` names it in error texts."""
 
     where: str
     operator: str
     hidden_size: int | None
     direction: str
     batch_first: bool
-    activations: tuple[tuple[Activation, ...], ...]  # of each direction
+    activations: tuple[tuple[Activation, ...], ...]  # for each direction
     clip: float | None
     coupled: bool
     reset_after: bool
 
     @property
     def directions(self) -> int:
-        """1 or 2."""
+        """The number of directions, 1 or 2."""
         return DIRECTIONS[self.direction]
 
 
 def read(where: str, node: Any, opset: int) -> Attributes:
-    """Attributes of an RNN, GRU or LSTM node of a model of that opset."""
+    """Read the attributes of an RNN, GRU or LSTM node of a model of that opset."""
     schema = onnx.defs.get_schema(node.op_type, max(opset, 1), "")
     if schema.since_version not in VERSIONS:
         expected = f"opset 7 or later, with version {_errors.listed(VERSIONS)} of the operator"
@@ -67,7 +67,7 @@ def read(where: str, node: Any, opset: int) -> Attributes:
 
 
 def value_of(where: str, attribute: Any, schema: Any) -> Any:
-    """Value of an attribute that the operator has, of the type that it has there."""
+    """Return the value of an attribute; refuse one that the operator lacks, or of another type."""
     name = attribute.name
     if name not in schema.attributes:
         expected = f"{_errors.listed(sorted(schema.attributes))} in version {schema.since_version}"
@@ -92,11 +92,11 @@ def _choice(where: str, name: str, value: Any, *choices: Any) -> Any:
 def _activations(
     where: str, operator: str, directions: int, values: dict[str, Any]
 ) -> tuple[tuple[Activation, ...], ...]:
-    """The activations of each direction."""
+    """Return the activations of each direction."""
     each = len(DEFAULTS[operator])
     names = values.get("activations") or DEFAULTS[operator] * directions
     if operator == "RNN" and directions == 1 and [*names] == ["Tanh", "Tanh"]:
-        names = names[:1]  # the specification's default, whatever the direction
+        names = names[:1]  # the specification's default has two, for every direction
     if len(names) != each * directions:
         expected = f"{each * directions} names, {each} for each of {directions} direction(s)"
         got = f"{len(names)}: {_errors.listed(names)}"

@@ -1,7 +1,7 @@
-"""If, Loop, Scan, SequenceMap and calls of functions: nodes whose bodies are graphs, run by us.
+"""If, Loop, Scan, SequenceMap and calls of functions: nodes that run graphs.
 
-onnx.reference has these too, but would run recurrent nodes inside them itself, stacks the outputs
-of a Loop along the wrong axis, and has neither axes nor directions of a Scan.
+onnx.reference has these nodes too, but it would run recurrent nodes inside them itself. It also
+stacks the outputs of a Loop along the wrong axis, and lacks the axes and directions of a Scan.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from ._layers import Array, Value, named
 
 
 class Body(Protocol):
-    """What these nodes want of a graph; `_graph.Graph` is one."""
+    """The part of a graph that these nodes use; `_graph.Graph` is one."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     captured: tuple[str, ...]
 
     def run(self, values: dict[str, Value], num_threads: int | None) -> list[Value]:
-        """The outputs, from inputs and captured values."""
+        """Compute the outputs from inputs and captured values."""
 
 
 class Control(ABC):
-    """A node with bodies: what it reads is its own inputs and what its bodies capture."""
+    """A node with bodies: it reads its own inputs and what its bodies capture."""
 
     def __init__(self, where: str, proto: Any, bodies: Mapping[str, Body]) -> None:
         self.where = where
@@ -39,7 +39,7 @@ class Control(ABC):
         self.outputs = tuple(proto.output)
 
     def run(self, values: Mapping[str, Value], num_threads: int | None) -> dict[str, Value]:
-        """Outputs by their names, from the values of the graph so far."""
+        """Compute outputs by name, from the values of the graph so far."""
         arguments = [values[name] if name else None for name in self._arguments]
         outside = {name: values[name] for name in self._captured}
         return named(self.where, self.outputs, self._run(arguments, outside, num_threads))
@@ -48,10 +48,10 @@ class Control(ABC):
     def _run(
         self, arguments: list[Value], outside: dict[str, Value], num_threads: int | None
     ) -> Sequence[Value]:
-        """Outputs in order; `outside` holds what the bodies capture."""
+        """Compute outputs in order; `outside` holds what the bodies capture."""
 
     def _numbers(self, what: str, least: int, found: int) -> None:
-        """A node has so many inputs, or outputs, as its bodies say."""
+        """Refuse a node with fewer inputs, or outputs, than its bodies need."""
         if found < least:
             _errors.differs(self.where, what, f"at least {least}", found)
 
@@ -68,7 +68,7 @@ class Control(ABC):
 
 
 class Call:
-    """A function of the model, called; `formals` are the function's names of its inputs."""
+    """A call of a function of the model; `formals` are the function's names for its inputs."""
 
     def __init__(self, where: str, proto: Any, formals: Sequence[str], body: Body) -> None:
         for what, found, most in (
@@ -77,7 +77,7 @@ class Call:
         ):
             if found > most:
                 _errors.differs(where, what, f"at most the function's {most}", found)
-        # Constants are in the body already, and what the call leaves out no node of it reads.
+        # Constants are in the body already, and inputs that the call leaves out are not read there.
         pairs = zip(formals, proto.input, strict=False)
         self._given = {formal: name for formal, name in pairs if name and formal in body.inputs}
         self._where, self._body = where, body
@@ -85,13 +85,13 @@ class Call:
         self.outputs = tuple(proto.output)
 
     def run(self, values: Mapping[str, Value], num_threads: int | None) -> dict[str, Value]:
-        """Outputs by their names, from the values of the graph so far."""
+        """Compute outputs by name, from the values of the graph so far."""
         given = {formal: values[name] for formal, name in self._given.items()}
         return named(self._where, self.outputs, self._body.run(given, num_threads))
 
 
 class If(Control):
-    """One of two bodies."""
+    """Runs one of two bodies."""
 
     def __init__(self, where: str, proto: Any, bodies: Mapping[str, Body], opset: int) -> None:
         super().__init__(where, proto, bodies)
@@ -108,7 +108,7 @@ class If(Control):
 
 
 class Loop(Control):
-    """A body again and again, while a condition holds and at most M times."""
+    """Runs a body while a condition holds, and at most M times."""
 
     def __init__(self, where: str, proto: Any, bodies: Mapping[str, Body], opset: int) -> None:
         super().__init__(where, proto, bodies)
@@ -141,7 +141,7 @@ class Loop(Control):
 
 
 class Scan(Control):
-    """A body for each slice of its last inputs, whose results become slices again."""
+    """Runs a body for each slice of the last inputs; its results are stacked as slices again."""
 
     def __init__(self, where: str, proto: Any, bodies: Mapping[str, Body], opset: int) -> None:
         super().__init__(where, proto, bodies)
@@ -198,7 +198,7 @@ class Scan(Control):
             length = steps if lengths is None else int(np.asarray(lengths)[b])
             parts = [a[b] for a in arrays]
             found = list(self._scanned(parts, length, outside, num_threads))
-            for k in range(self._states, len(found)):  # zeros past the end
+            for k in range(self._states, len(found)):  # zeros after the sequence's end
                 whole = np.zeros((steps, *found[k].shape[1:]), found[k].dtype)
                 whole[: len(found[k])] = found[k]
                 found[k] = whole
@@ -243,7 +243,7 @@ class Scan(Control):
 
 
 class SequenceMap(Control):
-    """A body for each element of a sequence."""
+    """Runs a body for each element of a sequence."""
 
     def __init__(self, where: str, proto: Any, bodies: Mapping[str, Body], opset: int) -> None:
         super().__init__(where, proto, bodies)
@@ -268,21 +268,21 @@ class SequenceMap(Control):
 
 
 def required(where: str, bodies: Mapping[str, Body], name: str) -> Body:
-    """The body of that name."""
+    """Return the body of that name."""
     if name not in bodies:
         _errors.differs(where, f"attribute {name}", "a graph", "none")
     return bodies[name]
 
 
 class Row(NamedTuple):
-    """What a body's output is in each step, as far as the model says: 0 where it does not."""
+    """The shape and dtype of a body's output in each step; sizes that are not declared are 0."""
 
     shape: tuple[int, ...]
     dtype: Any
 
 
 def declared(where: str, proto: Any, name: str) -> list[Row]:
-    """Of the outputs of a body."""
+    """Return the declared outputs of a body."""
     rows = []
     for value in next(a.g for a in proto.attribute if a.name == name).output:
         tensor = value.type.tensor_type
@@ -290,20 +290,20 @@ def declared(where: str, proto: Any, name: str) -> list[Row]:
         try:
             kind = tensor.elem_type or onnx.TensorProto.FLOAT
             rows.append(Row(shape, onnx.helper.tensor_dtype_to_np_dtype(kind)))
-        except Exception as error:  # no such type
+        except Exception as error:  # the type does not exist
             _errors.unreadable(f"{where}: output {value.name!r} of {name}", error)
     return rows
 
 
 def stacked(where: str, rows: list[Value], axis: int, row: Row) -> Array:
-    """Rows along a new axis; without any, an empty array of what each would have been."""
+    """Stack rows along a new axis; without rows, make an empty array of their declared shape."""
     try:
         if rows:
             return np.stack(rows, axis)
         shape = list(row.shape)
         shape.insert(axis if axis >= 0 else len(shape) + 1 + axis, 0)
         return np.zeros(shape, row.dtype)
-    except Exception as error:  # rows of different shapes, or no arrays
+    except Exception as error:  # rows of different shapes, or not arrays
         _errors.failed(where, error)
 
 

@@ -1,4 +1,4 @@
-"""Layers as ONNX models."""
+"""Writing layers as ONNX models."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from ._layers import Array, Layer
 Part: TypeAlias = "fr.RNN | fr.GRU | fr.LSTM | Dense"
 WHERE = "onnx: export"
 OLDEST = 14
-MAX_BYTES = 2**31 - 1  # of a protobuf message
-# Our name of an activation: ONNX's, and what it takes of alpha and beta if nothing is said.
+MAX_BYTES = 2**31 - 1  # the limit of a protobuf message
+# fusedrnn's name of an activation: ONNX's, with the defaults of the parameters that it has.
 ACTIVATIONS = {ours: (name, numbers) for name, (ours, numbers) in TABLE.items()}
 ACTIVATIONS["identity"] = ("Affine", (1.0, 0.0))
 
@@ -38,24 +38,24 @@ def export(
     lengths: bool = False,
     initial_state: bool = False,
 ) -> None:
-    """Write a layer, or a small model of several, as an ONNX model.
+    """Write a layer, or a model of several layers in sequence, as an ONNX model.
 
-    It computes what a call of the layer computes, for any number of steps and sequences. Its input
-    is ``x`` (T, B, I), or (B, T, I) if the layer has ``batch_first``; its outputs are ``y`` and the
-    final states ``h_n`` and, of an LSTM, ``c_n``, in the shapes that the layer returns. In a model
-    of several parts, names of states begin with the part's place: ``0.h_n``. If each layer has a
-    size of its own, so has each state: ``h_n_l0``, ``h_n_l1``.
+    The model computes what a call of the layer computes, for any number of steps and sequences. Its
+    input is ``x`` (T, B, I), or (B, T, I) if the layer has ``batch_first``. Its outputs are ``y``
+    and the final states ``h_n`` and, of an LSTM, ``c_n``, in the shapes that the layer returns. In
+    a model of several parts, names of states begin with the part's index: ``0.h_n``. If each layer
+    has a size of its own, each has a state of its own: ``h_n_l0``, ``h_n_l1``.
 
     Parameters
     ----------
     model : RNN, GRU, LSTM or nn.Dense, or list or tuple of these
-        The parts of a list read one another's outputs.
+        The parts of a list are run in sequence, each on the output of the part before.
     path : str or path
-        The file; an old one is replaced when the new one is whole.
+        The file; an old one is replaced when the new one is complete.
     opset : int
         Version of ONNX's operators, from 14 on.
     lengths : bool
-        Whether there is an input ``lengths``, int32 (B,).
+        Whether there is an input ``lengths``, int32 (B,), for the recurrent layers.
     initial_state : bool
         Whether there are inputs for the initial states, ``h_0`` and ``c_0``, named like the final
         ones; otherwise they are zeros.
@@ -65,12 +65,12 @@ def export(
     TypeError
         A part is none of the above.
     ValueError
-        ONNX cannot say what a layer does: a projection, layer normalisation, zoneout's expectation,
-        float64 numbers of activations that float32 does not have. Or the parts do not fit each
-        other, the opset is too old or unknown, the model is larger than a file of ONNX can be.
-        Nothing is written.
+        ONNX cannot express a layer: a projection, layer normalisation, the expectation of zoneout,
+        or float64 parameters of activations that float32 does not have. Or the parts do not fit
+        each other, the opset is too old or unknown, or the model is larger than an ONNX file can
+        be. Nothing is written.
     OSError
-        The file cannot be written; an old one is as it was.
+        The file cannot be written; an old one is unchanged.
     """
     parts = _parts(model)
     newest = onnx.defs.onnx_opset_version()
@@ -119,7 +119,7 @@ def _parts(model: Any) -> list[Part]:
 
 
 def _check_layer(place: str, layer: Layer) -> None:
-    """What ONNX has no word for."""
+    """Refuse a layer that ONNX cannot express."""
     for name, expected, given in (
         ("proj_size", "0: ONNX has no projection", layer.proj_size),
         ("layer_norm", "False: ONNX has no normalised cells", getattr(layer, "layer_norm", False)),
@@ -143,20 +143,20 @@ def _operator(layer: Layer) -> str:
 
 
 def _width(part: Part) -> tuple[int, int]:
-    """The sizes of what a part reads and returns."""
+    """Return the sizes of a part's input and output."""
     if isinstance(part, Dense):
         return part.in_features, part.out_features
     return part.input_size, _sizes(part)[-1] * (2 if part.bidirectional else 1)
 
 
 def _sizes(layer: Layer) -> list[int]:
-    """H of each layer of the stack."""
+    """Return H of each layer of the stack."""
     given = layer.hidden_size
     return [given] * layer.num_layers if isinstance(given, int) else list(given)
 
 
 def _activations(layer: Layer) -> Iterator[tuple[str, tuple[float, ...]]]:
-    """The activations of one direction by ONNX's names, each with all its numbers."""
+    """Yield the activations of one direction by ONNX's names, each with all its parameters."""
     if isinstance(layer, fr.RNN):
         chosen: Any = [layer.nonlinearity]
     else:
@@ -258,7 +258,7 @@ class _Writer:
     def _first_states(
         self, prefix: str, state: str, layer: Layer, sizes: list[int], directions: int
     ) -> list[str]:
-        """The initial state of each layer, "" if it is zeros."""
+        """Return the name of each layer's initial state, or "" if it is zeros."""
         if not self._initial:
             return [""] * len(sizes)
         name = f"{prefix}{state}_0"
@@ -292,7 +292,7 @@ class _Writer:
 
 
 def _with_both_biases(layer: Layer, k: int) -> dict[str, Array]:
-    """The parameters of one layer of the stack; zeros for a bias that it does not have."""
+    """Return the parameters of one layer of the stack, with zeros for a missing bias."""
     ends = [f"_l{k}", f"_l{k}_reverse"][: 2 if layer.bidirectional else 1]
     found = {}
     for end in ends:

@@ -1,4 +1,4 @@
-"""A graph or a body of one, as steps that run in order: constants folded, weights packed."""
+"""A graph, or a body, as steps in the order of running; constants folded, weights packed."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from ._node import Node
 from ._plain import OLDEST, Plain, array
 from ._report import Ledger
 
-# Domains of the ONNX standard itself; their operators are onnx.reference's.
+# Domains of the ONNX standard; onnx.reference runs their operators.
 DOMAINS = ("", "ai.onnx.ml", "ai.onnx.preview.training", "ai.onnx.training")
 
 
 @dataclass(frozen=True)
 class Context:
-    """What the nodes of a graph are read with."""
+    """Data needed to read the nodes of a graph."""
 
     opsets: Mapping[str, int]
     functions: Mapping[tuple[str, str, str], Any]
     ledger: Ledger
-    path: str = ""  # of the graph: labels of the nodes around it, each with a "/"
+    path: str = ""  # labels of the nodes around the graph, each with a "/" after it
     depth: int = 0
-    certain: bool = True  # runs whenever the model runs; a branch may never
+    certain: bool = True  # whether every run of the model runs the graph; of a branch, False
 
     def inside(self, path: str, certain: bool = False) -> Context:
-        """Of a body of the node with that path."""
+        """Return the context of a body of the node with that path."""
         return replace(
             self, path=f"{path}/", depth=self.depth + 1, certain=self.certain and certain
         )
@@ -43,9 +43,9 @@ class Context:
 class Graph:
     """Nodes in the order in which they run.
 
-    `constants` are values that no run changes, those of the graphs around included; `outside` are
-    the names of other values that the graphs around will have. What the graph takes of the latter
-    is `captured`.
+    `constants` are values that no run changes, including those of the graphs around this one.
+    `outside` are the names of other values that the graphs around it will have; `captured` are
+    those of them that this graph reads.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Graph:
             step = self._step(where, path, proto, fixed, known)
             if step is not None:
                 steps.append(step)
-                for name in proto.output:  # whatever had that name around this graph
+                for name in proto.output:  # it hides a constant of that name around this graph
                     fixed.pop(name, None)
             known.update(filter(None, proto.output))
         missing = [name for name in self.outputs if name not in known]
@@ -88,12 +88,12 @@ class Graph:
         self._last_uses = self._find_last_uses(steps)
 
     def _wanted(self, steps: list[Step], fixed: Mapping[str, Value]) -> dict[str, Value]:
-        """The constants that a run reads."""
+        """Return the constants that a run reads."""
         names = {*self.outputs, *(name for step in steps for name in step.inputs)}
         return {name: fixed[name] for name in names if name in fixed}
 
     def _find_last_uses(self, steps: list[Step]) -> list[list[str]]:
-        """After each step, the names that nobody reads any more."""
+        """Return, for each step, the names that no later step reads."""
         seen = set(self.outputs)
         last: list[list[str]] = []
         for step in reversed(steps):
@@ -103,12 +103,12 @@ class Graph:
         return last[::-1]
 
     def run(self, values: dict[str, Value], num_threads: int | None) -> list[Value]:
-        """The outputs, from inputs and captured values by name, which are let go when used up."""
+        """Compute the outputs from inputs and captured values; free each after its last use."""
         values = self._constants | values
         for step, used_up in zip(self._steps, self._last_uses, strict=True):
             values |= step.run(values, num_threads)
             for name in used_up:
-                values.pop(name, None)  # an output that the node did not make
+                values.pop(name, None)  # it may be an output that the node did not make
         return [values[name] for name in self.outputs]
 
     # --- one node ---------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class Graph:
     def _step(
         self, where: str, path: str, proto: Any, fixed: dict[str, Value], known: AbstractSet[str]
     ) -> Step | None:
-        """What runs a node; None, and its values in `fixed`, if it could be computed now."""
+        """Return the step of a node; None if it was computed now, with its values in `fixed`."""
         context = self._context
         key = _protos.function_key(proto)
         if key in context.functions:
@@ -152,7 +152,7 @@ class Graph:
             else:
                 for a in found.values():
                     if isinstance(a, np.ndarray):
-                        a.flags.writeable = False  # it may be an output
+                        a.flags.writeable = False  # a run may return it
                 fixed |= found
                 place(path, operator, "constant")
                 return None
@@ -193,7 +193,7 @@ class Graph:
     def _call(
         self, where: str, path: str, proto: Any, fixed: Mapping[str, Value], known: AbstractSet[str]
     ) -> Step:
-        """A function's body in the place of its call."""
+        """Put a function's body in place of a call."""
         function = self._context.functions[_protos.function_key(proto)]
         operator = f"{proto.domain}.{proto.op_type}"
         self._context.ledger.place(path, operator, "control")
@@ -214,14 +214,14 @@ class Graph:
 
 
 def deeper(where: str, context: Context) -> None:
-    """A body in a body in a body: functions may call themselves without end."""
+    """Refuse bodies and functions nested too deep: functions may call themselves without end."""
     if context.depth > _protos.MAX_DEPTH:
         expected = f"at most {_protos.MAX_DEPTH} inside one another"
         _errors.differs(where, "bodies and called functions", expected, "more")
 
 
 def initializers(graph: Any, where: str) -> dict[str, Value]:
-    """The arrays that a graph brings with it."""
+    """Return the initializers of a graph, as arrays."""
     if graph.sparse_initializer:
         _errors.differs(where, "initializers", "dense ones", "sparse ones")
     return {tensor.name: array(where, tensor) for tensor in graph.initializer}

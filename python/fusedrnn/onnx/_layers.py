@@ -1,4 +1,4 @@
-"""The weights of a recurrent node as layers of ours: one, or one for each direction."""
+"""The weights of a recurrent node as layers of fusedrnn: one, or one for each direction."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ._activations import Activation
 from ._attributes import GATES, Attributes
 
 Array: TypeAlias = NDArray[Any]
-# What a name of a graph stands for: an array, a list (a sequence) or None (an optional value).
+# A value in a graph: an array, a list (of a sequence) or None (of an optional value).
 Value: TypeAlias = Any
 Layer: TypeAlias = "fr.RNN | fr.GRU | fr.LSTM"
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-# Computed in float32, and rounded to their own type where a node ends.
+# Computed in float32; the results of each node are rounded to their own type.
 HALVES = (
     np.dtype(np.float16),
     np.dtype(onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)),
@@ -35,38 +35,38 @@ class Step(Protocol):
     outputs: tuple[str, ...]
 
     def run(self, values: Mapping[str, Value], num_threads: int | None) -> dict[str, Value]:
-        """Outputs by their names, from the values of the graph so far."""
+        """Compute outputs by name, from the values of the graph so far."""
 
 
 def named(where: str, names: Sequence[str], found: Sequence[Value]) -> dict[str, Value]:
-    """The outputs of a node by their names; those without a name are let go."""
+    """Return the outputs of a node by their names, without those that have no name."""
     if len(names) > len(found):
         _errors.differs(where, "outputs", f"at most {len(found)}", len(names))
     return {name: a for name, a in zip(names, found, strict=False) if name}
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The type in this machine's byte order."""
+    """Return the dtype in this machine's byte order."""
     same: np.dtype[Any] = dtype.newbyteorder("=")
     return same
 
 
 def computed_in(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The type of the kernels that compute for a type of the graph."""
+    """Return the dtype in which kernels compute for a dtype of the graph."""
     return dtype if dtype in FLOATS else FLOATS[0]
 
 
 class Packed(NamedTuple):
-    """A node's weights: one layer, or two of one direction if their activations differ."""
+    """A node's weights: one layer, or two of one direction each if their activations differ."""
 
     layers: tuple[Layer, ...]
-    dtype: np.dtype[Any]  # of the graph; the layers' own is `computed_in` it
+    dtype: np.dtype[Any]  # of the graph; that of the layers is `computed_in(dtype)`
     input_size: int
     hidden_size: int
 
 
 def dtype_of(where: str, name: str, a: Value, like: np.dtype[Any] | None = None) -> np.dtype[Any]:
-    """A floating point type, or that of `like`."""
+    """Return the dtype of an input; refuse one that is not floating point, or not `like`."""
     dtype = native(a.dtype) if isinstance(a, np.ndarray) else None
     if dtype is None or dtype not in FLOATS + HALVES or (like is not None and dtype != like):
         expected = "floating point numbers" if like is None else f"{like}, as W is"
@@ -75,13 +75,13 @@ def dtype_of(where: str, name: str, a: Value, like: np.dtype[Any] | None = None)
 
 
 def shaped(where: str, name: str, a: Array, letters: str, shape: tuple[int, ...]) -> None:
-    """An input has the shape that the specification says in `letters`."""
+    """Refuse an input whose shape is not the one that the specification gives as `letters`."""
     if a.shape != shape:
         _errors.differs(where, f"input {name}", f"shape {letters} = {shape}", a.shape)
 
 
 def pack(options: Attributes, arrays: Mapping[str, Array]) -> Packed:
-    """Layers with the node's weights W, R and, where it has them, B and P."""
+    """Make layers with the node's weights W, R and, if it has them, B and P."""
     dtype, inputs, hidden = _sizes(options, arrays)
     computed = computed_in(dtype)
     parts = [{name: a.astype(computed, copy=False) for name, a in arrays.items()}]
@@ -103,7 +103,7 @@ def _layer(
     hidden_size: int,
     dtype: np.dtype[Any],
 ) -> Layer:
-    """A layer for these weights, which does what the node says."""
+    """Make a layer for these weights, with the options of the node."""
     activations = [(name, *numbers) if numbers else name for name, numbers in chosen]
     every: dict[str, Any] = {
         "bias": "B" in arrays,
@@ -123,7 +123,7 @@ def _layer(
 
 
 def _sizes(options: Attributes, arrays: Mapping[str, Array]) -> tuple[np.dtype[Any], int, int]:
-    """dtype, input size and hidden size, all arrays checked."""
+    """Return dtype, input size and hidden size; all arrays are checked."""
     where, gates, directions = options.where, GATES[options.operator], options.directions
     w, r = arrays["W"], arrays["R"]
     dtype = dtype_of(where, "W", w)

@@ -1,8 +1,8 @@
-"""Operators for which onnx.reference is missing, wrong, or knows only the newest version.
+"""Operators that onnx.reference lacks, computes wrongly, or knows only in the newest version.
 
-Found by running every operator in every version since opset 7 beside ONNX Runtime
-(tests/test_onnx_operators.py). An old node that a newer one can say is rewritten; the others are
-NumPy functions here.
+They were found by running every operator in every version since opset 7 and comparing with ONNX
+Runtime (tests/test_onnx_operators.py). An old node is rewritten if a newer version can express it;
+the others are NumPy functions in this file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Function: TypeAlias = Callable[..., tuple[Value, ...]]
 
 
 def renewed(where: str, proto: Any, opset: int) -> tuple[Any, int]:
-    """A node of an old version in the words of a newer one, and the opset of these."""
+    """Rewrite a node of an old version in a newer one; return it with the opset of that."""
     rule = RENEWED.get(proto.op_type)
     if rule is None or opset >= rule[0]:
         return proto, opset
@@ -36,7 +36,7 @@ def renewed(where: str, proto: Any, opset: int) -> tuple[Any, int]:
 
 
 def _normalization(where: str, node: Any) -> None:
-    """Before version 14 the number of outputs said whether the node trains."""
+    """Refuse training; before version 14 it was the number of outputs that asked for it."""
     if len(list(filter(None, node.output))) > 1:
         _errors.differs(where, "outputs", "1: inference", len(node.output))
     for a in [a for a in node.attribute if a.name == "spatial"]:
@@ -61,10 +61,10 @@ def _regions(where: str, node: Any) -> None:
 
 
 def _same(where: str, node: Any) -> None:
-    """The newer version says the same in the same words."""
+    """Leave a node that the newer version writes in the same way."""
 
 
-# Operator: the first version that onnx.reference has, and how a node becomes one of it.
+# Operator: the first version that onnx.reference has, and the function that rewrites a node for it.
 RENEWED: dict[str, tuple[int, Callable[[str, Any], None]]] = {
     "BatchNormalization": (14, _normalization),
     "DequantizeLinear": (19, _same),
@@ -78,13 +78,13 @@ RENEWED: dict[str, tuple[int, Callable[[str, Any], None]]] = {
 
 
 def own(proto: Any, opset: int) -> Function | None:
-    """What computes a node in place of onnx.reference: a function of its attributes and inputs."""
+    """Return the function (attributes, inputs) -> outputs that replaces onnx.reference, or None."""
     until, function = OWN.get(proto.op_type, (0, None))
     return function if opset < until else None
 
 
 def _flattened(x: Array, axis: int) -> Array:
-    """Before version 13, softmax and its like saw two axes: those before `axis`, and the rest."""
+    """Return x with two axes, those before `axis` and the rest, as softmax before version 13."""
     axis = axis % x.ndim if x.ndim else 0
     return x.reshape(int(np.prod(x.shape[:axis])), -1)
 
@@ -128,7 +128,7 @@ def _global_lp_pool(attributes: Attributes, x: Array) -> tuple[Array]:
 def _pad(
     attributes: Attributes, x: Array, pads: Value = None, value: Value = None, axes: Value = None
 ) -> tuple[Array]:
-    """Negative pads cut."""
+    """Pad, where negative pads cut."""
     numbers = list(attributes["pads"] if pads is None else np.asarray(pads).tolist())
     mode = attributes.get("mode", b"constant").decode()
     fill = attributes.get("value", 0.0) if value is None or value.size == 0 else value.item()
@@ -149,7 +149,7 @@ def _pad(
 
 
 def _enlarged(attributes: Attributes, x: Array, scales: Value = None) -> tuple[Array]:
-    """Upsample, and Resize before version 11: corners are not aligned, nearest is towards 0."""
+    """Upsample, and Resize before version 11: corners are not aligned, nearest rounds towards 0."""
     factors = [float(s) for s in (attributes["scales"] if scales is None else scales)]
     linear = attributes.get("mode", b"nearest") != b"nearest"
     for axis, factor in enumerate(factors):
@@ -166,7 +166,7 @@ def _enlarged(attributes: Attributes, x: Array, scales: Value = None) -> tuple[A
 
 
 def _max_pool(attributes: Attributes, x: Array) -> tuple[Array, Array]:
-    """The indices count the elements of x, whatever the padding."""
+    """MaxPool, whose indices count the elements of x without the padding."""
     lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     windows = windows_of(attributes, attributes["kernel_shape"], x)
     flat = windows.over(x, lowest, lowest)
@@ -210,7 +210,7 @@ def _transposed(attributes: Attributes, x: Array, w: Array, b: Value = None) -> 
     kernel = w.shape[2:]
     if w.ndim != x.ndim or x.shape[1] != w.shape[0] or x.shape[1] % groups:
         raise ValueError(f"W {w.shape} does not fit X {x.shape} in {groups} groups")
-    # The whole of what the inputs reach, before pads are cut off.
+    # The size of all that the inputs reach, before pads are cut off.
     full = [
         (size - 1) * s + (k - 1) * d + 1 + e
         for size, s, k, d, e in zip(x.shape[2:], strides, kernel, dilations, extra, strict=True)
@@ -245,7 +245,7 @@ def _transposed(attributes: Attributes, x: Array, w: Array, b: Value = None) -> 
 
 
 ALWAYS = 1 << 30
-# Operator: up to which version, and what computes it.
+# Operator: the first version that does not need it, and the function that computes it.
 OWN: dict[str, tuple[int, Function]] = {
     "AveragePool": (ALWAYS, _average_pool),
     "ConvTranspose": (ALWAYS, _transposed),

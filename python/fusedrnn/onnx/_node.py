@@ -1,4 +1,4 @@
-"""One recurrent node of a graph: its inputs by their names, its layers, and a run."""
+"""One recurrent node of a graph, with its layers; it runs on values by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEEDED = ("X", "W", "R")
 
 
 class Node:
-    """An RNN, GRU or LSTM node; weights that are constants of the graph are packed here, once."""
+    """An RNN, GRU or LSTM node; weights that are constants of the graph are packed once, here."""
 
     def __init__(self, where: str, proto: Any, opset: int, constants: Mapping[str, Value]) -> None:
         self.options: Attributes = read(where, proto, opset)
@@ -45,7 +45,7 @@ class Node:
         return {role: values[self._roles[role]] for role in WEIGHTS if role in self._roles}
 
     def run(self, values: Mapping[str, Value], num_threads: int | None) -> dict[str, Value]:
-        """Outputs by their names, from the values of the graph so far."""
+        """Compute outputs by name, from the values of the graph so far."""
         packed = self._packed or pack(self.options, self._weights(values))
         layers = packed.layers
         given = {role: values[name] for role, name in self._roles.items()}
@@ -77,7 +77,7 @@ class Node:
     def _sequences(
         self, given: Mapping[str, Value], packed: Packed
     ) -> tuple[Array, Array | None, list[Array]]:
-        """X, the lengths and the first state (D, B, H), checked."""
+        """Return X, the lengths and the first state (D, B, H), checked."""
         where, x = self.options.where, given["X"]
         batch_first = self.options.batch_first
         dtype = dtype_of(where, "X", x, packed.dtype)
@@ -115,7 +115,7 @@ class Node:
 
 
 def flipped(a: Array, lengths: Array | None, batch_first: bool) -> Array:
-    """`a` with the valid part of each sequence in reverse, and the rest where it was."""
+    """Reverse the valid part of each sequence of `a`; the rest stays in place."""
     time = 1 if batch_first else 0
     if lengths is None:
         return np.flip(a, time)

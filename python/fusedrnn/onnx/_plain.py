@@ -1,4 +1,4 @@
-"""Every standard operator that is not ours: onnx.reference computes it, one node at a time."""
+"""Other standard operators: onnx.reference computes them, one node at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ._layers import Value, named
 from ._report import LARGE, Ledger
 
 OLDEST = 7  # before it, operators broadcast by attributes, which onnx.reference does not read
-# They move numbers or count axes, at NumPy's speed: large arrays are no reason for a warning.
+# These move numbers or count axes, at NumPy's speed: they never warn about large arrays.
 MOVES = frozenset(
     {
         "Cast",
@@ -69,11 +69,11 @@ class Plain:
                 self._compute: Callable[..., Any] = partial(function, values)
             else:
                 self._compute = referee(proto, opsets)
-        except Exception as error:  # whatever a node with wrong attributes leads to
+        except Exception as error:  # errors of any class for wrong attributes
             _errors.failed(where, error)
 
     def run(self, values: Mapping[str, Value], num_threads: int | None) -> dict[str, Value]:
-        """Outputs by their names, from the values of the graph so far."""
+        """Compute outputs by name, from the values of the graph so far."""
         found = self.compute(values)
         if self._ledger is not None:
             arrays = [*(values[name] for name in self.inputs), *found.values()]
@@ -83,22 +83,21 @@ class Plain:
         return found
 
     def compute(self, values: Mapping[str, Value]) -> dict[str, Value]:
-        """The same, without a word about large arrays."""
+        """Compute as `run` does, without a warning about large arrays."""
         arguments = [values[name] if name else None for name in self._arguments]
         try:
             with np.errstate(all="ignore"):
                 found = self._compute(*arguments)
         except MemoryError:
             raise
-        except Exception as error:  # whatever NumPy says to wrong shapes
+        except Exception as error:  # NumPy's errors for wrong shapes
             _errors.failed(self.where, error)
         return named(self.where, self.outputs, found)
 
 
 def referee(proto: Any, opsets: Mapping[str, int]) -> Callable[..., Any]:
-    """The implementation of one node in onnx.reference: inputs to a tuple of outputs."""
-    # Inputs are not declared, so that an operator that depends on their types looks at those that
-    # come.
+    """Return the implementation of one node in onnx.reference: inputs to a tuple of outputs."""
+    # Inputs are not declared: operators that depend on their types then look at the actual inputs.
     outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in proto.output if name]
     graph = onnx.helper.make_graph([proto], "node", [], outputs)
     imports = [onnx.helper.make_opsetid(*each) for each in opsets.items()]
@@ -109,19 +108,19 @@ def referee(proto: Any, opsets: Mapping[str, int]) -> Callable[..., Any]:
 
 
 def local(where: str, what: str, tensor: Any) -> None:
-    """A tensor has its numbers with it; those in another file were to be read by ``onnx.load``."""
+    """Refuse a tensor whose numbers are in another file; ``onnx.load`` should have read them."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         expected = "its numbers in the model, as onnx.load(path) reads them"
         _errors.differs(where, what, expected, "a tensor whose numbers are in another file")
 
 
 def array(where: str, tensor: Any) -> Value:
-    """The numbers of an initializer."""
+    """Return the numbers of an initializer."""
     what = f"initializer {tensor.name!r}"
     local(where, what, tensor)
     try:
         a = onnx.numpy_helper.to_array(tensor)
-    except Exception as error:  # whatever NumPy says to wrong sizes and types
+    except Exception as error:  # NumPy's errors for wrong sizes and types
         _errors.unreadable(f"{where}: {what}", error)
     a.flags.writeable = False
     return a

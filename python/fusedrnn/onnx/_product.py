@@ -1,4 +1,4 @@
-"""MatMul, Gemm and Conv with constant weights: one `Dense`, packed once."""
+"""MatMul, Gemm and Conv with constant weights, as one `Dense` that is packed once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._windows import windows_of
 
 
 def product(where: str, proto: Any, opset: int, constants: Mapping[str, Value]) -> Step | None:
-    """What runs a node on `Dense`; None if it is no such node, or its weights no such constant."""
+    """Return a step that runs a node on `Dense`; None if the node or its weights do not suit."""
     if proto.op_type not in ("MatMul", "Gemm", "Conv") or opset < 7:
         return None
     if len(proto.input) < 2 or not proto.input[0]:
@@ -40,19 +40,19 @@ def product(where: str, proto: Any, opset: int, constants: Mapping[str, Value]) 
 
 
 def dense(where: str, weight: Array, bias: Array | None) -> Dense:
-    """A layer with these weights, (O, I) and (O,)."""
+    """Make a layer with these weights, (O, I) and (O,)."""
     computed = computed_in(native(weight.dtype))
     layer = Dense(*weight.shape[::-1], bias=bias is not None, dtype=computed, seed=0)
     parameters = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
     try:
         layer.load_state_dict({k: a.astype(computed) for k, a in parameters.items()})
-    except (TypeError, ValueError) as error:  # a bias of another shape
+    except (TypeError, ValueError) as error:  # the bias has another shape
         _errors.failed(where, error)
     return layer
 
 
 class Product:
-    """MatMul or Gemm: alpha * A B + beta * C."""
+    """Runs MatMul or Gemm: alpha * A B + beta * C."""
 
     def __init__(
         self, where: str, proto: Any, attributes: Mapping[str, Any], constants: Mapping[str, Value]
@@ -75,7 +75,7 @@ class Product:
         self._dense = dense(where, weight, bias)
 
     def _as_bias(self, c: Value, width: int) -> Array | None:
-        """C where it is a constant row that nothing scales."""
+        """Return C as a bias if it is a constant row and nothing is scaled."""
         if not isinstance(c, np.ndarray) or (self._alpha, self._beta) != (1.0, 1.0):
             return None
         if c.dtype != self._dtype or c.shape not in ((width,), (1, width)):
@@ -83,7 +83,7 @@ class Product:
         return c.reshape(width)
 
     def run(self, values: Mapping[str, Value], num_threads: int | None = None) -> dict[str, Value]:
-        """Outputs by their names, from the values of the graph so far."""
+        """Compute outputs by name, from the values of the graph so far."""
         a = values[self._a]
         if not isinstance(a, np.ndarray) or a.dtype != self._dtype:
             expected = f"{self._dtype}, as the right operand"
@@ -106,7 +106,7 @@ class Product:
 
 
 class Convolution:
-    """Conv in one group, its weights and bias constants: each window is a row of a product."""
+    """Runs Conv of one group with constant weights and bias: a product with a row per window."""
 
     def __init__(
         self, where: str, proto: Any, attributes: Mapping[str, Any], constants: Mapping[str, Value]
@@ -124,7 +124,7 @@ class Convolution:
         self._dense = dense(where, w.reshape(len(w), -1), bias)
 
     def run(self, values: Mapping[str, Value], num_threads: int | None = None) -> dict[str, Value]:
-        """Outputs by their names, from the values of the graph so far."""
+        """Compute outputs by name, from the values of the graph so far."""
         x = values[self.inputs[0]]
         if not isinstance(x, np.ndarray) or x.dtype != self._dtype:
             expected = f"{self._dtype}, as the weights"
@@ -138,7 +138,7 @@ class Convolution:
             rows = windows_of(self._attributes, self._kernel, wide).over(wide, 0, 0)
         except MemoryError:
             raise
-        except Exception as error:  # no window fits, or the attributes are none of a window
+        except Exception as error:  # no window fits, or the attributes are not valid
             _errors.failed(self.where, error)
         rows = np.moveaxis(rows, 1, -2)  # (N, ..., C, elements of a window)
         y = self._dense(rows.reshape(*rows.shape[:-2], -1), num_threads=num_threads)

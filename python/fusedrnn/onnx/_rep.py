@@ -18,10 +18,10 @@ from ._report import Ledger, Report
 
 
 class BackendRep(BaseRep):
-    """A prepared model: `run` it as often as you like, from any thread.
+    """A prepared model, which can be run any number of times, from any thread.
 
-    Made by ``Backend.prepare``. Its names of inputs and outputs are `input_names` (those without an
-    initializer) and `output_names`, in the order of the graph.
+    Made by ``Backend.prepare``. `input_names` are the names of its inputs that have no initializer,
+    `output_names` those of its outputs, in the order of the graph.
     """
 
     def __init__(self, model: onnx.ModelProto, num_threads: int | None) -> None:
@@ -41,8 +41,8 @@ class BackendRep(BaseRep):
         ledger = Ledger()
         self._graph = self._compiled(model, fixed, self.input_names, ledger)
         self._report = Report(ledger.placements)
-        # Initializers that are inputs too can be replaced in a run. Such a run needs a graph in
-        # which nothing is folded from them, which is made when the first one comes.
+        # A run may replace initializers that are inputs too. It then needs a graph in which nothing
+        # that depends on them is folded; the first such run makes it.
         self._defaults = {name: fixed[name] for name in given if name in fixed}
         self._open: Callable[[], Graph] | None = None
         if self._defaults:
@@ -55,19 +55,19 @@ class BackendRep(BaseRep):
         inputs: Sequence[str],
         ledger: Ledger,
     ) -> Graph:
-        """The graph, with the initializers that are none of the inputs folded and packed."""
+        """Make the graph; initializers that are not inputs are folded and packed."""
         opsets = _protos.opsets(model.opset_import)
         context = Context(opsets, _protos.functions(model), ledger)
         return Graph(model.graph.node, inputs, self.output_names, fixed, context)
 
     def report(self) -> Report:
-        """Say which node runs where.
+        """Return which node runs where.
 
         Returns
         -------
         Report
-            A tuple of `Placement`, in the order of the graph, nodes of bodies and functions after
-            the node that has them. Printed, it is a table.
+            A tuple of `Placement` in the order of the graph; nodes of bodies and functions come
+            after the node that contains them. Printed, it is a table.
         """
         return self._report
 
@@ -83,15 +83,16 @@ class BackendRep(BaseRep):
         Parameters
         ----------
         inputs : sequence of array_like, or mapping of str to array_like
-            In the order of `input_names`, or by name. An initializer that is an input of the
-            graph too can be given another value, by its name.
+            In the order of `input_names`, or by name. An initializer that is also an input of the
+            graph can be given another value, by its name.
         num_threads : int, optional
-            Threads of this run, instead of those given to ``prepare``; no result depends on it.
+            Threads of this run, in place of the number given to ``prepare``; no result depends on
+            it.
 
         Returns
         -------
         tuple of ndarray
-            In the order of `output_names`.
+            The outputs, in the order of `output_names`.
 
         Raises
         ------
@@ -108,7 +109,7 @@ class BackendRep(BaseRep):
         return tuple(self._open().run(self._defaults | values, threads))
 
     def _given(self, inputs: Sequence[Any] | Mapping[str, Any]) -> dict[str, Value]:
-        """The inputs by name, each with the dtype that the graph declares."""
+        """Return the inputs by name, each with the dtype that the graph declares."""
         if isinstance(inputs, Mapping):
             named = dict(inputs)
         elif isinstance(inputs, (list, tuple)):
@@ -129,7 +130,7 @@ class BackendRep(BaseRep):
             _errors.differs(self._where, "inputs", expected, _errors.listed(named))
         values = {}
         for name, value in named.items():
-            # A list is an array too, unless the graph declares a sequence.
+            # A list is also read as an array, unless the graph declares a sequence.
             values[name] = value if self._no_tensor[name] else np.asarray(value)
             dtype = self._dtypes[name]
             if dtype is not None and native(values[name].dtype) != dtype:
@@ -139,12 +140,12 @@ class BackendRep(BaseRep):
 
 
 def _dtype(where: str, value: Any) -> np.dtype[Any] | None:
-    """What an input is declared to be; None if the graph does not say, or if it is no tensor."""
+    """Return the declared dtype of an input; None if there is none, or it is not a tensor."""
     kind = value.type.tensor_type.elem_type
     if value.type.WhichOneof("value") != "tensor_type" or not kind:
         return None
     try:
         dtype: np.dtype[Any] = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
-    except Exception as error:  # no such type
+    except Exception as error:  # the type does not exist
         _errors.unreadable(f"{where}: input {value.name!r}", error)
     return dtype

@@ -1,4 +1,4 @@
-"""What is known of a prepared model: which node runs where, and whether the user was warned."""
+"""What is known of a prepared model: which node runs where, and whether a warning was given."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from .. import _protos
 from . import _errors
 
 RunsOn: TypeAlias = Literal["kernel", "reference", "control", "constant"]
-# Elements of the largest array that a node reads or writes. NumPy adds so many numbers in about a
-# millisecond; onnx.reference convolves them in seconds.
+# Elements of the largest array that a node reads or writes. NumPy adds this many numbers in about a
+# millisecond; onnx.reference takes seconds to convolve them.
 LARGE = 1 << 20
 
 
 class SlowNodeWarning(RuntimeWarning):
-    """A node works on large arrays and runs on onnx.reference, which is right and slow."""
+    """A node works on large arrays and runs on onnx.reference, which is correct but slow."""
 
 
 class Placement(NamedTuple):
     """Where one node runs."""
 
     path: str
-    """Labels of the nodes and bodies around it and its own, joined by "/"."""
+    """Labels of the nodes and bodies around it, and its own, joined by "/"."""
     operator: str
-    """Its operator, after a domain that is not ONNX's own."""
+    """Its operator, with the domain before it if that is not ONNX's own."""
     runs_on: RunsOn
     """
-    "kernel": fusedrnn's kernels. "reference": onnx.reference. "control": If, Loop, Scan or the call
-    of a function; the nodes inside have places of their own. "constant": computed once, in
+    "kernel": fusedrnn's kernels. "reference": onnx.reference. "control": If, Loop, Scan or a call
+    of a function; the nodes inside have placements of their own. "constant": computed once, in
     ``prepare``.
     """
 
 
 class Report(tuple[Placement, ...]):
-    """The placements of all nodes in the order of the graph; as text, a table."""
+    """The placements of all nodes, in the order of the graph; as text, a table."""
 
     def __str__(self) -> str:
         widths = [max((len(row[k]) for row in self), default=0) for k in (2, 1)]
@@ -52,7 +52,7 @@ class Ledger:
         self._warned = False
 
     def count(self, where: str) -> None:
-        """One node more; functions that call one another may make more than anyone can run."""
+        """Count a node; functions that call one another may make more than can be run."""
         self._nodes += 1
         if self._nodes > _protos.MAX_NODES:
             expected = f"at most {_protos.MAX_NODES}, those of called functions included"
@@ -64,7 +64,7 @@ class Ledger:
         return len(self.placements) - 1
 
     def warn_once(self, where: str, size: int) -> None:
-        """The first large array on the slow road of this model."""
+        """Warn of the first large array of this model that runs through onnx.reference."""
         if not self._warned:
             self._warned = True
             text = (

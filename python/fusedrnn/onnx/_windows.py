@@ -1,4 +1,4 @@
-"""Windows over the spatial axes of an array, without a copy: what pools and convolutions read."""
+"""Windows over the spatial axes of an array, without a copy, for pools and convolutions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ._layers import Array
 
 
 class Windows(NamedTuple):
-    """How a pool or a convolution walks over the spatial axes of x, one number for each."""
+    """The positions of windows in x, as one number for each spatial axis."""
 
     kernel: list[int]
     strides: list[int]
     dilations: list[int]
     counts: list[int]
     pads: list[tuple[int, int]]
-    excess: list[int]  # beyond the padding, where the last window of ceil_mode ends
+    excess: list[int]  # how far the last window of ceil_mode reaches beyond the padding
 
     def over(self, x: Array, fill: Any, excess: Any) -> Array:
-        """(N, C, windows ..., elements of a window), with these numbers around x."""
+        """Return the windows (N, C, windows ..., elements); around x are `fill` and `excess`."""
         n = len(self.kernel)
         padded = x
         if any(map(any, self.pads)) or any(self.excess):
@@ -42,12 +42,12 @@ class Windows(NamedTuple):
 
 
 def spatial(*index: Any) -> tuple[Any, ...]:
-    """An index behind two axes that are taken whole."""
+    """Return an index of the spatial axes, with all of the two axes before them."""
     return (slice(None), slice(None), *index)
 
 
 def windows_of(attributes: Mapping[str, Any], kernel: Sequence[int], x: Array) -> Windows:
-    """The walk that the attributes of a pool or a convolution describe, for an x (N, C, ...)."""
+    """Return the windows of a pool or a convolution with these attributes, for an x (N, C, ...)."""
     n = len(kernel)
     if x.ndim != n + 2:
         raise ValueError(f"expected {n + 2} axes, got {x.ndim}")
@@ -73,7 +73,7 @@ def windows_of(attributes: Mapping[str, Any], kernel: Sequence[int], x: Array) -
             end = total - begin
         count = rounds * ((rounds * (size + begin + end - reach)) // stride) + 1
         if rounds < 0 and (count - 1) * stride >= size + begin:
-            count -= 1  # a window must begin inside
+            count -= 1  # a window must begin inside x or the padding before it
         if count < 1 or reach < 1:
             raise ValueError(f"no window of {reach} fits into {size}")
         pads.append((begin, end))

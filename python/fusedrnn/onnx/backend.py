@@ -15,20 +15,21 @@ from ._rep import BackendRep
 
 
 class Backend(BaseBackend):
-    """Runs ONNX graphs of RNN, GRU and LSTM nodes on fusedrnn; all methods are of the class.
+    """Runs ONNX graphs of RNN, GRU and LSTM nodes on fusedrnn; all methods are class methods.
 
     Supported are opsets from 7 on, float32, float64, float16 and bfloat16 (the last two computed in
     float32), every attribute, optional inputs and outputs, weights that are constants or inputs of
-    the graph, and recurrent nodes anywhere: in bodies of If, Loop and Scan and in functions of the
-    model too. MatMul and Gemm with constant weights run on `nn.Dense`, every other standard
-    operator on onnx.reference. Operators of other domains are an error.
+    the graph, and recurrent nodes anywhere, also in bodies of If, Loop and Scan and in functions of
+    the model. MatMul, Gemm and Conv (of one group) with constant weights run on `nn.Dense`; other
+    standard operators run on onnx.reference, or on NumPy functions if that is wrong or lacks them.
+    Operators of other domains are an error.
 
-    Where the specification leaves room: a sequence of length 0 returns its initial state; Y is 0
-    past the end of a sequence, and the reverse direction starts at its end; names of activations
-    are taken in any case. ``activation_alpha`` and ``activation_beta`` with one value for each
-    activation are read by position; with fewer, they are consumed in order by those activations
-    that have the parameter; the rest have the defaults of ONNX's operators. ``clip`` clips the
-    input of every activation, that of h too. ThresholdedRelu keeps x where ``x >= alpha``.
+    Choices that the specification leaves open: a sequence of length 0 returns its initial state; Y
+    is 0 past the end of a sequence, and the reverse direction starts at its end; names of
+    activations may be in any case. ``activation_alpha`` and ``activation_beta`` with one value for
+    each activation are read by position. With fewer, the values go in order to those activations
+    that have the parameter, and the others have the defaults of ONNX's operators. ``clip`` clips
+    the input of every activation, including h. ThresholdedRelu keeps x if ``x >= alpha``.
     """
 
     @classmethod
@@ -45,11 +46,11 @@ class Backend(BaseBackend):
         Parameters
         ----------
         model : onnx.ModelProto, str or path
-            As ``onnx.load`` returns it; or a file, with the files that it refers to.
+            As ``onnx.load`` returns it, or a file, together with the files that it refers to.
         device : str
             "CPU".
         num_threads : int, optional
-            Threads of each run, unless ``run`` is given others.
+            Threads of each run, if ``run`` is not given another number.
 
         Returns
         -------
@@ -61,7 +62,7 @@ class Backend(BaseBackend):
         TypeError, ValueError
             Something in the model is not supported or does not fit; the text names the node.
         onnx.checker.ValidationError
-            The model is not a valid one.
+            The model is not valid.
         OSError
             The file cannot be read.
         """
@@ -70,7 +71,7 @@ class Backend(BaseBackend):
             expected = "onnx.ModelProto or the path of a file"
             _errors.wrong_type("onnx", "model", expected, _errors.describe(model))
         rep = cls._ready(proto, device, num_threads, **kwargs)
-        # A file may be larger than what can be handed to the checker in memory.
+        # By path if there is one: a file may be larger than what the checker takes from memory.
         onnx.checker.check_model(os.fspath(model) if proto is not model else proto)
         return rep
 
@@ -91,7 +92,7 @@ class Backend(BaseBackend):
         device: str = "CPU",
         **kwargs: Any,
     ) -> bool:
-        """Whether `prepare` takes the model.
+        """Whether `prepare` accepts the model.
 
         Parameters
         ----------
@@ -103,7 +104,7 @@ class Backend(BaseBackend):
         Returns
         -------
         bool
-            False where `prepare` raises.
+            False if `prepare` raises.
         """
         try:
             cls.prepare(model, device, **kwargs)
@@ -119,7 +120,7 @@ class Backend(BaseBackend):
         device: str = "CPU",
         **kwargs: Any,
     ) -> tuple[Value, ...]:
-        """Prepare a model and run it once; arguments and errors are those of both."""
+        """Prepare a model and run it once; arguments and errors are those of the two methods."""
         return cls.prepare(model, device, **kwargs).run(inputs)
 
     @classmethod
@@ -140,18 +141,18 @@ class Backend(BaseBackend):
         node : onnx.NodeProto
             The node.
         inputs : sequence of array_like, or mapping of str to array_like
-            Its inputs in order, those with an empty name left out; or by name.
+            Its inputs, in order without those whose name is empty, or by name.
         device : str
             "CPU".
         outputs_info : optional
-            Not needed.
+            Not used.
         opset_version : int, optional
-            Opset in which to read the node; the newest where not given.
+            Opset in which to read the node; the newest if not given.
 
         Returns
         -------
         tuple of ndarray
-            Its outputs, those with an empty name left out.
+            Its outputs, without those whose name is empty.
 
         Raises
         ------
@@ -163,12 +164,12 @@ class Backend(BaseBackend):
         opset = onnx.defs.onnx_opset_version() if opset_version is None else opset_version
         model = _model_of(node, opset)
         rep = cls._ready(model, device, **kwargs)
-        super().run_node(node, inputs, device, opset_version=opset)  # onnx.checker
+        super().run_node(node, inputs, device, opset_version=opset)  # runs onnx.checker only
         return rep.run(inputs)
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        """Whether a device can be asked for.
+        """Whether a device is supported.
 
         Parameters
         ----------
@@ -188,12 +189,12 @@ def _loaded(path: str | os.PathLike[str]) -> onnx.ModelProto:
         return onnx.load(os.fspath(path))
     except OSError:
         raise
-    except Exception as error:  # whatever a parser says to strange bytes
+    except Exception as error:  # parsers raise errors of any class for other bytes
         _errors.unreadable(f"onnx: file {os.fspath(path)!r}", error)
 
 
 def _model_of(node: onnx.NodeProto, opset: int) -> onnx.ModelProto:
-    """A graph of one node, which declares no types: the node checks them."""
+    """Make a model of one node, without declared types: the node itself checks its inputs."""
     names = [dict.fromkeys(filter(None, each)) for each in (node.input, node.output)]
     values = [[onnx.helper.make_empty_tensor_value_info(name) for name in part] for part in names]
     graph = onnx.helper.make_graph([node], node.name or node.op_type, *values)

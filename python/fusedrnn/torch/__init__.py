@@ -2,8 +2,8 @@
 
 What belongs here: subclasses of ``torch.nn.RNN``, ``LSTM``, ``GRU`` and their cells that compute
 through `fusedrnn.core`, and `accelerate`, which gives the layers of a model these classes. They
-keep parameters, state_dict, arguments and results of their parents; calls that the kernels cannot
-serve run the parent's forward. Nothing else in fusedrnn imports this.
+keep the parameters, state_dict, arguments and results of their parents. If the kernels cannot make
+a call, the parent's forward does. Nothing else in fusedrnn imports this room.
 
     from fusedrnn.torch import LSTM
     model = fusedrnn.torch.accelerate(model)

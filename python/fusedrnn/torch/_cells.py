@@ -1,4 +1,4 @@
-"""RNNCell, LSTMCell and GRUCell: one step each, of the same kernels."""
+"""RNNCell, LSTMCell and GRUCell: one step each, on the same kernels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CELLS = {"tanh": "rnn_tanh", "relu": "rnn_relu"}
 
 
 class _Cell(Fused):
-    """What the three cells share; `forward` is the parent's where the kernels cannot serve."""
+    """What the three cells share; the parent's forward makes calls that the kernels cannot."""
 
     _states = 1
     input_size: int
@@ -25,7 +25,7 @@ class _Cell(Fused):
     bias: bool
 
     def _cell(self) -> str | None:
-        """The kernel; None if there is none."""
+        """Return the name of the kernel's cell; None if there is none."""
         raise NotImplementedError
 
     def _make_packs(self) -> Packs:
@@ -36,7 +36,7 @@ class _Cell(Fused):
         return Packs((LayerPack(cell, None, tuple(_NAMES[n] for n in names), names),))
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002
-        """One step, as the parent takes and gives it."""
+        """Take one step; arguments and results are the parent's."""
         if observed():
             return super().forward(input, hx)  # type: ignore[misc]
         packs = self._packs().layers
@@ -132,4 +132,4 @@ class GRUCell(_Cell, torch.nn.GRUCell):
 
 
 for _one in (RNNCell, LSTMCell, GRUCell):
-    _one.__module__ = "fusedrnn.torch"  # as which it pickles
+    _one.__module__ = "fusedrnn.torch"  # the module under which it is pickled

@@ -45,11 +45,11 @@ class _Layer(NamedTuple):
 
     pack: LayerPack
     tensors: list[Tensor]
-    known: bool  # they lie where those lay that the pack was made from
+    known: bool  # whether the held pack was made from these tensors (`LayerPack.knows`)
 
 
 class _Sequences(NamedTuple):
-    """A call's input, made ready."""
+    """A call's input as the kernels take it."""
 
     x: Tensor  # (T, B, I), or (B, T, I) if batch_first
     states: tuple[Tensor, ...] | None  # each (L*D, B, width)
@@ -60,7 +60,7 @@ class _Sequences(NamedTuple):
 
 
 class _Layers(Fused):
-    """What the three layers share; `forward` is the parent's where the kernels cannot serve."""
+    """What the three layers share; the parent's forward makes calls that the kernels cannot."""
 
     _states = 1
     _flat_weights_names: list[str]
@@ -99,7 +99,7 @@ class _Layers(Fused):
         return [f"_l{k}", f"_l{k}_reverse"][: 2 if self.bidirectional else 1]
 
     def _create(self, options: Options) -> None:
-        """After the parent's constructor: the options, and the parameters that they add."""
+        """Set the options after the parent's constructor, and add their parameters."""
         if options == Options():
             return
         kind = self._kind
@@ -128,7 +128,7 @@ class _Layers(Fused):
             self._start()
 
     def extra_repr(self) -> str:
-        """The parent's, and the options."""
+        """Return the parent's text, and the options."""
         return super().extra_repr() + self._own.shown()  # type: ignore[misc,no-any-return]
 
     # --- calls ------------------------------------------------------------------------------------
@@ -153,11 +153,11 @@ class _Layers(Fused):
         hx : Tensor, or tuple of two
             As the parent takes it.
         lengths : Tensor or sequence of int, shape (B,), optional
-            How many steps of each sequence are real, in any order; y is 0 past them.
+            Number of real steps of each sequence, in any order; y is 0 after them.
         mask : bool Tensor, shape (T, B), or (B, T) with batch_first, optional
             True at real steps; the others pass the state through, and y is 0 there. Not with
             `lengths`.
-        reset : bool Tensor, shape as of `mask`, optional
+        reset : bool Tensor, shaped as `mask`, optional
             True at t: step t starts from zeros, whatever step t-1 left.
         return_cell_states : bool
             Also return every cell state: a list with one tensor for each layer, laid out as y.
@@ -173,8 +173,8 @@ class _Layers(Fused):
         Raises
         ------
         RuntimeError, ValueError
-            The parent's, for what it refuses; or a keyword that the parent lacks stands in a call
-            that the kernels cannot serve.
+            The parent's, for what it refuses; or a keyword that the parent does not have is given
+            in a call that the kernels cannot make.
         """
         why = observed()
         extra = _PLAIN
@@ -212,10 +212,11 @@ class _Layers(Fused):
         return result if cast is None else _casted(result, *cast)
 
     def _plain(self, x: Tensor, hx: Any) -> Any:
-        """A call without anything unusual; None: it is not quite so plain.
+        """Make a call in which nothing is unusual; None if something is.
 
-        The same as the general way, which a single step of a stream would feel: here are the
-        checks that nearly every call passes, and nothing is made that such a call can do without.
+        The result is that of the general way, whose checks would cost a single step much of its
+        time. This method has only the checks that nearly every call passes, and makes nothing that
+        such a call does not need.
         """
         if any_autocast() or (self.dropout and self.training):
             return None
@@ -273,7 +274,7 @@ class _Layers(Fused):
         return (y, last[0]) if self._states == 1 else (y, (last[0], last[1]))
 
     def _plain_call(self, packs: Packs, layers: list[list[Any]], k: int) -> Call:
-        """Layer k's call, as made the last time if the pack is the same."""
+        """Return layer k's call; the last one is used again if the pack is the same."""
         pack = packs.layers[k]
         packed, call = pack.get(layers[k], True), packs.plain.get(k)
         x_first = self.batch_first and k == 0
@@ -304,7 +305,7 @@ class _Layers(Fused):
         raise ValueError(f"{', '.join(named)}: not in torch's own layer, and {why}")
 
     def _unfit(self, data: Any, hx: Any, layers: list[_Layer], packed: bool, extra: _Extra) -> str:
-        """Why the parent makes this call; empty if the kernels do."""
+        """Say why the parent makes this call; empty if the kernels do."""
         dtype = layers[0].tensors[0].dtype
         for layer in layers:
             why = "" if layer.known else of_tensors(layer.tensors, dtype)
@@ -355,7 +356,7 @@ class _Layers(Fused):
         return all(t.shape == (n, batch, size) for t, size in zip(states, sizes, strict=False))
 
     def _cast(self, low: Any, data: Tensor, hx: Any, packed: bool) -> tuple[Any, Any, Any]:
-        """Dtypes of y, h and c under autocast: those of the parent (docs/torch.md)."""
+        """Return the dtypes of y, h and c under autocast: those of the parent (docs/torch.md)."""
         state = data if hx is None else (hx[0] if isinstance(hx, tuple | list) else hx)
         if self.mode.startswith("RNN"):
             return low, low, low
@@ -436,7 +437,7 @@ class _Layers(Fused):
         extra: _Extra,
         how: Layout | None,
     ) -> tuple[Tensor, tuple[Tensor, ...], list[Tensor], list[dict[str, Tensor]]]:
-        """One call of the floor for each layer, with dropout between them."""
+        """Make one call of `core` for each layer, with dropout between them."""
         if extra.return_cell_states and self._states < 2:
             raise ValueError(f"return_cell_states: {type(self).__name__} has no cell states")
         n, count, states_of = 2 if self.bidirectional else 1, len(layers), self._states
@@ -489,7 +490,7 @@ class _Layers(Fused):
         return x, last, cells, gates
 
     def _dropped(self, y: Tensor, how: Layout | None) -> Tensor:
-        """Dropout between layers: drawn as torch draws it, for packed data in their order."""
+        """Apply dropout between layers, drawn as torch does; for packed data, in their order."""
         if how is None or how.rows is None:
             return dropout(y, self.dropout, True)
         return padded(dropout(unpadded(y, how), self.dropout, True), how)
@@ -497,7 +498,7 @@ class _Layers(Fused):
     def _noisy(
         self, x: Tensor, tensors: list[Tensor], pack: LayerPack, batch_first: bool
     ) -> tuple[Tensor, list[Tensor], Noise]:
-        """What the options drop: from torch's generator, in this order."""
+        """Draw what the options drop, from torch's generator, in this order."""
         own, kind, n = self._own, self._kind, 2 if self.bidirectional else 1
         steps, batch = (x.shape[1], x.shape[0]) if batch_first else x.shape[:2]
         widths = (self.proj_size or self.hidden_size, self.hidden_size)
@@ -538,7 +539,7 @@ def _each(hx: Any, change: Any) -> Any:
 
 
 def _casted(result: Any, y: Any, h: Any, c: Any) -> Any:
-    """The results in the dtypes that autocast gives; what else was asked for stays float32."""
+    """Return results in autocast's dtypes; cell states and gates stay float32."""
     out, state, *rest = result
     packed = isinstance(out, PackedSequence)
     out = out._replace(data=out.data.to(y)) if packed else out.to(y)
@@ -547,7 +548,7 @@ def _casted(result: Any, y: Any, h: Any, c: Any) -> Any:
 
 
 def _beside(a: Tensor, batch_first: bool) -> Tensor:
-    """(D, T, B, H) laid out as y: (T, B, D*H)."""
+    """Return (D, T, B, H) laid out as y: (T, B, D*H)."""
     whole = torch.cat(tuple(a), dim=-1)
     return whole.transpose(0, 1) if batch_first else whole
 
@@ -630,7 +631,7 @@ def _known(nonlinearity: Any) -> bool:
     try:
         core.activation(nonlinearity, "nonlinearity")
     except (TypeError, ValueError):
-        return False  # the parent says what it would have taken
+        return False  # the parent raises the error
     return True
 
 
@@ -753,4 +754,4 @@ class GRU(_Layers, torch.nn.GRU):
 
 
 for _one in (RNN, LSTM, GRU):
-    _one.__module__ = "fusedrnn.torch"  # as which it pickles
+    _one.__module__ = "fusedrnn.torch"  # the module under which it is pickled

@@ -1,4 +1,4 @@
-"""Whole models: their recurrent layers become ours, and torch's again; what was done, and why."""
+"""Whole models: giving their recurrent layers fused classes, or torch's again, and a report."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Line(NamedTuple):
     Attributes
     ----------
     name : str
-        Where it is in the model; empty for the model itself.
+        Its name in the model; empty for the model itself.
     kind : str
-        Its class in words.
+        Its class, with the module.
     fused : bool
-        Whether the kernels run its calls.
+        Whether the kernels make its calls.
     why : str
-        Why not, or what would keep some calls from them; empty if nothing does.
+        Why not; empty if they do.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Line(NamedTuple):
 
 
 class Report(tuple[Line, ...]):
-    """The recurrent layers of a model, line by line; prints as a table."""
+    """The recurrent layers of a model, one line for each; prints as a table."""
 
     def __str__(self) -> str:
         rows = [(one.name or "(the model)", one.kind, _said(one)) for one in self]
@@ -63,7 +63,7 @@ def _said(line: Line) -> str:
 
 
 def _parametrised(module: Module) -> str:
-    """The first weight that is not a parameter of its own name; empty if all are."""
+    """Return the first weight that is not a parameter of its own name; empty if all are."""
     names = getattr(module, "_flat_weights_names", None)
     if names is None:
         names = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if module.bias else [])]
@@ -71,7 +71,7 @@ def _parametrised(module: Module) -> str:
 
 
 def _why_not(module: Module) -> str:
-    """Why `accelerate` leaves a recurrent layer of another's class alone; empty if it does not."""
+    """Say why `accelerate` does not change a recurrent layer; empty if it does."""
     kind = type(module)
     if kind not in _OURS:
         return f"{kind.__module__}.{kind.__qualname__} is a class of its own"
@@ -82,9 +82,9 @@ def _why_not(module: Module) -> str:
 def accelerate(model: Module) -> Module:
     """Give the recurrent layers of a model the classes of this package, in place.
 
-    Only layers whose class is exactly torch's; parameters, hooks, references and optimisers stay
-    as they are. Subclasses and layers with weight_norm, prune or parametrizations are left alone:
-    `report` says so.
+    Only layers whose class is exactly torch's are changed; parameters, hooks, references and
+    optimisers stay as they are. Subclasses and layers with weight_norm, prune or parametrizations
+    are left alone; `report` lists them.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def restore(model: Module) -> Module:
     TypeError
         `model` is not a module.
     ValueError
-        A layer has options that torch's has not; nothing was changed.
+        A layer has options that torch's layer does not have; nothing was changed.
     """
     ours = [m for m in _modules(model) if type(m) in _OURS.values()]
     for module in ours:
@@ -151,7 +151,7 @@ def restore(model: Module) -> Module:
 
 
 def report(model: Module) -> Report:
-    """What `accelerate` did to a model, or would do, and why not.
+    """Return what `accelerate` did to a model, or would do, and why not.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def report(model: Module) -> Report:
 
 
 def freeze(model: Module) -> Module:
-    """Freeze every layer of this package in a model: `LSTM.freeze`; returns the model."""
+    """Freeze every layer of this package in a model, as `LSTM.freeze` does; return the model."""
     for module in _modules(model):
         if isinstance(module, Fused):
             module.freeze()
@@ -191,7 +191,7 @@ def freeze(model: Module) -> Module:
 
 
 def unfreeze(model: Module) -> Module:
-    """Take `freeze` back; returns the model."""
+    """Undo `freeze`; return the model."""
     for module in _modules(model):
         if isinstance(module, Fused):
             module.unfreeze()

@@ -1,4 +1,4 @@
-"""What layers and cells share: packs beside the module's state, freezing, copies, refusals."""
+"""What layers and cells share: packs outside the module's state, freezing, copies, refusals."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _TORCHS = Options()
 
 
 class Fused:
-    """Mixed into a class of torch, in front of it; an instance of that class may become ours.
+    """A mixin before a class of torch, whose instances `accelerate` may give this class later.
 
-    So nothing here is set by a constructor: packs are made when first wanted, and the options are
-    the class's where an instance has none.
+    So nothing here is set by a constructor: packs are made when they are first needed, and an
+    instance without options has those of the class.
     """
 
     _own: Options = _TORCHS
@@ -36,20 +36,20 @@ class Fused:
         return found
 
     def _tensor(self, name: str) -> Tensor:
-        """A weight: a parameter, or what weight_norm, prune or functional_call put in its place."""
+        """Return a weight: a parameter, or what weight_norm, prune or functional_call replaced."""
         found = self.__dict__["_parameters"].get(name)
         return getattr(self, name) if found is None else found
 
     def freeze(self) -> None:
-        """Promise that the weights will not be written: calls stop looking at them.
+        """Promise that the weights will not be written, so that calls need not compare them.
 
-        In force for calls without gradients of weights, until `unfreeze`. Other tensors in the
-        place of the weights (`load_state_dict`, `to`, `functional_call`) are seen all the same.
+        The promise holds for calls without gradients of weights, until `unfreeze`. If other tensors
+        replace the weights (`load_state_dict`, `to`, `functional_call`), calls still notice.
         """
         self._packs().freeze(True)
 
     def unfreeze(self) -> None:
-        """Take the promise of `freeze` back."""
+        """Withdraw the promise of `freeze`."""
         self._packs().freeze(False)
 
     def _forget(self) -> None:
@@ -83,7 +83,7 @@ class Fused:
         super().__setattr__(name, value)
 
     def __prepare_scriptable__(self) -> torch.nn.Module:
-        """What torch.jit.script compiles: torch's own module on the same parameters."""
+        """Return what torch.jit.script compiles: torch's own module on the same parameters."""
         if self._own != _TORCHS:
             raise RuntimeError(
                 f"{type(self).__name__}: torch.jit.script cannot compile the options "
@@ -96,5 +96,5 @@ class Fused:
 
 
 def torchs_class(ours: type) -> Any:
-    """The class of torch that one of ours stands for."""
+    """Return the class of torch that a fused class replaces."""
     return next(one for one in ours.__mro__ if one.__module__.startswith("torch.nn."))

@@ -1,4 +1,4 @@
-"""Options that torch's layers lack, as keywords of ours: what they add, and the cell they choose.
+"""Options that torch's layers do not have, given as keywords: the parameters and cell they need.
 
 They are those of `fusedrnn.RNN`, `LSTM` and `GRU` (docs/cells.md, docs/noise.md).
 """
@@ -18,13 +18,13 @@ ActivationLike = Any  # a name, (name, alpha) or (name, alpha, beta)
 
 
 class Kind(NamedTuple):
-    """What a class of torch is to the kernels."""
+    """The kernels' view of a class of torch."""
 
     cell: str
-    chosen: str  # the same with activations of one's own
+    chosen: str  # the same cell with chosen activations
     norm: str | None
-    gates: tuple[str, ...]  # row blocks
-    usual: tuple[str, ...]  # activations: of gates, of the candidate, of c' on its way out
+    gates: tuple[str, ...]  # row blocks of the weights
+    usual: tuple[str, ...]  # activations: of gates, of the candidate, of c' on the output path
     states: int
 
 
@@ -34,12 +34,12 @@ KINDS = {
     "LSTM": Kind("lstm", "lstm_chosen", "lstm_norm", tuple("ifgo"), ("sigmoid", "tanh", "tanh"), 2),
     "GRU": Kind("gru", "gru_chosen", "gru_norm", tuple("rzn"), ("sigmoid", "tanh"), 1),
 }
-# Nonlinearities of an RNN that have a kernel, and that torch does not know.
+# Nonlinearities of an RNN that have a kernel, and that torch does not have.
 OWN_RNN = ("sigmoid", "identity")
 
 
 class Options(NamedTuple):
-    """Of one module; the defaults are torch's."""
+    """The options of one module; the defaults are torch's behaviour."""
 
     nonlinearity: ActivationLike = None  # RNN: other than tanh and relu
     peepholes: bool = False
@@ -55,7 +55,7 @@ class Options(NamedTuple):
     drop_connect: float = 0.0
 
     def shown(self) -> str:
-        """Those that were chosen, as in a repr."""
+        """Return the options that differ from the defaults, as in a repr."""
         usual = Options()
         return "".join(
             f", {name}={value!r}"
@@ -64,7 +64,7 @@ class Options(NamedTuple):
         )
 
     def checked(self, kind: Kind) -> Options:
-        """Rates and combinations, verified."""
+        """Check rates and combinations; return the options."""
         for name in ("input_dropout", "recurrent_dropout", "drop_connect"):
             _rate(name, getattr(self, name))
         rates = self.zoneout if isinstance(self.zoneout, tuple) else (self.zoneout,)
@@ -87,7 +87,7 @@ class Options(NamedTuple):
         return self
 
     def cell(self, kind: Kind) -> tuple[str, core.Options | None]:
-        """The kernel, and its options if it takes any."""
+        """Return the cell, and its options if it takes any."""
         if kind.states == 1 and len(kind.gates) == 1:
             return self._rnn(kind)
         given = kind.usual if self.activations is None else self.activations
@@ -113,7 +113,7 @@ class Options(NamedTuple):
         return kind.chosen, core.Options(f, f, f, _clip(self.clip))
 
     def extras(self, kind: Kind, hidden: int, bias: bool) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Parameters that torch lacks: name before the layer's suffix -> core's name, shape."""
+        """Return the parameters that torch lacks: name without suffix -> core's name, shape."""
         rows = len(kind.gates) * hidden
         found: dict[str, tuple[str, tuple[int, ...]]] = {}
         if self.peepholes:
@@ -128,7 +128,7 @@ class Options(NamedTuple):
         return found
 
     def zoneout_rates(self, kind: Kind) -> tuple[float, float] | None:
-        """Of h and c; None if there is none."""
+        """Return the rates of h and c; None if both are 0."""
         h, c = self.zoneout if isinstance(self.zoneout, tuple) else (self.zoneout, self.zoneout)
         rates = (float(h), float(c) if kind.states > 1 else 0.0)
         return rates if any(rates) else None
@@ -152,7 +152,7 @@ def _clip(value: float | None) -> float:
 
 
 def start(module: torch.nn.Module, names: Sequence[str], options: Options, hidden: int) -> None:
-    """Set the parameters that torch does not, and the forget gate's bias, to their start."""
+    """Set the parameters that torch does not set, and the forget gate's bias, to start values."""
     with torch.no_grad():
         for name in names:
             if name.startswith("weight_norm"):
@@ -168,5 +168,5 @@ def start(module: torch.nn.Module, names: Sequence[str], options: Options, hidde
 
 
 def factors(rate: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """A mask from torch's generator, what it keeps times 1 / (1 - rate)."""
+    """Draw a mask from torch's generator: 0, or 1 / (1 - rate)."""
     return torch.empty(shape, dtype=like.dtype).bernoulli_(1 - rate).div_(1 - rate)

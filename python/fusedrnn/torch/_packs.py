@@ -1,8 +1,8 @@
-"""Packed weights of a module's layers, and when they may be used again.
+"""Packed weights of a module's layers, and the check that they can be used again.
 
-A tensor's version counter says nothing here: fused optimisers, `.data` and NumPy views write
-without raising it. So a pack is used again only if it `matches` what the tensors hold, which runs
-at the speed of memory, or if somebody froze the module.
+A tensor's version counter is no help here: fused optimisers, `.data` and NumPy views write without
+increasing it. So a pack is used again only if it `matches` what the tensors hold, a check that runs
+at the speed of memory, or if the module is frozen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 class _Held(NamedTuple):
-    """A pack, where the tensors lay that it was made from, and views of them.
+    """A pack, the places of the tensors that it was made from, and views of them.
 
     The views keep that memory alive, so a tensor found at the same place is the same memory.
     """
@@ -34,7 +34,7 @@ class _Held(NamedTuple):
 
 
 def array(tensor: Any) -> Array:
-    """A CPU tensor as an array on the same memory (a copy for a lazy negation)."""
+    """Return a CPU tensor as an array that shares its memory (a copy for a lazy negation)."""
     found: Array = tensor.numpy(force=True)
     return found
 
@@ -73,22 +73,22 @@ class LayerPack:
         attributes: tuple[str, ...],
     ) -> None:
         self.cell, self.options = cell, options
-        self.names = names  # of `core`, for one direction
-        self.attributes = attributes  # of the module, for all directions
+        self.names = names  # the names in `core`, for one direction
+        self.attributes = attributes  # the module's names, for all directions
         self.frozen = False
         self._held: _Held | None = None
-        # Arrays in which forward calls with the held pack saved, as long as a graph keeps them.
+        # Arrays that calls with the held pack saved for a backward call, while a graph keeps them.
         self._saved: dict[int, weakref.ref[Array]] = {}
 
     def knows(self, tensors: Sequence[Any]) -> bool:
-        """Whether these are the tensors of the held pack, by where they lie and how."""
+        """Whether these are the tensors of the held pack: the same places, shapes and dtypes."""
         held = self._held
         return held is not None and _lie_there(tensors, held.places)
 
     def get(self, tensors: Sequence[Any], known: bool) -> core.Packed:
-        """A pack of what `tensors` hold, the weights of each direction in the order of `names`.
+        """Return a pack of what `tensors` hold, the weights by direction in the order of `names`.
 
-        `known`: what `knows` said of them.
+        `known` is the result of `knows` for these tensors.
         """
         held = self._held
         if known and held is not None:
@@ -113,7 +113,7 @@ class LayerPack:
         if held is not None and [p[1:] for p in held.places] == [p[1:] for p in places]:
             if held.packed.matches(arrays):
                 return held.packed
-            if not self._saved:  # else a backward call will want the old values
+            if not self._saved:  # if there is one, a backward call will need the old values
                 try:
                     held.packed.update(arrays)
                 except RuntimeError:  # another thread computes with the old values
@@ -124,7 +124,7 @@ class LayerPack:
         return core.pack(self.cell, arrays, options=self.options)
 
     def watch(self, packed: core.Packed, saved: Array) -> None:
-        """Leave `packed` as it is until `saved` is gone: a backward call may come until then."""
+        """Keep `packed` as it is until `saved` is gone: until then there may be a backward call."""
         held, living = self._held, self._saved
         if held is None or held.packed is not packed:
             return
@@ -132,34 +132,34 @@ class LayerPack:
         living[key] = weakref.ref(saved, lambda _: living.pop(key, None))
 
     def forget(self) -> None:
-        """Let go of the pack, and of the memory that its tensors had."""
+        """Let go of the pack, and of the memory of its tensors."""
         self._held = None
         self._saved = {}
 
 
 class Packs:
-    """The packs of a module: one for each of its layers. Not part of the module's state."""
+    """The packs of a module, one for each of its layers. They are not part of its state."""
 
     def __init__(self, layers: Sequence[LayerPack]) -> None:
         self.layers = tuple(layers)
-        self.plain: dict[int, Any] = {}  # the last plain call of each layer, to be made again
+        self.plain: dict[int, Any] = {}  # the last plain call of each layer, to be used again
 
     def freeze(self, frozen: bool) -> None:
-        """Whether calls trust the packs without a look at the weights."""
+        """Set whether calls trust the packs without comparing the weights."""
         for layer in self.layers:
             layer.frozen = frozen
             if frozen:
                 layer.forget()
 
     def forget(self) -> None:
-        """The weights were replaced: pack anew at the next call, frozen or not."""
+        """Make the next call pack anew, frozen or not, because the weights were replaced."""
         self.plain = {}
         for layer in self.layers:
             layer.forget()
 
 
 def eligible(tensor: Any) -> bool:
-    """Whether a tensor is a plain one in this machine's memory, of a dtype that kernels have."""
+    """Whether a tensor is a plain one in CPU memory, of a dtype that the kernels have."""
     return (
         type(tensor) in _PLAIN
         and tensor.layout is torch.strided

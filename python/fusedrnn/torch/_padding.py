@@ -1,4 +1,4 @@
-"""Packed sequences as padded ones with lengths, and back: each row of data is moved once."""
+"""Packed sequences as padded ones with lengths, and back; each row of data is moved once."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Tensor = Any
 
 
 class Layout(NamedTuple):
-    """How the rows of a packed sequence's data lie in a padded one."""
+    """Where the rows of a packed sequence's data are in a padded one."""
 
     steps: int
     batch: int
-    rows: Tensor | None  # of (T*B) those that are there, in the order of the data; None: all
-    lengths: Array | None  # (B,), falling; None: all of them T
+    rows: Tensor | None  # indices of the valid rows in (T*B), in the order of the data; None: all
+    lengths: Array | None  # (B,), falling; None: all of them are T
 
 
 def layout(batch_sizes: Tensor) -> Layout:
-    """From the batch sizes (T,) of a packed sequence."""
+    """Return the layout for the batch sizes (T,) of a packed sequence."""
     sizes = batch_sizes.numpy()
     steps, batch = len(sizes), int(sizes[0])
     if int(sizes[-1]) == batch:
@@ -33,7 +33,7 @@ def layout(batch_sizes: Tensor) -> Layout:
 
 
 class _Pad(torch.autograd.Function):
-    """(N, W) to (T*B, W), zeros where nothing is."""
+    """(N, W) to (T*B, W), with zeros in the other rows."""
 
     @staticmethod
     def forward(ctx: Any, data: Tensor, rows: Tensor, size: int) -> Tensor:
@@ -59,7 +59,7 @@ class _Unpad(torch.autograd.Function):
 
 
 def padded(data: Tensor, how: Layout) -> Tensor:
-    """(T, B, W) from the data of a packed sequence."""
+    """Return (T, B, W) from the data of a packed sequence."""
     if how.rows is None:
         return data.reshape(how.steps, how.batch, -1)
     whole = _Pad.apply(data, how.rows, how.steps * how.batch)
@@ -67,6 +67,6 @@ def padded(data: Tensor, how: Layout) -> Tensor:
 
 
 def unpadded(y: Tensor, how: Layout) -> Tensor:
-    """The data of a packed sequence from (T, B, W)."""
+    """Return the data of a packed sequence from (T, B, W)."""
     flat = y.reshape(how.steps * how.batch, y.shape[2])
     return flat if how.rows is None else _Unpad.apply(flat, how.rows)

@@ -14,34 +14,34 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from .. import core
 from ._packs import Array, LayerPack, array
 
-Tensor = Any  # torch is not followed by the type checker
+Tensor = Any  # the type checker does not read torch
 
 
 class Call(NamedTuple):
-    """What a call is told beside its tensors."""
+    """The arguments of a call besides its tensors."""
 
     packed: core.Packed
     pack: LayerPack
     batch_first_x: bool = False  # x is (B, T, I), and so is its gradient
     batch_first_y: bool = False
-    step: bool = False  # of a cell: x (B, I), states (B, H), and no h apart from y
+    step: bool = False  # a cell's call: x (B, I), states (B, H); h is not returned besides y
     lengths: Array | None = None
     mask: Array | None = None
     reset: Array | None = None
     zoneout: tuple[float, float] | None = None
-    cells: bool = False  # also give every c, (D, T, B, H)
-    gates: bool = False  # also give every gate, (D, T, B, n, H)
+    cells: bool = False  # also return every c, (D, T, B, H)
+    gates: bool = False  # also return every gate, (D, T, B, n, H)
 
 
 class Noise(NamedTuple):
-    """What was drawn for a call."""
+    """The masks that were drawn for a call."""
 
     drop: Tensor | None = None  # (D, B, P)
     keep_h: Tensor | None = None  # (D, T, B, P)
     keep_c: Tensor | None = None  # (D, T, B, H)
 
     def arguments(self) -> dict[str, Any]:
-        """As `core` takes them."""
+        """Return the masks as `core` takes them."""
         keep = None
         if self.keep_h is not None:
             kept = (self.keep_h,) if self.keep_c is None else (self.keep_h, self.keep_c)
@@ -91,7 +91,7 @@ def _run(
 
 
 def _outputs(call: Call, out: core.Forward, keep: Sequence[Array] | None) -> tuple[Tensor, ...]:
-    """y, the last states, and what else was asked for, as tensors on the arrays of `out`."""
+    """Return y, the last states, and what else was asked for, as tensors that share `out`."""
     tensor = torch.from_numpy
     if call.step:
         return tuple(tensor(a[0]) for a in (out.y, *out.states[1:]))
@@ -110,9 +110,9 @@ def _outputs(call: Call, out: core.Forward, keep: Sequence[Array] | None) -> tup
 class Recurrence(torch.autograd.Function):
     """`core.forward` and `core.backward` as a node of the graph.
 
-    Everything that backward reads goes through `save_for_backward`, the weights too, although a
-    backward call computes with the pack of its forward call: so torch notices what was changed in
-    place, and nothing outlives the graph.
+    Everything that backward reads goes through `save_for_backward`. So do the weights, although a
+    backward call computes with the pack of its forward call: in this way torch notices changes in
+    place, and nothing is kept longer than the graph.
     """
 
     @staticmethod
@@ -125,7 +125,7 @@ class Recurrence(torch.autograd.Function):
         c0: Tensor | None,
         *weights: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Run, and keep what backward needs."""
+        """Run the layer, and save what backward needs."""
         out = _run(call, x, h0, c0, noise, True)
         assert out.saved is not None
         call.pack.watch(call.packed, out.saved)
@@ -139,7 +139,7 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Gradients of what needs them, as fresh tensors."""
+        """Return the gradients that are needed, as new tensors."""
         call: Call = ctx.call
         x, h0, c0, y, saved, *rest = ctx.saved_tensors
         noise = Noise(*rest[:3]) if ctx.drawn else QUIET
@@ -168,7 +168,7 @@ def _gradients(
     given: Sequence[Tensor | None],
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
-    """One call of `core.backward`: gradients of x, h0, c0 and the weights; None if not needed."""
+    """Call `core.backward` once: gradients of x, h0, c0 and the weights; None if not needed."""
     packed, names, of_weights = call.packed, call.pack.names, needed[3:]
     want = _wanted(names, tuple(needed))
     ours, dx = array(y), None
@@ -194,7 +194,7 @@ def _gradients(
     )
     tensor = torch.from_numpy
     found: list[Tensor | None] = [None, None, None]
-    # Each array is fresh and nobody else holds it, so torch keeps it as the gradient.
+    # Each array is new and has no other reference, so torch keeps it as the gradient.
     if g.dx is not None:
         of_x = g.dx[0] if call.step else g.dx.swapaxes(0, 1) if call.batch_first_x else g.dx
         found[0] = tensor(of_x)
@@ -209,7 +209,7 @@ def _gradients(
 
 @cache
 def _wanted(names: tuple[str, ...], needed: tuple[bool, ...]) -> frozenset[str]:
-    """What `core.backward` is asked for: `needed` is of x, h0, c0 and the weights."""
+    """Return the `want` of `core.backward`; `needed` is for x, h0, c0 and the weights."""
     count, of_weights = len(names), needed[3:]
     want = {name for k, name in enumerate(names) if any(of_weights[k::count])}
     want |= {"x"} if needed[0] else set()
@@ -217,7 +217,7 @@ def _wanted(names: tuple[str, ...], needed: tuple[bool, ...]) -> frozenset[str]:
 
 
 def _arrived(call: Call, given: Sequence[Tensor | None]) -> dict[str, Any]:
-    """Gradients of the outputs, in the order of `_outputs`, as `core.backward` takes them."""
+    """Return gradients of the outputs, in `_outputs` order, as `core.backward` takes them."""
     arrays = [None if t is None else array(t) for t in given]
     dy, states = arrays[0], call.packed.spec.states
     if call.step:
@@ -253,7 +253,7 @@ Again = Callable[..., "tuple[Tensor, ...]"]
 
 
 def _again(call: Call, noise: Noise, batch: int) -> Again | None:
-    """What computes the call in torch's own operations; None if they cannot."""
+    """Return torch's own operation that can make the call; None if there is none."""
     parent: Again | None = _PARENTS.get(call.packed.cell)
     odd = call.mask is not None or call.reset is not None or call.zoneout is not None
     if parent is None or odd or call.cells or call.gates or noise.drop is not None:
@@ -270,7 +270,7 @@ def _composite(
     given: Sequence[Tensor | None],
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
-    """Gradients that can be differentiated again: those of torch's own unfused operations."""
+    """Return gradients that can be differentiated again: those of torch's own operations."""
     outputs = _by_parent(call, parent, *tensors)
     used = [(out, g) for out, g in zip(outputs, given, strict=True) if g is not None]
     inputs = [t for t, wanted in zip(tensors, needed, strict=True) if wanted]
@@ -289,9 +289,10 @@ def _composite(
 def _by_parent(
     call: Call, parent: Again, x: Tensor, h0: Tensor | None, c0: Tensor | None, *weights: Tensor
 ) -> tuple[Tensor, ...]:
-    """The outputs of a call, in the order and the layout of `_outputs`.
+    """Return the outputs of a call, in the order and the layout of `_outputs`.
 
-    As a packed sequence in any case: oneDNN, whose LSTM has no second derivative, takes none.
+    The input is always a packed sequence, because torch does not use oneDNN for those: the LSTM of
+    oneDNN has no second derivative.
     """
     packed = call.packed
     n = packed.directions
@@ -326,7 +327,7 @@ def _by_parent(
 
 
 def _once(gradients: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-    """The gradients, with an error in place of their own gradients."""
+    """Return the gradients; differentiating them raises an error."""
     there = [g for g in gradients if g is not None]
     marked = [g.detach().requires_grad_() for g in there]
     error = torch._C._functions.DelayedError(_ONCE, len(marked))
@@ -346,7 +347,7 @@ def recur(
     weights: Sequence[Tensor],
     noise: Noise = QUIET,
 ) -> tuple[Tensor, ...]:
-    """y, the last states, cells and gates if asked for; with a graph if somebody needs it."""
+    """Return y, the last states, and cells and gates if asked for; with a graph if needed."""
     if torch.is_grad_enabled():
         for t in (x, *weights, h0, c0):
             if t is not None and t.requires_grad:

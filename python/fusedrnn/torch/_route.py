@@ -1,6 +1,6 @@
-"""Which calls the kernels serve: the others run the parent's forward.
+"""Which calls the kernels make; the parent's forward makes the others.
 
-The table in docs/torch.md has the same rows, and tests/test_torch_routes.py goes through it.
+docs/torch.md has a table with the same rows, which tests/torch_adapter/test_torch_routes.py checks.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _function_modes = _C._len_torch_function_stack
 
 
 def observed() -> str:
-    """What watches torch's operations, and would miss ours; empty if nothing does."""
-    if _is_compiling():  # comes first: a compiler must not see the others
+    """Say what observes torch's operations, and would miss the kernels; empty if nothing does."""
+    if _is_compiling():  # first: a compiler must not see the other checks
         return "torch.compile or torch.export is recording"
     if _is_tracing():
         return "torch.jit.trace is recording"
@@ -41,7 +41,7 @@ def observed() -> str:
     if _dispatch_modes():
         return "a TorchDispatchMode is at work"
     if _function_modes() and not all(
-        isinstance(mode, DeviceContext)  # of set_default_device: says where new tensors go
+        isinstance(mode, DeviceContext)  # of set_default_device: only sets where tensors are made
         for mode in torch.overrides._get_current_function_mode_stack()
     ):
         return "a TorchFunctionMode is at work"
@@ -49,7 +49,7 @@ def observed() -> str:
 
 
 def of_tensors(tensors: Sequence[Tensor], dtype: Any) -> str:
-    """Why the kernels cannot read these tensors as they are; empty if they can."""
+    """Say why the kernels cannot read these tensors as they are; empty if they can."""
     for t in tensors:
         if not eligible(t) or t.dtype is not dtype:
             if not isinstance(t, torch.Tensor):
@@ -61,7 +61,7 @@ def of_tensors(tensors: Sequence[Tensor], dtype: Any) -> str:
 
 
 def of_inputs(tensors: Sequence[Tensor], dtype: Any) -> str:
-    """Why these cannot meet weights of this dtype, under autocast too; empty if they can."""
+    """Say why inputs do not fit weights of this dtype, also under autocast; empty if they do."""
     if not any_autocast():
         return of_tensors(tensors, dtype)
     low = autocast_dtype()
@@ -71,12 +71,12 @@ def of_inputs(tensors: Sequence[Tensor], dtype: Any) -> str:
 
 
 def autocast_dtype() -> Any:
-    """What autocast makes of float32 on the CPU; None if it is off."""
+    """Return the dtype to which autocast casts float32 on the CPU; None if it is off."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
 
 
 def castable(tensor: Tensor, low: Any) -> bool:
-    """Whether autocast lets this tensor meet float32 weights."""
+    """Whether autocast allows this tensor together with float32 weights."""
     return (
         isinstance(tensor, torch.Tensor)
         and tensor.dtype in (torch.float32, low)

@@ -1,8 +1,8 @@
-"""Calls that torch's own layer makes faster: what bench/torch_table.py measured.
+"""Calls that torch's own layer makes faster, as measured by bench/torch_table.py.
 
-Keys are (mode, kind, whether T > 1, class of B, class of H): `kind` is "training", "guarded" or
-"frozen"; a batch is known by half the number of its bits (1, 2 to 7, 8 to 31, ...), H by the number
-of its bits. The rows are in _slower.py, which the script writes.
+Keys are (mode, kind, whether T > 1, class of B, class of H). `kind` is "training", "guarded" or
+"frozen". The class of B is half the number of its bits (1; 2 to 7; 8 to 31; ...), the class of H
+the number of its bits. The rows are in _slower.py, which the script writes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["SLOWER", "key", "loses"]
 def key(
     mode: str, kind: str, steps: int, batch: int, hidden: int
 ) -> tuple[str, str, bool, int, int]:
-    """Where a call is found in the table."""
+    """Return the key of a call in the table."""
     return mode, kind, steps > 1, batch.bit_length() // 2, hidden.bit_length()
 
 

@@ -1,16 +1,17 @@
-"""Weights of other systems to ours and back: PyTorch, Keras 3, ONNX, flax, Haste, lecture notes.
+"""Conversion of weights from and to PyTorch, Keras 3, ONNX, flax, Haste and lecture notes.
 
-Anything else that keeps each gate by itself is `from_gates`. Ours are a mapping with PyTorch's
-names, as ``layer.params``, ``layer.state_dict()`` and ``layer.load_state_dict`` have it:
-``weight_ih_l{k}`` (n*H, I), ``weight_hh_l{k}`` (n*H, H), ``bias_ih_l{k}`` and ``bias_hh_l{k}``
-(n*H,); with a projection ``weight_hr_l{k}`` (P, H), and ``weight_hh_l{k}`` is (n*H, P); with
-peepholes ``weight_p_l{k}`` (3, H); the reverse direction with ``_reverse`` at the end. Rows are
-gate-major: i f g o, r z n, peepholes i f o. ``from_X`` gives such a mapping, ``to_X`` takes one;
-from X to Y is ``to_Y(from_X(...))``. A `cell` is a name as ``layer.cell`` has it.
+Weights of any other system that keeps each gate separately are read by `from_gates`. fusedrnn's own
+form is a mapping with PyTorch's names, as ``layer.params``, ``layer.state_dict()`` and
+``layer.load_state_dict`` use it: ``weight_ih_l{k}`` (n*H, I), ``weight_hh_l{k}`` (n*H, H),
+``bias_ih_l{k}`` and ``bias_hh_l{k}`` (n*H,). With a projection there is ``weight_hr_l{k}`` (P, H),
+and ``weight_hh_l{k}`` is (n*H, P); with peepholes there is ``weight_p_l{k}`` (3, H). Names of the
+reverse direction end in ``_reverse``. Rows are gate-major: i f g o, r z n, peepholes i f o.
+``from_X`` returns such a mapping and ``to_X`` takes one; ``to_Y(from_X(...))`` converts from X to
+Y. A `cell` is a name as in ``layer.cell``.
 
 Arrays keep their dtype and are always copies. Names, numbers, shapes and types of arrays are
-checked, and an error lists what was expected and what was found; nothing is left out in silence.
-docs/weights.md has the table of all forms, and what cannot come back unchanged.
+checked, and an error lists what was expected and what was found; no array is ignored silently.
+docs/weights.md has the table of all forms, and what cannot be converted back unchanged.
 """
 
 from ._build import layer

@@ -1,6 +1,6 @@
-"""One layer and direction between a system's arrays and our blocks, by its layout.
+"""One layer and direction, converted between a system's arrays and blocks by the system's layout.
 
-`read` and `write` know nothing of any system: all that is particular is in the table.
+`read` and `write` know nothing of a particular system: all that differs is in `_formats.TABLE`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from .._checks import arguments as _check
 from . import _text
 from ._formats import B_HH, B_IH, PROJECTION, Entry, Layout, R, W, apart, letters, numbers
 
-# (array of ours, gate) -> what that gate takes of it
+# (fusedrnn's array, gate) -> the gate's block of the array
 Blocks = dict[tuple[str, str], Array]
 
 
 def names(layout: Layout, sizes: Mapping[str, int] | None = None) -> str:
-    """What a layout expects, in an error text."""
+    """Return what a layout expects, for an error text."""
     parts = []
     for entry in layout:
         shape = entry.shape
@@ -32,7 +32,7 @@ def names(layout: Layout, sizes: Mapping[str, int] | None = None) -> str:
 
 
 def fits(layout: Layout, given: Mapping[str, Any]) -> bool:
-    """Whether the names are those of the layout; what is optional comes whole or not at all."""
+    """Whether the names are those of the layout; optional entries must be complete or absent."""
     absent = [entry for entry in layout if entry.name not in given]
     some = {entry.optional for entry in layout if entry.name in given}
     return set(given) <= {entry.name for entry in layout} and all(
@@ -41,7 +41,7 @@ def fits(layout: Layout, given: Mapping[str, Any]) -> bool:
 
 
 def _sizes(layout: Layout, arrays: Mapping[str, Array]) -> dict[str, int] | None:
-    """I, H and P, from the array that has the W of the first gate and the projection."""
+    """Return I, H and P, from the arrays of the first gate's W and of the projection."""
     entry = next(entry for entry in layout if W in entry.kinds)
     a = arrays[entry.name]
     if a.ndim != 2:
@@ -61,7 +61,7 @@ def _sizes(layout: Layout, arrays: Mapping[str, Array]) -> dict[str, int] | None
 
 
 def read(what: str, layout: Layout, given: Mapping[str, Any]) -> Blocks:
-    """The arrays of one layer and direction as blocks, names and shapes checked."""
+    """Return the arrays of one layer and direction as blocks; names and shapes are checked."""
     if not fits(layout, given):
         _check.weights_differ(what, names(layout), _text.found(given))
     arrays = {name: _check.weights_array(what, name, value) for name, value in given.items()}
@@ -77,7 +77,7 @@ def read(what: str, layout: Layout, given: Mapping[str, Any]) -> Blocks:
         blocks |= _taken(entry, arrays[entry.name], sizes)
     if any(kind in (B_IH, B_HH) for kind, _ in blocks):
         for (kind, gate), block in list(blocks.items()):
-            if kind == W:  # zeros for the biases that the system does not have
+            if kind == W:  # zeros for biases that the system does not have
                 for bias in (B_IH, B_HH):
                     blocks.setdefault((bias, gate), np.zeros(len(block), block.dtype))
     return blocks
@@ -97,7 +97,7 @@ def _taken(entry: Entry, a: Array, sizes: Mapping[str, int]) -> Blocks:
 
 
 def write(what: str, layout: Layout, blocks: Blocks, spec: CellSpec) -> dict[str, Array]:
-    """Blocks as the arrays of one layer and direction, each fresh and C-contiguous."""
+    """Return blocks as the arrays of one layer and direction, each new and C-contiguous."""
     blocks = dict(blocks)
     held = {(kind, gate) for entry in layout for kind in entry.kinds for gate in entry.gates}
     if (B_IH, spec.gate_names[0]) in blocks:
@@ -120,7 +120,7 @@ def write(what: str, layout: Layout, blocks: Blocks, spec: CellSpec) -> dict[str
 
 
 def _add_biases(what: str, held: set[tuple[str, str]], blocks: Blocks, spec: CellSpec) -> None:
-    """Both biases of a gate into the one that the system has."""
+    """Add both biases of a gate if the system has only one."""
     for gate in spec.gate_names:
         kept, gone = (B_IH, gate), (B_HH, gate)
         if kept in held and gone in held:

@@ -1,4 +1,4 @@
-"""A layer for weights that are there already."""
+"""Making a layer from given weights."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from ._stack import restacked
 
 
 def layer(params: Mapping[str, Any], cell: str, **options: Any) -> RNN | GRU | LSTM:
-    """Make a layer of these weights: sizes, stack, directions and biases are theirs.
+    """Make a layer with these weights, which give its sizes, stack, directions and biases.
 
     Parameters
     ----------
     params : mapping of str to array_like
-        Our mapping, as the ``from_`` functions give it.
+        fusedrnn's mapping, as the ``from_`` functions return it.
     cell : str
-        As they take it. For a cell of chosen activations (``"lstm_chosen"`` ...) name these, the
-        clip or the coupled gates as `options`.
+        As the ``from_`` functions take it. For a cell of chosen activations (``"lstm_chosen"`` ...)
+        pass these, the clip or the coupled gates as `options`.
     **options
-        What the layer's class takes and the weights do not say: ``batch_first``, ``activations``,
-        ``clip``, ``dropout`` ...
+        Arguments of the layer's class that the weights do not give: ``batch_first``,
+        ``activations``, ``clip``, ``dropout`` ...
 
     Returns
     -------
     RNN, GRU or LSTM
-        With a copy of the weights, in their dtype: float32, or float64.
+        The layer, with a copy of the weights, in their dtype: float32 or float64.
 
     Raises
     ------

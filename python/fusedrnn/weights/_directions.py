@@ -1,4 +1,4 @@
-"""Systems whose form holds one direction of one layer: Haste, lecture notes, gates by name."""
+"""Systems whose form has one direction of one layer: Haste, lecture notes, gates by name."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ._stack import direction_of, layout_of, ours
 def from_haste(
     state_dict: Mapping[str, Any], cell: str, *, layer: int = 0, reverse: bool = False
 ) -> dict[str, Array]:
-    """Weights of a Haste ``LSTM`` or ``GRU``.
+    """Convert weights of a Haste ``LSTM`` or ``GRU``.
 
     Parameters
     ----------
     state_dict : mapping of str to array_like
-        Of haste_pytorch's module, or ``get_weights()`` of haste_tf's layer: kernel (I, n*H),
+        From haste_pytorch's module, or ``get_weights()`` of haste_tf's layer: kernel (I, n*H),
         recurrent_kernel (H, n*H), bias (n*H,), and for the GRU recurrent_bias (3*H,). Gates
         i g f o; z r h.
     cell : str
         A cell that Haste has: "lstm", "gru".
     layer : int
-        Which layer of a stack this becomes; ``|`` joins the layers' mappings.
+        Number of the layer in the new mapping; join the mappings of layers with ``|``.
     reverse : bool
-        Whether it becomes the reverse direction; ``|`` joins the directions.
+        Whether it becomes the reverse direction; join the directions with ``|``.
 
     Returns
     -------
     dict of str to ndarray
-        Our mapping; the LSTM's bias is ``bias_ih``, and ``bias_hh`` is zeros.
+        fusedrnn's mapping; the LSTM's bias is ``bias_ih``, and ``bias_hh`` is zeros.
 
     Raises
     ------
@@ -51,23 +51,23 @@ def from_haste(
 def to_haste(
     params: Mapping[str, Any], cell: str, *, layer: int | None = None, reverse: bool | None = None
 ) -> dict[str, Array]:
-    """Weights for a Haste ``LSTM`` or ``GRU``.
+    """Convert weights for a Haste ``LSTM`` or ``GRU``.
 
     Parameters
     ----------
     params : mapping of str to array_like
-        Our mapping.
+        fusedrnn's mapping.
     cell : str
         A cell that Haste has.
     layer : int, optional
-        Which layer of the stack; needed where there are several.
+        Number of the layer; needed if there are several.
     reverse : bool, optional
-        Which direction; needed where there are two.
+        Which direction; needed if there are two.
 
     Returns
     -------
     dict of str to ndarray
-        As `from_haste` takes it. The LSTM's bias is the sum of ours; zeros where we have none.
+        As `from_haste` takes it. The LSTM's bias is the sum of both; zeros if `params` has none.
 
     Raises
     ------
@@ -90,29 +90,29 @@ def from_lecture(
     layer: int = 0,
     reverse: bool = False,
 ) -> dict[str, Array]:
-    """Weights as lecture notes and papers write them: one matrix a gate, acting on [h, x].
+    """Convert weights as in lecture notes and papers: one matrix for each gate, acting on [h, x].
 
     Parameters
     ----------
     arrays : mapping of str to array_like
         LSTM: W_f, W_i, W_c, W_o (H, H + I) and b_f, b_i, b_c, b_o (H,). GRU: W_z, W_r, W_h and b_z,
-        b_r, b_h, with ``h~ = tanh(W_h [r*h, x] + b_h)``. RNN: W_h (H, H), W_x (H, I), b (H,). The
-        biases may be absent, all of them.
+        b_r, b_h, with ``h~ = tanh(W_h [r*h, x] + b_h)``. RNN: W_h (H, H), W_x (H, I), b (H,).
+        Either all biases are there or none.
     cell : str
         "rnn_tanh" ..., "lstm", "gru_reset_before": notes apply r before the product.
     z_keeps_old : bool
-        What z is, and so needed for a GRU. True: ``h' = z*h + (1-z)*h~`` (Cho et al. 2014), as
-        here. False: ``h' = (1-z)*h + z*h~`` (Chung et al. 2014); W_z and b_z are negated, because
-        1 - sigmoid(a) = sigmoid(-a).
+        The meaning of z; needed for a GRU. True: ``h' = z*h + (1-z)*h~`` (Cho et al. 2014), as in
+        fusedrnn. False: ``h' = (1-z)*h + z*h~`` (Chung et al. 2014); W_z and b_z are negated,
+        because 1 - sigmoid(a) = sigmoid(-a).
     layer : int
-        Which layer of a stack this becomes; ``|`` joins the layers' mappings.
+        Number of the layer in the new mapping; join the mappings of layers with ``|``.
     reverse : bool
-        Whether it becomes the reverse direction; ``|`` joins the directions.
+        Whether it becomes the reverse direction; join the directions with ``|``.
 
     Returns
     -------
     dict of str to ndarray
-        Our mapping; the biases are ``bias_ih``, and ``bias_hh`` is zeros.
+        fusedrnn's mapping; the biases are ``bias_ih``, and ``bias_hh`` is zeros.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def from_lecture(
 
 
 def _kept(blocks: Blocks, z_keeps_old: object) -> Blocks:
-    """z as ours keeps the old state, or ours as theirs takes the new one."""
+    """Negate the blocks of z unless z keeps the old state; converts in both directions."""
     if any(gate == "z" for _, gate in blocks):
         if z_keeps_old is None:
             expected = "z_keeps_old for a GRU: True for h' = z*h + (1-z)*h~, False for the reverse"
@@ -145,25 +145,25 @@ def to_lecture(
     layer: int | None = None,
     reverse: bool | None = None,
 ) -> dict[str, Array]:
-    """Weights as lecture notes and papers write them.
+    """Convert weights to the form of lecture notes and papers.
 
     Parameters
     ----------
     params : mapping of str to array_like
-        Our mapping.
+        fusedrnn's mapping.
     cell : str
         "rnn_tanh" ..., "lstm", "gru_reset_before".
     z_keeps_old : bool
-        What z is to be, as in `from_lecture`; needed for a GRU.
+        The meaning that z shall have, as in `from_lecture`; needed for a GRU.
     layer : int, optional
-        Which layer of the stack; needed where there are several.
+        Number of the layer; needed if there are several.
     reverse : bool, optional
-        Which direction; needed where there are two.
+        Which direction; needed if there are two.
 
     Returns
     -------
     dict of str to ndarray
-        As `from_lecture` takes it; a bias is the sum of ours.
+        As `from_lecture` takes it; a bias is the sum of fusedrnn's two.
 
     Raises
     ------
@@ -186,28 +186,27 @@ def from_gates(
     layer: int = 0,
     reverse: bool = False,
 ) -> dict[str, Array]:
-    """Weights of a system that keeps each gate by itself: two matrices, a bias, a peephole.
+    """Convert weights of a system that keeps each gate separately: two matrices, bias, peephole.
 
     Parameters
     ----------
     arrays : mapping of str to array_like
-        For each gate W_i (H, I), which x is multiplied by, R_i (H, H), which h is, and b_i (H,);
-        and so for the others. LSTM: i f g o, and with peepholes p_i, p_f, p_o (H,). GRU: r z n.
-        RNN: W, R, b. The biases may be absent, all of them. A system that writes ``x @ W`` has
-        these matrices transposed.
+        For each gate, here i: W_i (H, I), which multiplies x, R_i (H, H), which multiplies h, and
+        b_i (H,). LSTM: i f g o, and with peepholes p_i, p_f, p_o (H,). GRU: r z n. RNN: W, R, b.
+        Either all biases are there or none. If a system computes ``x @ W``, transpose its matrices.
     cell : str
-        Any but those with layer normalisation. A "gru" has the bias of n outside the reset gate.
+        Any cell without layer normalisation. A "gru" has the bias of n outside the reset gate.
     z_keeps_old : bool
-        What z is, as in `from_lecture`; needed for a GRU.
+        The meaning of z, as in `from_lecture`; needed for a GRU.
     layer : int
-        Which layer of a stack this becomes; ``|`` joins the layers' mappings.
+        Number of the layer in the new mapping; join the mappings of layers with ``|``.
     reverse : bool
-        Whether it becomes the reverse direction; ``|`` joins the directions.
+        Whether it becomes the reverse direction; join the directions with ``|``.
 
     Returns
     -------
     dict of str to ndarray
-        Our mapping; the biases are ``bias_ih``, and ``bias_hh`` is zeros.
+        fusedrnn's mapping; the biases are ``bias_ih``, and ``bias_hh`` is zeros.
 
     Raises
     ------
@@ -229,31 +228,31 @@ def to_gates(
     layer: int | None = None,
     reverse: bool | None = None,
 ) -> dict[str, Array]:
-    """Weights for a system that keeps each gate by itself.
+    """Convert weights for a system that keeps each gate separately.
 
     Parameters
     ----------
     params : mapping of str to array_like
-        Our mapping.
+        fusedrnn's mapping.
     cell : str
         As in `from_gates`.
     z_keeps_old : bool
-        What z is to be, as in `from_lecture`; needed for a GRU.
+        The meaning that z shall have, as in `from_lecture`; needed for a GRU.
     layer : int, optional
-        Which layer of the stack; needed where there are several.
+        Number of the layer; needed if there are several.
     reverse : bool, optional
-        Which direction; needed where there are two.
+        Which direction; needed if there are two.
 
     Returns
     -------
     dict of str to ndarray
-        As `from_gates` takes it; a bias is the sum of ours.
+        As `from_gates` takes it; a bias is the sum of fusedrnn's two.
 
     Raises
     ------
     TypeError, ValueError
-        As `from_gates`; there is no projection, and a "gru" has no second bias of n: ours must be
-        zeros.
+        As `from_gates`. There is no projection. A "gru" has no second bias of n, so fusedrnn's
+        must be zeros.
     """
     layout = layout_of(cell, "gates")
     blocks = direction_of("to_gates", params, cell, layer, reverse)

@@ -1,4 +1,4 @@
-"""Arrays by name in files of many kinds. Reading one never runs code that is in it."""
+"""Arrays by name in files of many kinds. Reading a file never runs code that is in it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .._storage import replacing
 from . import _keras, _onnx_files, _safetensors, _torch_files
 from ._flax import flattened
 
-# Where a file says what cell its weights are of.
+# The key under which a file names the cell of its weights.
 CELL = "fusedrnn.cell"
 
 
@@ -29,25 +29,25 @@ def load(path: str | os.PathLike[str]) -> StateDict:
     Parameters
     ----------
     path : str or path
-        .npz, .safetensors; .onnx (extra ``onnx``), of which these are the initializers and
-        constants of the graph; .keras, .weights.h5 and .h5 of Keras (extra ``weights``), of which
-        these are the weights of the layers, `LAYER/0`, `LAYER/1` ...; any other .h5, of which these
-        are the datasets; .pt and .pth of PyTorch, where that is installed, of which these are the
-        tensors, those of nested dicts by names joined with "/", and nothing else of a checkpoint.
+        .npz and .safetensors: all arrays. .onnx (extra ``onnx``): the initializers and constants of
+        the graph. .keras, .weights.h5 and .h5 of Keras (extra ``weights``): the weights of the
+        layers, as `LAYER/0`, `LAYER/1` ... Any other .h5: the datasets. .pt and .pth of PyTorch, if
+        it is installed: the tensors, and nothing else of a checkpoint; names of nested dicts are
+        joined by "/".
 
     Returns
     -------
     StateDict
         A dict of names to arrays, for one of the ``from_`` functions or for
-        ``layer.load_state_dict``; its attribute `cell` says of what cell they are, if the file
-        does, and None if not. Floating point of 16 bits is widened to float32.
+        ``layer.load_state_dict``. Its attribute `cell` is the cell of the weights if the file
+        names it, and None if not. Floating point of 16 bits is widened to float32.
 
     Raises
     ------
     OSError
         The file cannot be read.
     ValueError
-        Another kind of file; it is damaged, or has Python objects in it.
+        The kind of file is another one, or the file is damaged or has Python objects in it.
     ImportError
         The package that this kind of file needs is not installed.
     """
@@ -56,20 +56,21 @@ def load(path: str | os.PathLike[str]) -> StateDict:
 
 
 def save(path: str | os.PathLike[str], arrays: Any, *, cell: str | None = None) -> None:
-    """Write arrays to a file, which `load` reads, and so do other programs.
+    """Write arrays to a file that `load` and other programs read.
 
-    The file is written whole or not at all: if this is stopped, `path` holds what it held before.
+    The file is written completely or not at all: if this is stopped, `path` holds what it held
+    before.
 
     Parameters
     ----------
     path : str or path
-        A .npz, .safetensors or .onnx; the latter becomes a graph of initializers and no nodes.
+        A .npz, .safetensors or .onnx; an .onnx is a graph of initializers without nodes.
     arrays : mapping of str to array_like, or a layer
-        Numbers; a layer stands for its ``state_dict()``. A nested mapping is flattened, its names
-        joined by "/". bfloat16 is widened to float32.
+        Numbers. For a layer, its ``state_dict()`` is written. A nested mapping is flattened, with
+        names joined by "/". bfloat16 is widened to float32.
     cell : str, optional
-        What cell these are the weights of, as ``layer.cell`` has it; a layer and its
-        ``state_dict()`` know. It is written too, and ``load_state_dict`` of another cell refuses
+        The cell of these weights, as in ``layer.cell``; not needed for a layer or its
+        ``state_dict()``. It is written too: ``load_state_dict`` of a layer of another cell refuses
         what `load` returns.
 
     Raises
@@ -77,10 +78,10 @@ def save(path: str | os.PathLike[str], arrays: Any, *, cell: str | None = None) 
     OSError
         The file cannot be written.
     TypeError
-        `arrays` is not a mapping, or what is in it no numbers.
+        `arrays` is not a mapping, or something in it is not numbers.
     ValueError
-        Another kind of file name; two names become one, or a name cannot be kept; `cell` is none,
-        or not that of `arrays`.
+        The kind of file is another one, two names become one, a name cannot be kept, `cell` is not
+        a cell, or it is not that of `arrays`.
     ImportError
         The package that this kind of file needs is not installed.
 
@@ -102,7 +103,7 @@ def save(path: str | os.PathLike[str], arrays: Any, *, cell: str | None = None) 
 
 
 def _cell(what: str, cell: object, arrays: object) -> str | None:
-    """The cell of weights, said by the caller or by themselves."""
+    """Return the cell of weights, from the caller or from the weights themselves."""
     known = getattr(arrays, "cell", None)
     if cell is None:
         return known if isinstance(known, str) else None
@@ -132,7 +133,7 @@ def _read_npz(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str | Non
             _check.weights_differ("load", "arrays", f"a layer in {path}: fusedrnn.load reads it")
         try:
             said = json.loads(archive.comment or b"{}")
-        except ValueError:  # another program's
+        except ValueError:  # a comment of another program
             said = {}
         cell = said.get(CELL) if isinstance(said, dict) else None
         cell = cell if isinstance(cell, str) else None
@@ -140,7 +141,7 @@ def _read_npz(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str | Non
 
 
 def _is_layer(archive: _npz.Archive) -> bool:
-    """Whether fusedrnn.save wrote it."""
+    """Whether fusedrnn.save wrote this file."""
     if archive.names[:1] != ["header"]:
         return False
     text = archive["header"]

@@ -1,4 +1,4 @@
-"""flax: the cells of linen and nnx."""
+"""Weights of flax: the cells of linen and nnx."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ FLAX = ("linen", "nnx", "nnx_optimized")
 def from_flax(
     tree: Mapping[str, Any], cell: str, *, layer: int = 0, reverse: bool = False
 ) -> dict[str, Array]:
-    """Weights of a flax ``SimpleCell``, ``LSTMCell``, ``OptimizedLSTMCell`` or ``GRUCell``.
+    """Convert weights of a flax ``SimpleCell``, ``LSTMCell``, ``OptimizedLSTMCell``, ``GRUCell``.
 
     Parameters
     ----------
     tree : mapping
-        Parameters of one cell, nested, or flat with "/" in the names: of flax.linen
-        ``variables["params"]``, of flax.nnx ``nnx.state(cell, nnx.Param)``; of an ``RNN`` around a
-        cell the part "cell". Which cell of which interface it is, the names tell. Kernels are
-        (I, H) or (I, n*H), gates i f g o; r z n.
+        Parameters of one cell, nested, or flat with "/" in the names: ``variables["params"]`` of
+        flax.linen, ``nnx.state(cell, nnx.Param)`` of flax.nnx; for an ``RNN`` around a cell, the
+        part "cell". The names tell which cell of which interface it is. Kernels are (I, H) or
+        (I, n*H), gates i f g o; r z n.
     cell : str
         A cell that flax has: "rnn_tanh" ..., "lstm", "gru".
     layer : int
-        Which layer of a stack this becomes; ``|`` joins the layers' mappings.
+        Number of the layer in the new mapping; join the mappings of layers with ``|``.
     reverse : bool
-        Whether it becomes the reverse direction; ``|`` joins the directions.
+        Whether it becomes the reverse direction; join the directions with ``|``.
 
     Returns
     -------
     dict of str to ndarray
-        Our mapping; zeros for the biases that flax does not have: b_ih of the LSTM; b_hh of RNN and
-        GRU, but for gate n in linen.
+        fusedrnn's mapping, with zeros for biases that flax does not have: b_ih of the LSTM, b_hh of
+        RNN and GRU, except for gate n in linen.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def from_flax(
 
 
 def flattened(what: str, tree: object, before: str = "") -> dict[str, Any]:
-    """A nested mapping as a flat one, the names joined by "/"."""
+    """Flatten a nested mapping; names are joined by "/"."""
     flat: dict[str, Any] = {}
     for name, value in _check.weights_mapping(what, tree).items():
         whole = f"{before}{name}"
@@ -76,27 +76,27 @@ def to_flax(
     layer: int | None = None,
     reverse: bool | None = None,
 ) -> dict[str, Any]:
-    """Weights for a flax cell.
+    """Convert weights for a flax cell.
 
     Parameters
     ----------
     params : mapping of str to array_like
-        Our mapping.
+        fusedrnn's mapping.
     cell : str
-        A cell that flax has; the GRU that resets before the product is none.
+        A cell that flax has; it has no GRU that resets before the product.
     form : {"linen", "nnx", "nnx_optimized"}
-        linen: all cells of flax.linen. nnx: those of flax.nnx, but ``nnx.OptimizedLSTMCell``, which
-        is nnx_optimized.
+        linen: all cells of flax.linen. nnx: those of flax.nnx, except ``nnx.OptimizedLSTMCell``,
+        which is nnx_optimized.
     layer : int, optional
-        Which layer of the stack; needed where there are several.
+        Number of the layer; needed if there are several.
     reverse : bool, optional
-        Which direction; needed where there are two.
+        Which direction; needed if there are two.
 
     Returns
     -------
     dict
-        Nested, as linen's ``{"params": ...}`` and ``nnx.update(cell, ...)`` take it. Where flax has
-        one bias it is the sum of ours; zeros where we have none.
+        Nested, as linen's ``{"params": ...}`` and ``nnx.update(cell, ...)`` take it. If flax has
+        one bias it is the sum of both; zeros if `params` has none.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Weight layouts as data: the one table that every conversion reads, in and out.
+"""Weight layouts as data: one table for every conversion, in both directions.
 
 A layout is a tuple of entries, one for each array that a system keeps for one layer and direction.
-An entry says which blocks of ours lie in it and how: a block is what one gate takes of one of our
-arrays. Adding a system is adding rows here.
+An entry says which blocks are in the array, and how. A block is one gate's part of one of
+fusedrnn's arrays. To add a system, add rows to the table.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from .._cells import CELLS, CellSpec
 
-# Our arrays, by the names they have in a mapping, without _l{k} and _reverse.
+# fusedrnn's arrays, by their names in a mapping without _l{k} and _reverse.
 W, R = "weight_ih", "weight_hh"
 B_IH, B_HH = "bias_ih", "bias_hh"
 PEEPHOLES, PROJECTION = "weight_p", "weight_hr"
@@ -31,22 +31,22 @@ BLOCKS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One array of a system: the blocks of `gates`, in that order, of each of `kinds`.
+    """One array of a system: for each of `kinds`, the blocks of `gates`, in that order.
 
-    The gates are stacked, then the kinds are set side by side: matrices grow wider ([h, x]),
-    vectors longer (Wb then Rb). A gate is named by our letter; "" where there are none.
+    The gates are stacked, and then the kinds are joined side by side: matrices become wider
+    ([h, x]), vectors longer (Wb, then Rb). Gates have fusedrnn's letters; "" if there are none.
     """
 
     name: str
     kinds: tuple[str, ...]
     gates: tuple[str, ...]
     transposed: bool = False
-    rows: int = 0  # a vector that is kept as a matrix of so many rows
-    optional: str = ""  # entries of the same word are all there or all absent
+    rows: int = 0  # number of rows of a vector that is kept as a matrix
+    optional: str = ""  # entries with the same word are all present or all absent
 
     @property
     def stacked(self) -> tuple[str, ...]:
-        """Shape before transposing and reshaping."""
+        """The shape before transposing and reshaping."""
         height, *width = BLOCKS[self.kinds[0]]
         if not width:
             return (height * len(self.gates) * len(self.kinds),)
@@ -54,7 +54,7 @@ class Entry:
 
     @property
     def shape(self) -> tuple[str, ...]:
-        """Shape as the system keeps it."""
+        """The shape as the system keeps it."""
         if self.transposed:
             return self.stacked[::-1]
         if self.rows:
@@ -67,12 +67,12 @@ Layout = tuple[Entry, ...]
 
 
 def numbers(shape: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """A shape, the sizes of its letters known."""
+    """Return a shape as numbers, given the sizes of its letters."""
     return tuple(sum(1 if size == "1" else sizes[size] for size in sum_) for sum_ in shape)
 
 
 def letters(shape: tuple[str, ...]) -> str:
-    """A shape as one writes it: ("HHH", "HI") is (3*H, H + I)."""
+    """Return a shape as text: ("HHH", "HI") is (3*H, H + I)."""
     parts = []
     for sum_ in shape:
         terms = []
@@ -86,7 +86,7 @@ def letters(shape: tuple[str, ...]) -> str:
 
 
 def _gate_major(names: Iterable[str], gates: str, *more: Entry, transposed: bool = False) -> Layout:
-    """W and R with the gates in one array each, and what else there is."""
+    """Return a layout with one array for W, one for R, each with all gates, and other entries."""
     kinds = ((W,), (R,))
     pair = zip(names, kinds, strict=True)
     return (*(Entry(name, kind, tuple(gates), transposed) for name, kind in pair), *more)
@@ -106,14 +106,14 @@ _OUR_PEEPHOLES = _vector(PEEPHOLES, "ifo", PEEPHOLES, rows=3)
 
 
 def _keras(gates: str, *kinds: str) -> Layout:
-    """One bias, or two as the rows of one array."""
+    """Return a Keras layout; `kinds` is one bias, or two that are the rows of one array."""
     rows = len(kinds) if len(kinds) > 1 else 0
     bias = _vector("bias", gates, *kinds, rows=rows, optional="bias")
     return _gate_major(("kernel", "recurrent_kernel"), gates, bias, transposed=True)
 
 
 def _onnx(gates: str, *more: Entry) -> Layout:
-    """Of one direction."""
+    """Return an ONNX layout of one direction."""
     return _gate_major("WR", gates, _vector("B", gates, B_IH, B_HH, optional="bias"), *more)
 
 
@@ -123,15 +123,16 @@ def _haste(gates: str, **biases: str) -> Layout:
 
 
 def _flax_joined(gates: str, bias: str, kind: str) -> Layout:
-    """nnx cells with all gates in two Linear layers."""
+    """Return the layout of nnx cells that keep all gates in two Linear layers."""
     names = ("dense_i/kernel", "dense_h/kernel")
     return _gate_major(names, gates, _vector(bias, gates, kind), transposed=True)
 
 
 def _flax_gates(inputs: Mapping[str, str], b_ih: str, b_hh: str) -> Layout:
-    """Cells with two Linear layers a gate; `b_ih` and `b_hh`: the gates whose layers have one.
+    """Return the layout of cells with two Linear layers for each gate.
 
-    `inputs` maps a gate to the name of its input layer; that of the hidden layer is h{gate}.
+    `inputs` maps a gate to the name of its input layer; its hidden layer is h{gate}. `b_ih` and
+    `b_hh` name the gates whose input or hidden layer has a bias.
     """
     entries: list[Entry] = []
     for gate, name in inputs.items():
@@ -144,14 +145,14 @@ def _flax_gates(inputs: Mapping[str, str], b_ih: str, b_hh: str) -> Layout:
 
 
 def _lecture(**gates: str) -> Layout:
-    """One matrix a gate, acting on [h, x], and one bias; `gates`: the notes' letter, ours."""
+    """Return a layout with one matrix for each gate, acting on [h, x]; `gates`: theirs=ours."""
     matrices = (Entry(f"W_{letter}", (R, W), (gate,)) for letter, gate in gates.items())
     biases = (_vector(f"b_{letter}", g, B_IH, optional="bias") for letter, g in gates.items())
     return (*matrices, *biases)
 
 
 def _gates(gates: str, peepholes: str = "") -> Layout:
-    """Two matrices and a bias for each gate, and a peephole for some of them."""
+    """Return a layout with two matrices and a bias for each gate, and peepholes for some."""
     entries: list[Entry] = []
     for gate in gates:
         end = "" if gates == "a" else f"_{gate}"
@@ -160,8 +161,8 @@ def _gates(gates: str, peepholes: str = "") -> Layout:
     return (*entries, *(_vector(f"p_{gate}", gate, PEEPHOLES) for gate in peepholes))
 
 
-# gates of a cell -> layout; a GRU that resets before the product is a family of its own, because
-# its two biases of n can be added.
+# gates of a cell -> layout. A GRU that resets before the product is separate ("rzn before"),
+# because its two biases of n can be added.
 TABLE: dict[str, dict[str, Layout]] = {
     "fusedrnn": {
         "a": _torch("a"),
@@ -214,15 +215,15 @@ TABLE: dict[str, dict[str, Layout]] = {
     },
 }
 
-# Cells of a family that a system lacks all the same: activations that it does not compute.
+# Cells of a family that a system does not have, because it lacks the activation.
 LACKS: dict[str, tuple[str, ...]] = {"torch": ("rnn_sigmoid", "rnn_identity")}
-FIXED = ("torch", "haste")  # no activations but the default ones
-# How the name of a cell ends whose activations are chosen at run time; it can have peepholes.
+FIXED = ("torch", "haste")  # systems with the default activations only
+# Names of cells whose activations are chosen at run time end so; these can have peepholes.
 CHOSEN = "_chosen"
 
 
 def find(system: str, spec: CellSpec) -> Layout | None:
-    """Layout of a cell in a system that has it."""
+    """Return the layout of a cell in a system; None if the system does not have the cell."""
     family = "".join(spec.gate_names) + (" before" if spec.late else "")
     layout = TABLE[system].get(family)
     if layout is None or spec.h_gates == 0 or spec.norm or spec.name in LACKS.get(system, ()):
@@ -241,11 +242,11 @@ def find(system: str, spec: CellSpec) -> Layout | None:
 
 
 def cells(*systems: str) -> tuple[str, ...]:
-    """Cells that one of the systems has."""
+    """Return the cells that at least one of the systems has."""
     return tuple(name for name, spec in CELLS.items() if any(find(s, spec) for s in systems))
 
 
 def apart(spec: CellSpec) -> tuple[str, ...]:
-    """Gates whose two products, and so whose two biases, are not simply added."""
+    """Return the gates whose two products, and so whose two biases, are not simply added."""
     slots = (s for s in range(spec.gates) if not spec.h_first <= s < spec.x_gates)
     return tuple({spec.gate_names[spec.block(s)]: None for s in slots})

@@ -1,11 +1,11 @@
-"""Files of Keras, read with h5py; long because its three forms have little in common.
+"""Reading files of Keras with h5py.
 
-Keras 3, and Keras 2 since 2.12, write the tree of a model's objects: a group for each object, in
-which `vars` has the object's own variables, and other groups are its parts. What holds several
-objects, such as `layers`, is a group without `vars`; its groups are named by class (lstm, lstm_1),
-and the object's name is an attribute of `vars` or, in older files, stands in config.json alone.
+Keras 3, and Keras 2 since 2.12, write the tree of a model's objects, with a group for each object.
+`vars` in it has the object's own variables, and the other groups are its parts. A container of
+several objects, such as `layers`, is a group without `vars`; its groups are named by class (lstm,
+lstm_1). The name of an object is an attribute of `vars` or, in older files, only in config.json.
 
-The older .h5 has a group for each layer, which lists its weights by name in their order.
+The older .h5 has a group for each layer, which lists its weights by name, in their order.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ from .._checks import arguments as _check
 from . import _text
 from ._packages import package
 
-INSIDE, CONFIG = "model.weights.h5", "config.json"  # of a .keras, which is a zip archive
+INSIDE, CONFIG = "model.weights.h5", "config.json"  # files in a .keras, which is a zip archive
 CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # of a model; the second in Keras 2.12
 SIDES = ("forward_layer", "backward_layer")
-WRAPPED = ("cell", "layer")  # of a layer that has no weights of its own
-# Groups of the tree that are no layers.
+WRAPPED = ("cell", "layer")  # parts of a layer that has no weights of its own
+# Groups of the tree that are not layers.
 OTHERS = ("vars", "optimizer", "seed_generator")
-# No honest file unpacks to more than so many times its size, where it is large at all.
+# Data are refused if they unpack to more than LARGE bytes and more than LARGEST_GAIN times their
+# stored size.
 LARGE, LARGEST_GAIN = 2**26, 1032
 
 Layers = dict[str, list[Array]]
 
 
 class KerasLayers(Layers):
-    """The layers of a file by name: each a list, as ``layer.get_weights()`` has it."""
+    """The layers of a file by name: a list for each, as ``layer.get_weights()`` returns it."""
 
     def __missing__(self, name: object) -> list[Array]:
         raise KeyError(f"no layer {name!r} in the file; it has {_text.listed(map(repr, self))}")
@@ -60,19 +61,19 @@ def keras_layers(path: str | os.PathLike[str]) -> Layers:
     Returns
     -------
     dict of str to list of ndarray
-        By the layers' names; the list of a recurrent layer is what ``layer.get_weights()`` returns,
-        forward, then backward for a ``Bidirectional`` one: ``from_keras(found["lstm"], "lstm")``.
-        Layers of a nested model, cells of ``RNN([...])`` and parts of other layers that have
-        weights are named "outer/inner". A name that is not there is a KeyError that lists them all.
-        In the order of the model where the file says it (.keras, .h5), else in that of the names.
-        Floating point of 16 bits is widened to float32.
+        By the layers' names. The list of a recurrent layer is what ``layer.get_weights()`` returns;
+        for a ``Bidirectional`` one, forward, then backward. ``from_keras(found["lstm"], "lstm")``
+        converts it. Layers of a nested model, cells of ``RNN([...])`` and parts of other layers
+        that have weights are named "outer/inner". Looking up a missing name is a KeyError that
+        lists all names. The order is that of the model if the file has it (.keras, .h5), else that
+        of the names. Floating point of 16 bits is widened to float32.
 
     Raises
     ------
     OSError
         The file cannot be read.
     ValueError
-        It is damaged, or none of Keras's.
+        The file is damaged, or not a file of Keras.
     ImportError
         h5py is not installed.
 
@@ -89,14 +90,14 @@ def keras_layers(path: str | os.PathLike[str]) -> Layers:
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """The weights of all layers as "layer/0", "layer/1" ...; if there are none, all datasets."""
+    """Return the weights of all layers as "layer/0", ...; all datasets if there are no layers."""
     layers, others = _whole(path)
     named = {f"{name}/{k}": a for name, arrays in layers.items() for k, a in enumerate(arrays)}
     return named or others
 
 
 def _whole(path: str | os.PathLike[str]) -> tuple[Layers, dict[str, Array]]:
-    """The layers of a file of Keras, or the datasets of another one."""
+    """Return the layers of a file of Keras, or the datasets of another file."""
     h5py = package("h5py", "weights")
     with open(path, "rb") as source:
         try:
@@ -116,7 +117,7 @@ def _whole(path: str | os.PathLike[str]) -> tuple[Layers, dict[str, Array]]:
 
 
 def _within(source: BinaryIO) -> tuple[BinaryIO, Any]:
-    """The HDF5 file inside a .keras, and the config of the model."""
+    """Return the HDF5 file inside a .keras, and the config of the model."""
     with zipfile.ZipFile(source) as archive:
         found = {name: archive.getinfo(name) for name in (INSIDE, CONFIG)}
         for name, info in found.items():
@@ -129,7 +130,7 @@ def _within(source: BinaryIO) -> tuple[BinaryIO, Any]:
 
 
 def _prefixed(name: str, layers: Layers) -> Layers:
-    """Names below `name`; "" is `name` itself."""
+    """Put `name` before the names of layers; the name "" becomes `name` itself."""
     return {"/".join(filter(None, (name, inner))): a for inner, a in layers.items()}
 
 
@@ -144,12 +145,12 @@ def _joined(parts: Iterable[Layers]) -> Layers:
 
 
 def _natural(name: str) -> list[Any]:
-    """A key that sorts lstm_2 before lstm_10."""
+    """Return a sort key that puts lstm_2 before lstm_10."""
     return [int(t) if k % 2 else t for k, t in enumerate(re.split(r"(\d+)", name))]
 
 
 def _declared(config: Any) -> dict[str, tuple[str, Any]]:
-    """The objects of `layers` by their groups' names, in the order of the model: name, config."""
+    """Map the groups in `layers` to (name, config) of their objects, in the order of the model."""
     inner = config.get("config") if isinstance(config, dict) else None
     layers = inner.get("layers") if isinstance(inner, dict) else None
     declared: dict[str, tuple[str, Any]] = {}
@@ -165,14 +166,14 @@ def _declared(config: Any) -> dict[str, tuple[str, Any]]:
 
 
 class Reader:
-    """What reads groups and datasets; every object of a file once, and none of another file."""
+    """Reads groups and datasets; refuses links, data in other files, and data read before."""
 
     def __init__(self, h5py: Any) -> None:
         self._h5py = h5py
         self._seen: set[Any] = set()
 
     def layers(self, root: Any, config: Any) -> Layers:
-        """The layers of a file of Keras, of whatever age; nothing if it is none."""
+        """Return the layers of a file of any version of Keras; nothing if it has none."""
         for group in (root.get("model_weights"), root):
             if group is not None and _texts(group, "layer_names") is not None:
                 return self._listed(group)
@@ -181,7 +182,7 @@ class Reader:
         return {}
 
     def datasets(self, group: Any, before: str = "") -> Iterator[tuple[str, Array]]:
-        """All datasets of numbers, by their paths."""
+        """Yield all datasets of numbers, by their paths."""
         for name, part in self._parts(group):
             if isinstance(part, self._h5py.Group):
                 yield from self.datasets(part, f"{before}{name}/")
@@ -189,7 +190,7 @@ class Reader:
                 yield f"{before}{name}", self._array(part)
 
     def _object(self, group: Any, config: Any = None) -> Layers:
-        """A layer, or what has layers in it: "" is its own weights."""
+        """Return the layers in an object; its own weights have the name ""."""
         own = self._variables(group)
         parts = {
             name: part
@@ -214,7 +215,7 @@ class Reader:
         return _joined(found)
 
     def _container(self, group: Any, config: Any = None) -> Layers:
-        """What holds several objects."""
+        """Return the layers in a group of several objects."""
         declared = _declared(config)
         parts = dict(self._parts(group))
         order = [name for name in declared if name in parts]
@@ -230,7 +231,7 @@ class Reader:
         return _joined(found)
 
     def _variables(self, group: Any) -> list[Array]:
-        """What `vars` has, in the order of its numbers."""
+        """Return the variables in `vars`, in the order of their numbers."""
         if "vars" not in group:
             return []
         parts = dict(self._parts(self._child(group, "vars")))
@@ -239,7 +240,7 @@ class Reader:
     # --- the older form ---------------------------------------------------------------------------
 
     def _listed(self, group: Any) -> Layers:
-        """Layers that list their weights by name."""
+        """Return the layers of the older form, which lists their weights by name."""
         found = []
         for layer in [*(_texts(group, "layer_names") or ()), "top_level_model_weights"]:
             if layer in group:
@@ -256,7 +257,7 @@ class Reader:
             yield name, self._child(group, name)
 
     def _child(self, group: Any, path: str) -> Any:
-        """A part of a group; nothing that is elsewhere."""
+        """Return a part of a group; refuse links, which may lead to other files."""
         for name in path.split("/"):
             if not isinstance(group.get(name, getlink=True), self._h5py.HardLink):
                 raise ValueError(f"{group.name}/{name} is a link")
@@ -264,7 +265,7 @@ class Reader:
         return group
 
     def _array(self, dataset: Any) -> Array:
-        """The numbers of a dataset."""
+        """Return the numbers of a dataset."""
         if not isinstance(dataset, self._h5py.Dataset) or dataset in self._seen:
             raise ValueError(f"{dataset.name} is no dataset, or is there twice")
         self._seen.add(dataset)
@@ -282,12 +283,12 @@ class Reader:
 
 
 def _is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """HDF5 has no such type; Keras writes two bytes without meaning, which nothing else does."""
+    """Whether this is Keras's bfloat16: an opaque type of two bytes, as HDF5 has no such type."""
     return dtype.kind == "V" and dtype.names is None and dtype.itemsize == 2
 
 
 def _texts(group: Any, name: str) -> list[str] | None:
-    """A list of names, in one attribute or, where it is long, in several; None: there is none."""
+    """Return names in one attribute or, for a long list, in several; None if there are none."""
     if name in group.attrs:
         found = list(group.attrs[name])
     elif f"{name}0" in group.attrs:
@@ -301,7 +302,7 @@ def _texts(group: Any, name: str) -> list[str] | None:
 
 
 def _by_owner(layer: str, names: Sequence[str], arrays: Sequence[Array]) -> Layers:
-    """The weights of one entry of the older form: of a layer, or of several in a nested model.
+    """Return the weights of one entry of the older form, by layer: it may be a nested model.
 
     A name is a path: the model, the layer, forward_lstm or backward_lstm if there are two, the
     cell, the weight; older versions leave out the first or the cell.
@@ -323,7 +324,7 @@ def _by_owner(layer: str, names: Sequence[str], arrays: Sequence[Array]) -> Laye
     found: Layers = {}
     for (owner, side, cell), array in zip(places, arrays, strict=True):
         name = "" if alone else owner
-        if len(cells[owner, side]) > 1:  # cells one above the other
+        if len(cells[owner, side]) > 1:  # stacked cells
             name = "/".join(filter(None, (name, side, cell)))
         found.setdefault(name, []).append(array)
     return found

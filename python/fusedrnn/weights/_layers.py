@@ -1,4 +1,4 @@
-"""Systems whose form holds a whole layer, both directions or more: PyTorch, Keras, ONNX."""
+"""Systems whose form has a whole layer, both directions, or more: PyTorch, Keras, ONNX."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from ._stack import layer_of, layout_of, ours, restacked, same_cell
 
 
 def from_torch(state_dict: Mapping[str, Any], cell: str, *, prefix: str = "") -> dict[str, Array]:
-    """Weights of ``torch.nn.RNN``, ``LSTM``, ``GRU`` or one of their cells, checked and copied.
+    """Check and copy weights of ``torch.nn.RNN``, ``LSTM``, ``GRU`` or one of their cells.
 
-    The names are ours too; what this adds to ``layer.load_state_dict`` is the check of a whole
-    stack, and that nothing of it is left out.
+    PyTorch's names are fusedrnn's too. ``layer.load_state_dict`` takes such weights as well; this
+    function also checks that they are a whole stack of this cell, without needing a layer.
 
     Parameters
     ----------
     state_dict : mapping of str to array_like
         ``weight_ih_l{k}`` (n*H, I), ``weight_hh_l{k}`` (n*H, H or P), with biases ``bias_ih_l{k}``
-        and ``bias_hh_l{k}`` (n*H,), with a projection ``weight_hr_l{k}`` (P, H), each for the
-        reverse direction again with ``_reverse``. Gates i f g o; r z n. ``RNNCell``, ``LSTMCell``
-        and ``GRUCell`` have the names without ``_l{k}``. Arrays or tensors, on whatever device;
-        ``dict(module.named_parameters())`` too.
+        and ``bias_hh_l{k}`` (n*H,), with a projection ``weight_hr_l{k}`` (P, H); for the reverse
+        direction the same names with ``_reverse``. Gates i f g o; r z n. ``RNNCell``, ``LSTMCell``
+        and ``GRUCell`` have the names without ``_l{k}``. Arrays or tensors on any device;
+        ``dict(module.named_parameters())`` works as well.
     cell : str
         A cell that PyTorch has: "rnn_tanh" ..., "lstm", "gru".
     prefix : str
-        Only names that begin with it are looked at, without it: "encoder.lstm.".
+        Use only names that begin with it, and without it: "encoder.lstm.".
 
     Returns
     -------
     dict of str to ndarray
-        Our mapping.
+        fusedrnn's mapping.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def from_torch(state_dict: Mapping[str, Any], cell: str, *, prefix: str = "") ->
 
 
 def _no_module(given: Mapping[str, Any], prefix: str) -> None:
-    """Say what prefix would find a recurrent module, if there is one."""
+    """Raise an error that says which prefix would find a recurrent module, if there is one."""
     known = [name for name in map(_foreign.ending, given) if _foreign.is_recurrent(name)]
     advice = _foreign.prefix_advice(given, known)
     expected = f"names that begin with {prefix!r}" if prefix else "names of one recurrent module"
@@ -75,19 +75,19 @@ def _no_module(given: Mapping[str, Any], prefix: str) -> None:
 
 
 def to_torch(params: Mapping[str, Any], cell: str) -> dict[str, Array]:
-    """Weights for ``torch.nn.RNN``, ``LSTM`` or ``GRU``: all layers and directions.
+    """Convert weights for ``torch.nn.RNN``, ``LSTM`` or ``GRU``: all layers and directions.
 
     Parameters
     ----------
     params : mapping of str to array_like
-        Our mapping.
+        fusedrnn's mapping.
     cell : str
-        A cell that PyTorch has; the GRU that resets before the product is none.
+        A cell that PyTorch has; it has no GRU that resets before the product.
 
     Returns
     -------
     dict of str to ndarray
-        ``module.load_state_dict({name: torch.from_numpy(a) for name, a in ....items()})``.
+        For ``module.load_state_dict({name: torch.from_numpy(a) for name, a in ....items()})``.
 
     Raises
     ------
@@ -102,24 +102,24 @@ def to_torch(params: Mapping[str, Any], cell: str) -> dict[str, Array]:
 
 
 def from_keras(arrays: Sequence[Any], cell: str, *, layer: int = 0) -> dict[str, Array]:
-    """Weights of a Keras 3 ``SimpleRNN``, ``LSTM`` or ``GRU``, also inside ``Bidirectional``.
+    """Convert weights of a Keras 3 ``SimpleRNN``, ``LSTM`` or ``GRU``, or a ``Bidirectional`` one.
 
     Parameters
     ----------
     arrays : list of array_like
         What ``keras_layer.get_weights()`` returns, or one list of `keras_layers`: kernel (I, n*H),
         recurrent_kernel (H, n*H) and, unless ``use_bias=False``, bias (n*H,); that of a GRU with
-        ``reset_after=True`` (Keras's default) is (2, 3*H). Bidirectional: those of the forward
-        layer, then of the backward one. Gates i f c o; z r h.
+        ``reset_after=True`` (Keras's default) is (2, 3*H). Bidirectional: the arrays of the
+        forward layer, then those of the backward layer. Gates i f c o; z r h.
     cell : str
         "gru" is ``reset_after=True``, "gru_reset_before" is ``reset_after=False``.
     layer : int
-        Which layer of a stack this becomes; ``|`` joins the layers' mappings.
+        Number of the layer in the new mapping; join the mappings of layers with ``|``.
 
     Returns
     -------
     dict of str to ndarray
-        Our mapping. Where Keras has one bias it is ``bias_ih``, and ``bias_hh`` is zeros.
+        fusedrnn's mapping. If Keras has one bias it is ``bias_ih``, and ``bias_hh`` is zeros.
 
     Raises
     ------
@@ -163,22 +163,22 @@ def _read_all(what: str, layout: Layout, parts: Sequence[Mapping[str, Any]]) -> 
 
 
 def to_keras(params: Mapping[str, Any], cell: str, *, layer: int | None = None) -> list[Array]:
-    """Weights for ``keras_layer.set_weights()``.
+    """Convert weights for ``keras_layer.set_weights()``.
 
     Parameters
     ----------
     params : mapping of str to array_like
-        Our mapping. Without biases, the Keras layer must have ``use_bias=False``.
+        fusedrnn's mapping. Without biases, the Keras layer must have ``use_bias=False``.
     cell : str
         "gru" is ``reset_after=True``, "gru_reset_before" is ``reset_after=False``.
     layer : int, optional
-        Which layer of the stack; needed where there are several.
+        Number of the layer; needed if there are several.
 
     Returns
     -------
     list of ndarray
-        As `from_keras` takes it; twice as long where there is a reverse direction. Where Keras has
-        one bias it is the sum of ours.
+        As `from_keras` takes it; twice as long if there is a reverse direction. If Keras has one
+        bias it is the sum of fusedrnn's two.
 
     Raises
     ------
@@ -195,26 +195,25 @@ def to_keras(params: Mapping[str, Any], cell: str, *, layer: int | None = None) 
 
 
 def from_onnx(arrays: Mapping[str, Any], cell: str, *, layer: int = 0) -> dict[str, Array]:
-    """Weights of an ONNX ``RNN``, ``LSTM`` or ``GRU`` node.
+    """Convert weights of an ONNX ``RNN``, ``LSTM`` or ``GRU`` node.
 
     Parameters
     ----------
     arrays : mapping of str to array_like
-        The node's inputs by their names in the specification: W (D, n*H, I), R (D, n*H, H), and
-        where the node has them B (D, 2*n*H) and P (D, 3*H); D is 2 for
-        ``direction="bidirectional"``. `onnx_layers` finds them in a file. Gates i o f c; z r h; P
-        is i o f.
+        The node's inputs by their names in the specification: W (D, n*H, I), R (D, n*H, H) and, if
+        the node has them, B (D, 2*n*H) and P (D, 3*H); D is 2 for ``direction="bidirectional"``.
+        `onnx_layers` finds them in a file. Gates i o f c; z r h; P is i o f.
     cell : str
         "lstm_peephole" has P. A GRU node with ``linear_before_reset=1`` is "gru", one with 0, the
         default, is "gru_reset_before".
     layer : int
-        Which layer of a stack this becomes; ``|`` joins the layers' mappings.
+        Number of the layer in the new mapping; join the mappings of layers with ``|``.
 
     Returns
     -------
     dict of str to ndarray
-        Our mapping. A node with ``direction="reverse"`` becomes a forward layer, which is to run on
-        the reversed sequence.
+        fusedrnn's mapping. A node with ``direction="reverse"`` becomes a forward layer, to be run
+        on the reversed sequence.
 
     Raises
     ------
@@ -236,21 +235,21 @@ def from_onnx(arrays: Mapping[str, Any], cell: str, *, layer: int = 0) -> dict[s
 
 
 def to_onnx(params: Mapping[str, Any], cell: str, *, layer: int | None = None) -> dict[str, Array]:
-    """Weights for an ONNX ``RNN``, ``LSTM`` or ``GRU`` node.
+    """Convert weights for an ONNX ``RNN``, ``LSTM`` or ``GRU`` node.
 
     Parameters
     ----------
     params : mapping of str to array_like
-        Our mapping.
+        fusedrnn's mapping.
     cell : str
         Give the node of a "gru" the attribute ``linear_before_reset=1``.
     layer : int, optional
-        Which layer of the stack; needed where there are several.
+        Number of the layer; needed if there are several.
 
     Returns
     -------
     dict of str to ndarray
-        W, R and, where we have biases or peepholes, B and P, as `from_onnx` takes them; nothing is
+        W, R and, if there are biases or peepholes, B and P, as `from_onnx` takes them; nothing is
         summed.
 
     Raises

@@ -12,7 +12,7 @@ from .._checks import arguments as _check
 from . import _text
 from ._packages import package
 
-# ONNX's names of a node's weights, and their places among its inputs.
+# ONNX's names of a node's weights, and their positions among its inputs.
 INPUTS = {"W": 1, "R": 2, "B": 3, "P": 7}
 OPERATORS = ("RNN", "LSTM", "GRU")
 
@@ -21,18 +21,18 @@ class OnnxLayer(NamedTuple):
     """One recurrent node of an ONNX graph."""
 
     cell: str
-    """Cell by our name: what the node's type, W, P and linear_before_reset say."""
+    """fusedrnn's name of the cell, from the node's type, W, P and linear_before_reset."""
     attributes: dict[str, Any]
     """The node's attributes: direction, hidden_size, activations, clip ..."""
     arrays: dict[str, Array]
-    """For `from_onnx`."""
+    """The arrays that `from_onnx` takes."""
 
 
 def onnx_layers(path: str | os.PathLike[str]) -> dict[str, OnnxLayer]:
     """Find the RNN, LSTM and GRU nodes of a .onnx file (extra ``onnx``).
 
-    Weights may be initializers, constants, or computed from these, as exporters leave them: slices,
-    concatenations, transpositions.
+    Weights may be initializers, constants, or computed from these, as some exporters write them:
+    slices, concatenations, transpositions.
 
     Parameters
     ----------
@@ -43,17 +43,17 @@ def onnx_layers(path: str | os.PathLike[str]) -> dict[str, OnnxLayer]:
     -------
     dict of str to OnnxLayer
         By the nodes' names, or the names of their first outputs if they have none; in the order of
-        the graph. A node inside others (If, Loop, Scan, functions of the model) has their names
-        before its own: ``"If_0/then_branch/lstm"``, ``"encoder/lstm"``. ``from_onnx(found.arrays,
-        found.cell)`` converts one.
+        the graph. A node inside other nodes (If, Loop, Scan, functions of the model) has their
+        names before its own: ``"If_0/then_branch/lstm"``, ``"encoder/lstm"``.
+        ``from_onnx(found.arrays, found.cell)`` converts one.
 
     Raises
     ------
     ValueError
-        The file is no ONNX model; weights of a node depend on inputs of the graph; there is no such
-        node.
+        The file is not an ONNX model, weights of a node depend on inputs of the graph, or there is
+        no such node.
     OSError
-        The file, or one with the numbers of its tensors, cannot be read.
+        The file, or another one with data of its tensors, cannot be read.
     ImportError
         The extra is not installed.
     """
@@ -71,19 +71,19 @@ def onnx_layers(path: str | os.PathLike[str]) -> dict[str, OnnxLayer]:
 
 
 def read(path: str | os.PathLike[str], what: str) -> Any:
-    """The model in a file; what is not one is an error that names the file."""
+    """Read the model in a file; an error for anything else names the file."""
     onnx = package("onnx", "onnx")
     try:
         return onnx.load(os.fspath(path))
     except OSError:
         raise
-    except Exception as error:  # whatever a parser says to strange bytes
+    except Exception as error:  # parsers raise errors of any class for other bytes
         found = f"{os.fspath(path)}, which cannot be read: {error}"
         _check.weights_differ(what, "an ONNX model", found)
 
 
 def initializers(graph: Any) -> dict[str, Array]:
-    """The initializers and constants of a graph, by their names."""
+    """Return the initializers and constants of a graph, by their names."""
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
@@ -95,19 +95,19 @@ def initializers(graph: Any) -> dict[str, Array]:
 
 
 class Source(NamedTuple):
-    """Where a value comes from: the scope that has it, and its name there."""
+    """The source of a value: the scope that has it, and its name there."""
 
     scope: Scope
     name: str
 
 
 class Scope:
-    """The names of a graph, of a body inside a node, or of a function that a node calls."""
+    """The names in a graph, in a body inside a node, or in a function that a node calls."""
 
     def __init__(
         self,
         nodes: Iterable[Any],
-        graph: Any,  # None for a function, which has neither inputs of its own nor initializers
+        graph: Any,  # None for a function: its inputs are `arguments`, and it has no initializers
         opsets: Mapping[str, int],
         path: str = "",
         outer: Scope | None = None,
@@ -123,7 +123,7 @@ class Scope:
         self._inputs = {value.name for value in graph.input} if graph is not None else set()
 
     def source(self, name: str) -> Source:
-        """Where the value of that name comes from."""
+        """Return the source of the value of that name."""
         scope: Scope | None = self
         while scope is not None:
             if name in scope._arguments:
@@ -137,7 +137,7 @@ class Scope:
 def _recurrent(
     scope: Scope, functions: Mapping[tuple[str, str, str], Any], count: list[int]
 ) -> Iterator[tuple[str, Any, Scope]]:
-    """The recurrent nodes of a scope and of those inside it: path, node, scope."""
+    """Yield the recurrent nodes of a scope and of scopes inside it: path, node, scope."""
     if scope.depth > _protos.MAX_DEPTH:
         expected = f"bodies and functions at most {_protos.MAX_DEPTH} inside one another"
         _check.weights_differ("onnx_layers", expected, f"more at {scope.path[:200]}")
@@ -182,22 +182,22 @@ def _layer(where: str, node: Any, scope: Scope) -> OnnxLayer:
     for a in node.attribute:
         try:
             attributes[a.name] = _attribute(onnx.helper.get_attribute_value(a))
-        except Exception as error:  # a type that there is not, bytes that are no text
+        except Exception as error:  # an unknown type, or bytes that are not text
             _check.weights_differ(where, f"a value of attribute {a.name!r}", str(error))
     return OnnxLayer(_cell(where, node.op_type, attributes, arrays), attributes, arrays)
 
 
 class _Values:
-    """Values of a graph that no input changes, computed when they are wanted."""
+    """Values of a graph that no input changes, computed when they are needed."""
 
     def __init__(self, where: str) -> None:
         self._where = where
         self.known: dict[Source, Any] = {}
 
     def compute(self, wanted: Source) -> str | None:
-        """Make `known` hold a value; or return why it cannot be known before a run, for a text."""
-        # Chains may be longer than Python's recursion: a node comes back from the stack when its
-        # inputs are known.
+        """Put a value into `known`, or return a text that says why a run is needed to know it."""
+        # A stack, because chains may be longer than Python's recursion limit: a node is put back
+        # under its inputs, and computed when they are known.
         stack, entered = [(wanted, False)], set()
         while stack:
             source, ready = stack.pop()
@@ -222,7 +222,7 @@ class _Values:
         return None
 
     def _run(self, scope: Scope, node: Any) -> None:
-        # The runner of single nodes, which needs the package onnx.
+        # Runs single nodes; imported here because it needs the package onnx.
         from ..onnx._plain import Plain
 
         if "" not in scope.opsets:
@@ -236,7 +236,7 @@ class _Values:
 def _array(where: str, name: str, tensor: Any) -> Array:
     try:
         a: Array = package("onnx.numpy_helper", "onnx").to_array(tensor)
-    except Exception as error:  # whatever NumPy says to wrong sizes and types
+    except Exception as error:  # NumPy's errors for wrong sizes and types
         _check.weights_differ(where, f"the numbers of tensor {name!r}", str(error))
     return a
 
@@ -250,7 +250,7 @@ def _attribute(value: Any) -> Any:
 
 
 def _cell(where: str, kind: str, attributes: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
-    """The cell of a node; one whose activations are chosen if the usual one would not do."""
+    """Return the cell of a node: one with chosen activations unless the usual one will do."""
     given = attributes.get("activations", [])
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
         _check.weights_differ(where, "attribute activations, a list of names", repr(given))

@@ -1,4 +1,4 @@
-"""Weights in .onnx files: the initializers and constants of a graph."""
+"""Weights in .onnx files, as the initializers and constants of a graph."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .. import _foreign
 from .._cells import Array
 from ._packages import package
 
-# A file is one message of protobuf, which ends there.
+# A file is one protobuf message, which cannot be larger.
 LARGEST_FILE = 2**31 - 1
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
-    """The initializers and constants of a graph, and the model's metadata."""
+    """Return the initializers and constants of a graph, and the model's metadata."""
     model = _model(path)
     return _initializers(path, model.graph), {p.key: p.value for p in model.metadata_props}
 
@@ -45,13 +45,13 @@ def write(file: BinaryIO, arrays: Mapping[str, Array], metadata: Mapping[str, st
 
 def _model(path: str | os.PathLike[str]) -> Any:
     onnx = package("onnx", "onnx")
-    with open(path, "rb"):  # whether it is there, before the package's own words
+    with open(path, "rb"):  # a missing file is an OSError, not an error of the package
         pass
     try:
         return onnx.load(os.fspath(path))
     except MemoryError:
         raise
-    except Exception as error:  # of protobuf, of ONNX, of what lies beside the file
+    except Exception as error:  # of protobuf, of ONNX, or of a file that this one refers to
         raise ValueError(f"{os.fspath(path)}: no .onnx, or damaged: {error}") from error
 
 
@@ -65,6 +65,6 @@ def _initializers(path: str | os.PathLike[str], graph: Any) -> dict[str, Array]:
     for name, tensor in tensors.items():
         try:
             arrays[name] = np.array(_foreign.as_array(to_array(tensor)))
-        except Exception as error:  # whatever its numbers lead to
+        except Exception as error:  # errors of any class for damaged tensors
             raise ValueError(f"{os.fspath(path)}: {name!r} is damaged: {error}") from error
     return arrays

@@ -1,4 +1,4 @@
-"""Packages that some file formats need, imported when a file of theirs is read."""
+"""Packages that some file formats need, imported when such a file is read or written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .._checks import arguments as _check
 
 
 def package(name: str, extra: str, advice: str = "") -> Any:
-    """A package that an extra of ours installs."""
+    """Import a package that one of fusedrnn's extras installs."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -1,7 +1,7 @@
-""".safetensors in and out, without a package: a header in JSON, then the numbers.
+"""Reading and writing .safetensors files without a package.
 
-The format: eight bytes that count those of the header; the header, by name dtype, shape and where
-the numbers begin and end; the numbers, little-endian and row-major, without holes.
+The format: eight bytes with the size of the header; the header, which is JSON and gives the dtype,
+shape and data offsets of each array by name; the data, little-endian and row-major, without gaps.
 Source: https://github.com/huggingface/safetensors#format.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from .._cells import Array
 
-# NumPy has no bfloat16: the upper half of a float32.
+# NumPy has no bfloat16, which is the upper half of a float32.
 BFLOAT16 = "BF16"
 DTYPES = {
     "F64": "<f8",
@@ -37,13 +37,13 @@ DTYPES = {
 }
 NAMES = {np.dtype(text): name for name, text in DTYPES.items() if name != BFLOAT16}
 METADATA = "__metadata__"
-# The format's own limit.
+# The limit of the format.
 LARGEST_HEADER = 100_000_000
-MOST_AXES = 32  # of NumPy 1
+MOST_AXES = 32  # the limit of NumPy 1
 
 
 class Place(NamedTuple):
-    """What the header says of an array."""
+    """The header's entry for an array."""
 
     code: str
     shape: tuple[int, ...]
@@ -52,12 +52,12 @@ class Place(NamedTuple):
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
-    """All arrays of a file, bfloat16 as float32, and its metadata.
+    """Return all arrays of a file, bfloat16 as float32, and its metadata.
 
     Raises
     ------
     ValueError
-        The file is damaged, or has a type that NumPy lacks.
+        The file is damaged, or has a type that NumPy does not have.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -86,7 +86,7 @@ def _array(file: BinaryIO, start: int, place: Place) -> Array:
 
 
 def _header(path: str | os.PathLike[str], file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
-    """The header, and where the numbers begin."""
+    """Return the header, and the position at which the data begin."""
     first = file.read(8)
     length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
     if not 2 <= length <= min(size - 8, LARGEST_HEADER):
@@ -101,7 +101,7 @@ def _header(path: str | os.PathLike[str], file: BinaryIO, size: int) -> tuple[di
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, in which no name comes twice."""
+    """Make a JSON object; refuse names that are in it twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name is there twice")
@@ -109,7 +109,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _place(path: str | os.PathLike[str], name: str, entry: Any) -> Place:
-    """An entry of the header, all of it checked."""
+    """Return an entry of the header, with every field checked."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         _damaged(path, f"{name!r} is {entry!r}")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -120,7 +120,7 @@ def _place(path: str | os.PathLike[str], name: str, entry: Any) -> Place:
     numbers = [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) else [-1]
     if not all(type(n) is int and 0 <= n < 2**60 for n in numbers):
         _damaged(path, f"{name!r} is {entry!r}")
-    # Without its zeros too, the shape must be one that NumPy can make.
+    # The shape without its zeros must also be one that NumPy can make.
     if len(shape) > MOST_AXES or math.prod(n or 1 for n in shape) >= 2**60 or len(offsets) != 2:
         _damaged(path, f"{name!r} is {entry!r}")
     place = Place(code, tuple(shape), *offsets)
@@ -134,16 +134,16 @@ def _damaged(path: str | os.PathLike[str], reason: str) -> NoReturn:
 
 
 def write(file: BinaryIO, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """Write arrays by name; `checked_names` has passed the names.
+    """Write arrays by name; the names have passed `checked_names`.
 
     Raises
     ------
     ValueError
-        A name is the format's own, or it has no such type.
+        A name is reserved by the format, or the format has no such type.
     """
     header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
     little, begin = {}, 0
-    # Wide types first, so that each array lies where its type may lie.
+    # Wide types first, so that every array is aligned for its type.
     for name, array in sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize):
         dtype = array.dtype.newbyteorder("<")
         if dtype not in NAMES or name == METADATA:

@@ -1,4 +1,4 @@
-"""Mappings with torch's names, ours and torch's: the layers and directions in them."""
+"""The layers and directions in mappings with torch's names, fusedrnn's and torch's own."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Place = tuple[int, bool]  # layer, and whether it is the reverse direction
 
 
 def layouts_of(cell: object, *systems: str) -> list[Layout]:
-    """The layouts that a system, or the forms of one, have for a cell."""
+    """Return the layouts of a cell in a system, or in the forms of one system."""
     name = _check.choice(cell, f"cell, for {systems[0].split()[0]}", cells(*systems))
     found = (find(system, CELLS[name]) for system in systems)
     return [layout for layout in found if layout is not None]
 
 
 def layout_of(cell: object, system: str) -> Layout:
-    """The layout that a system has for a cell."""
+    """Return the layout of a cell in a system."""
     return layouts_of(cell, system)[0]
 
 
@@ -38,7 +38,7 @@ def _at(layout: Layout, place: Place) -> Layout:
 
 
 def _split(what: str, layout: Layout, params: object) -> dict[Place, dict[str, Any]]:
-    """The arrays of each layer and direction, by their whole names."""
+    """Return the arrays of each layer and direction, by their full names."""
     places: dict[Place, dict[str, Any]] = {}
     strange = {}
     for name, value in _check.weights_mapping(what, params).items():
@@ -55,7 +55,7 @@ def _split(what: str, layout: Layout, params: object) -> dict[Place, dict[str, A
 
 
 def _pair(what: str, directions: Sequence[Mapping[str, Any]]) -> None:
-    """Both directions of a layer have the same arrays, of the same shapes."""
+    """Refuse directions of a layer whose arrays differ in name or shape."""
     shapes = [[np.shape(a[name]) for name in sorted(a)] for a in directions]
     if any(other != shapes[0] for other in shapes):
         both = {name: a for arrays in directions for name, a in arrays.items()}
@@ -63,7 +63,7 @@ def _pair(what: str, directions: Sequence[Mapping[str, Any]]) -> None:
 
 
 def same_cell(what: str, params: object, cell: str) -> None:
-    """Weights that know their cell are converted as weights of no other."""
+    """Refuse weights that are known to be another cell's."""
     known = getattr(params, "cell", None)
     if isinstance(known, str) and known.partition("(")[0] != cell:
         expected = f"weights of a {cell} cell"
@@ -72,14 +72,14 @@ def same_cell(what: str, params: object, cell: str) -> None:
 
 
 def _of_cell(arrays: dict[str, Array], cell: str) -> StateDict:
-    """Arrays of ours that know their cell; of chosen activations the name says too little."""
+    """Attach the cell to arrays, unless its activations are chosen: its name does not say which."""
     return StateDict(arrays, None if cell.endswith(CHOSEN) else cell)
 
 
 def named(
     what: str, directions: Sequence[Blocks], cell: str, places: Sequence[Place], system: str
 ) -> dict[str, Array]:
-    """Blocks as arrays with torch's names."""
+    """Return blocks as arrays with torch's names."""
     layout = layout_of(cell, system)
     arrays = [
         write(what, _at(layout, place), blocks, CELLS[cell])
@@ -91,7 +91,7 @@ def named(
 def ours(
     what: str, directions: Sequence[Blocks], cell: str, layer: object, reverse: object = False
 ) -> dict[str, Array]:
-    """One layer, both directions or one of them, as our mapping."""
+    """Return one layer, both directions or one of them, as fusedrnn's mapping."""
     k = _check.integer(layer, "layer", 0)
     first = _check.flag(reverse, "reverse")
     places = [(k, first)] if len(directions) == 1 else [(k, False), (k, True)]
@@ -103,7 +103,7 @@ def ours(
 
 
 def restacked(what: str, params: object, cell: str, source: str, target: str) -> dict[str, Array]:
-    """A whole stack, from one system with torch's names to another."""
+    """Convert a whole stack from one system with torch's names to another."""
     layout = layout_of(cell, source)
     same_cell(what, params, cell)
     places = _split(what, layout, params)
@@ -129,7 +129,7 @@ def _places(places: Collection[Place]) -> str:
 
 
 def layer_of(what: str, params: object, cell: str, layer: int | None) -> list[Blocks]:
-    """One layer of our mapping: forward, or forward and reverse. Nothing is left out unasked."""
+    """Return one layer of fusedrnn's mapping, by directions; others must be excluded by `layer`."""
     layout = layout_of(cell, "fusedrnn")
     same_cell(what, params, cell)
     places = _split(what, layout, params)
@@ -148,7 +148,7 @@ def layer_of(what: str, params: object, cell: str, layer: int | None) -> list[Bl
 def direction_of(
     what: str, params: object, cell: str, layer: int | None, reverse: bool | None
 ) -> Blocks:
-    """One direction of one layer; `reverse` None: the only one there is."""
+    """Return one direction of one layer; if `reverse` is None, there must be only one."""
     directions = layer_of(what, params, cell, layer)
     if reverse is None and len(directions) > 1:
         _check.weights_differ(

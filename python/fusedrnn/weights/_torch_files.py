@@ -1,4 +1,4 @@
-"""PyTorch's own files, which PyTorch must read: .pt and .pth."""
+"""PyTorch's own files, .pt and .pth, which PyTorch itself must read."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ADVICE = (
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """The tensors of a state dict or checkpoint, the names of nested ones joined by "/"."""
+    """Return the tensors of a state dict or checkpoint; names of nested ones are joined by "/"."""
     torch = package("torch", "torch", ADVICE)
-    with open(path, "rb"):  # whether it is there, before the package's own words
+    with open(path, "rb"):  # a missing file is an OSError, not an error of the package
         pass
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
@@ -35,7 +35,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Array]:
         ) from error
     except MemoryError:
         raise
-    except Exception as error:  # of the zip archive, of the pickle, of the tensors
+    except Exception as error:  # of the zip archive, the pickle or the tensors
         reason = [type(error).__name__, *str(error).splitlines()][:2]
         raise ValueError(
             f"{os.fspath(path)}: no file of PyTorch, or damaged: {': '.join(reason)}"
@@ -46,7 +46,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Array]:
     for name, tensor in _tensors(torch, found, ""):
         if name in arrays:
             _check.weights_differ("load", f"one {name!r} in {path}", "two")
-        # A copy, because tied tensors share memory.
+        # Copied, because tied tensors share memory.
         arrays[name] = np.array(_foreign.as_array(tensor))
     if not arrays:
         _check.weights_differ("load", f"tensors by name in {path}", _text.found(found))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """The weights of one direction, by the names of `CellSpec.shapes`; None if it has no such."""
+    """The weights of one direction, by the names of `CellSpec.shapes`; None: not given."""
 
     spec: CellSpec
     w_ih: Array
@@ -57,13 +57,13 @@ class Weights:
 class ReferenceForm:
     """Copies of one direction's weights, made when a call first needs them: see `types.Form`.
 
-    A call computes with the copies, so it never sees an array that is being written. There is no
-    lock: whoever copies asks afterwards whether the arrays are still those he began with.
+    A call computes with the copies, so it never reads an array that is being written. There is no
+    lock: after copying, `weights` checks that the arrays are still those it began with.
     """
 
     def __init__(self, packed: Packed, direction: int) -> None:
         self._packed, self._direction = packed, direction
-        self._copied: tuple[int, Weights] | None = None  # and the generation they are of
+        self._copied: tuple[int, Weights] | None = None  # with the generation of the copies
         self._closed = False
 
     @property
@@ -75,22 +75,22 @@ class ReferenceForm:
         return sum(a.nbytes for a in values if isinstance(a, np.ndarray))
 
     def close(self, wait: bool) -> None:
-        """No copy is made from here on."""
+        """Refuse to make copies until `open`."""
         if self._closed and not wait:
             raise RuntimeError("weights: another thread is changing them")
         self._closed = True
 
     def open(self, sources: Sources, changed: bool) -> None:
-        """Copies are made anew if the arrays have changed."""
+        """Allow copies again; if the arrays have changed, drop the old ones."""
         self._closed = False
         if changed:
             self._copied = None
 
     def heir(self, sources: Sources) -> None:
-        """Copies are made anew: there is nothing to take over."""
+        """Return None: the next form makes its own copies."""
 
     def weights(self) -> Weights:
-        """The copies."""
+        """Return the copies, made now if they are missing or out of date."""
         packed, copied = self._packed, self._copied
         generation = packed.generation
         if copied is None or copied[0] != generation:
@@ -119,7 +119,7 @@ class Slots:
         if recurrent is None:
             recurrent = np.empty((0, out), weights.dtype)
         self.r = recurrent.reshape(-1, size, out)[self.h_blocks]
-        # Layer normalisation comes between a product and its bias: the cell adds that.
+        # Layer normalisation comes between a product and its bias, so the cell adds the bias.
         self.bias = np.zeros((spec.gates, 1, size), weights.dtype)
         if spec.norm:
             return
@@ -129,7 +129,7 @@ class Slots:
             self.bias[spec.h_first :, 0] += weights.b_hh.reshape(-1, size)[self.h_blocks]
 
     def pre_activations(self, inputs: Inputs, t: Array, rows: Array, u: Array) -> Array:
-        """(gates, N, H): bias, plus W x, plus R u for all but the late slots."""
+        """Return b + W x + R u of every slot, (gates, N, H); without R u of the late slots."""
         a = np.repeat(self.bias, len(rows), axis=1)
         if inputs.x is not None:
             a[: self.spec.x_gates] += inputs.x[t, rows] @ self.w.transpose(0, 2, 1)
@@ -140,19 +140,19 @@ class Slots:
         return a
 
     def late_product(self, u: Array) -> Array:
-        """R u of the late slot."""
+        """Return R u of the late slot."""
         product: Array = u @ self.r[-1].T
         return product
 
     def late_product_back(self, da: Array) -> Array:
-        """R^T da of the late slot."""
+        """Return R^T da of the late slot."""
         product: Array = da @ self.r[-1]
         return product
 
 
 @dataclass
 class Call:
-    """What both walks of a direction ask of a call's inputs."""
+    """One direction of a call, for both walks: rows, times, cuts, recurrent dropout, zoneout."""
 
     weights: Weights
     inputs: Inputs
@@ -165,13 +165,13 @@ class Call:
         self.lengths = np.full(self.batch, self.steps) if lengths is None else lengths
 
     def cut(self, s: int | Array, rows: Array) -> Array:
-        """Whether `initial` takes the place of the state that enters (leaves) step s."""
+        """Whether `initial` replaces the state that enters step s (after the last: leaves)."""
         if self.inputs.cut is None:
             return np.zeros(len(rows), bool)
         return np.asarray(self.inputs.cut[self.direction, s, rows] != 0)
 
     def each_step(self) -> Iterator[tuple[int, Array, Array]]:
-        """Walk step, its rows, and their times."""
+        """Yield each walk step, its live rows, and their times."""
         for s in range(int(self.lengths.max(initial=0))):
             rows = np.flatnonzero(self.lengths > s)
             if self.inputs.times is not None:
@@ -181,25 +181,25 @@ class Call:
             yield s, rows, t
 
     def replace_cut(self, states: list[Array], cut: Array, rows: Array) -> None:
-        """Put `initial` where the link was cut."""
+        """Replace the states by `initial` in the rows whose link was cut."""
         for k, state in enumerate(states):
             first = self.inputs.initial
             state[cut] = 0 if first is None else first[k][self.direction, rows[cut]]
 
     def dropped(self, h: Array, rows: Array) -> Array:
-        """What R sees of h."""
+        """Return h under recurrent dropout, as R sees it."""
         drop = self.inputs.drop
         return h if drop is None else h * drop[self.direction, rows]
 
     def kept(self, k: int, t: Array, rows: Array) -> Array | float | None:
-        """How much of the old state k zoneout keeps: flags, its expectation, or None."""
+        """Return what zoneout keeps of the old state k: flags, its rate, or None."""
         rates, keep = self.inputs.zoneout, self.inputs.keep
         if rates is None or rates[k] == 0:
             return None
         return rates[k] if keep is None else keep[k][self.direction, t, rows]
 
     def zoned(self, k: int, t: Array, rows: Array, fresh: Array, old: Array) -> Array:
-        """State k after zoneout."""
+        """Return state k after zoneout."""
         keep = self.kept(k, t, rows)
         if keep is None:
             return fresh
@@ -208,7 +208,7 @@ class Call:
         return np.asarray(fresh + fresh.dtype.type(keep) * (old - fresh))
 
     def zoned_back(self, k: int, t: Array, rows: Array, d: Array) -> tuple[Array, Array]:
-        """The gradient of state k, split between the fresh and the old one."""
+        """Split the gradient of state k between the new state and the old one."""
         keep = self.kept(k, t, rows)
         if keep is None:
             return d, np.zeros_like(d)
@@ -221,13 +221,13 @@ class Call:
 
 
 def calls(weights: tuple[Weights, ...], inputs: Inputs) -> list[Call]:
-    """The directions of a call."""
+    """Return the directions of a call."""
     steps, batch = inputs.sequence.shape[:2]
     return [Call(w, inputs, d, steps, batch) for d, w in enumerate(weights)]
 
 
 def zeros(call: Call, directions: int) -> list[Array]:
-    """(D, B, P) and, for a second state, (D, B, H)."""
+    """Return zero states: (D, B, P) and, for a second state, (D, B, H)."""
     w = call.weights
     widths = (w.output_size, w.hidden_size)[: w.spec.states]
     return [np.zeros((directions, call.batch, width), w.dtype) for width in widths]

@@ -1,14 +1,14 @@
-"""The cells as NumPy, each a pair of functions: the equations and their derivatives.
+"""The cells in NumPy, each a pair of functions: the equations and their derivatives.
 
 Arrays are slot-major: `a` is (gates, N, H) for the N rows of one time step, `s` and `s_next` are
 the previous and next states, each (N, H).
 
-forward(a, s, step) takes pre-activations and gives (what backward reads of them, next states):
-activated slots, or pre-activations where activations are chosen at run time.
+forward(a, s, step) takes pre-activations and returns (what backward reads of them, next states).
+What backward reads is activated slots, or pre-activations if activations are chosen at run time.
 backward(a, s, s_next, ds_next, dgates, step) takes those and the gradients of the next states and
-of the gate activations, and gives (gradients of the pre-activations, pointwise part of the
-gradients of the previous states, gradient of step.u beyond what the early products bring).
-vector_terms(da, s, s_next) gives what each row adds to the gradient of `p`, (vectors, N, H).
+of the gate activations. It returns (gradients of the pre-activations, pointwise part of the
+gradients of the previous states, gradient of step.u through the late slots only).
+vector_terms(da, s, s_next) returns what each row adds to the gradient of `p`, (vectors, N, H).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Backward: TypeAlias = tuple[Array, States, Array | float]
 class Norm:
     """Layer normalisation's parameters by name, (n, H) or (H,), and the sums of their gradients.
 
-    The biases are here too; `backward` adds to `sums` what its rows contribute.
+    The biases are among them. `backward` adds the contributions of its rows to `sums`.
     """
 
     of: dict[str, Array]
@@ -40,17 +40,17 @@ class Norm:
 
 @dataclass(frozen=True)
 class Step:
-    """What a cell may read besides slots and states."""
+    """The arguments of a cell besides slots and states."""
 
     p: Array | None  # per-unit vectors (vectors, H)
-    u: Array  # (N, H) what R sees: h, or h under recurrent dropout
-    late: Callable[[Array], Array]  # the late slots' R: R u in forward, R^T da in backward
+    u: Array  # (N, H): h as R sees it, under recurrent dropout
+    late: Callable[[Array], Array]  # product with R of the late slot: R u, or R^T da in backward
     by: Options | None
     norm: Norm | None = None
 
 
 def first_slots(a: Array, weights: Weights) -> Array:
-    """Gates where `a` holds them activated."""
+    """Return the gates of a cell whose `a` holds them activated."""
     return a[: weights.spec.x_gates]
 
 
@@ -60,42 +60,42 @@ class Cell(NamedTuple):
     forward: Callable[[Array, States, Step], tuple[Array, States]]
     backward: Callable[[Array, States, States, States, Array, Step], Backward]
     vector_terms: Callable[[Array, States, States], Array] | None = None
-    # activated gates, in the order of the slots that W feeds, from what forward left in `a`
+    # Activated gates, in the order of the x slots, from what forward returned as `a`.
     gates: Callable[[Array, Weights], Array] = first_slots
 
 
 def identity(x: Array) -> Array:
-    """x."""
+    """Return x."""
     return x
 
 
-# Derivatives, from the activated value y.
+# Derivatives of activations, from the activated value y.
 
 
 def d_sigmoid(y: Array) -> Array:
-    """sigmoid' where sigmoid(x) = y."""
+    """Derivative of sigmoid at x, if y = sigmoid(x)."""
     slope: Array = y * (1 - y)
     return slope
 
 
 def d_tanh(y: Array) -> Array:
-    """tanh' where tanh(x) = y."""
+    """Derivative of tanh at x, if y = tanh(x)."""
     slope: Array = 1 - y * y
     return slope
 
 
 def d_relu(y: Array) -> Array:
-    """relu' where relu(x) = y; 0 at 0."""
+    """Derivative of relu at x, if y = relu(x); 0 at 0."""
     return (y > 0).astype(y.dtype)
 
 
 def d_identity(y: Array) -> Array:
-    """1."""
+    """Derivative of identity: ones."""
     return np.ones_like(y)
 
 
 def elman(f: Callable[[Array], Array], d_f: Callable[[Array], Array]) -> Cell:
-    """h' = f(a)."""
+    """Make the cell h' = f(a)."""
 
     def forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
         h = f(a[0])
@@ -128,7 +128,7 @@ def lstm_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
 def lstm_backward(
     a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
 ) -> Backward:
-    """From dh' and dc' to the four gates and dc; dh comes through R alone."""
+    """Gradients of the four gates and of c, from dh' and dc'; dh comes through R only."""
     i, f, g, o = a
     (_, c), (_, c_next), (dh, dc), p = s, s_next, ds_next, step.p
     t = np.tanh(c_next)
@@ -146,7 +146,7 @@ def lstm_backward(
 
 
 def peephole_terms(da: Array, s: States, s_next: States) -> Array:
-    """p_i and p_f saw c, p_o saw c'."""
+    """Contributions to dp: p_i and p_f multiply c, p_o multiplies c'."""
     c, c_next = s[1], s_next[1]
     return np.stack((da[0] * c, da[1] * c, da[3] * c_next))
 
@@ -163,7 +163,7 @@ def gru_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
 def gru_backward(
     a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
 ) -> Backward:
-    """From dh' to nx r z nh, and to h along z."""
+    """Gradients of nx r z nh, and of h through z, from dh'."""
     n, r, z, nh = a
     (h,), (dh,) = s, ds_next
     dn = (dgates[2] + dh * (1 - z)) * d_tanh(n)
@@ -183,7 +183,7 @@ def gru_before_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
 def gru_before_backward(
     a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
 ) -> Backward:
-    """From dh' to r z n, to h along z and to u along r."""
+    """Gradients of r z n, of h through z, and of u through r, from dh'."""
     r, z, n = a
     (h,), (dh,) = s, ds_next
     dn = (dgates[2] + dh * (1 - z)) * d_tanh(n)

@@ -1,7 +1,7 @@
-"""The cells whose activations are chosen at run time, as NumPy; see `_reference_cells`.
+"""The cells whose activations are chosen at run time, in NumPy; `cells` describes the functions.
 
-`a` stays pre-activations, peepholes included; f, g, h of the options stand where the other cells
-have sigmoid and tanh, each on clipped input, and derivatives start from that input.
+`a` stays pre-activations, peepholes included. The options' f, g and h replace sigmoid and tanh of
+the other cells. Each acts on clipped input, and derivatives are computed from that input.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .cells import Backward, Cell, States, Step, peephole_terms
 
 
 class _Chosen:
-    """The functions of a call's options."""
+    """The activations of a call's options, as functions."""
 
     def __init__(self, by: Options | None) -> None:
         assert by is not None
@@ -35,7 +35,7 @@ class _Chosen:
 
 
 def gate(a: Array, by: Options) -> Array:
-    """A gate's activation from its pre-activation."""
+    """Activate a gate."""
     return activate(a, by.f, by.clip)
 
 
@@ -47,14 +47,14 @@ def rnn_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
 def rnn_backward(
     a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
 ) -> Backward:
-    """From dh' to a."""
+    """Gradient of a, from dh'."""
     by = _Chosen(step.by)
     da = (dgates[0] + ds_next[0]) * by.slope(a[0], by.by.f)
     return da[None], (np.zeros_like(da),), 0.0
 
 
 def lstm_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
-    """i f g o: c' = f c + i g;  h' = o h(c'); f = 1 - i where coupled."""
+    """i f g o: c' = f c + i g;  h' = o h(c'); f = 1 - i if coupled."""
     (_, c), by, p = s, _Chosen(step.by), step.p
     assert p is not None
     a_i, a_f, a_g = a[0] + p[0] * c, a[1] + p[1] * c, a[2]
@@ -67,7 +67,7 @@ def lstm_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
 def lstm_backward(
     a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
 ) -> Backward:
-    """From dh' and dc' to the four gates and dc."""
+    """Gradients of the four gates and of c, from dh' and dc'."""
     by, p = _Chosen(step.by), step.p
     assert p is not None
     (_, c), (_, c_next), (dh, dc) = s, s_next, ds_next
@@ -94,7 +94,7 @@ def gru_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
 def gru_backward(
     a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
 ) -> Backward:
-    """From dh' to nx r z nh, and to h along z."""
+    """Gradients of nx r z nh, and of h through z, from dh'."""
     (h,), (dh,), by = s, ds_next, _Chosen(step.by)
     r, z = by.f(a[1]), by.f(a[2])
     pre = a[0] + r * a[3]
@@ -116,7 +116,7 @@ def gru_before_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
 def gru_before_backward(
     a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
 ) -> Backward:
-    """From dh' to r z n, to h along z and to u along r."""
+    """Gradients of r z n, of h through z, and of u through r, from dh'."""
     (h,), (dh,), by = s, ds_next, _Chosen(step.by)
     r, z, n = by.f(a[0]), by.f(a[1]), by.g(a[2])
     dn = (dgates[2] + dh * (1 - z)) * by.slope(a[2], by.by.g)
@@ -127,26 +127,26 @@ def gru_before_backward(
 
 
 def rnn_gates(a: Array, weights: Weights) -> Array:
-    """h itself."""
+    """Return f(a), which is h."""
     return _Chosen(weights.options).f(a)
 
 
 def lstm_gates(a: Array, weights: Weights) -> Array:
-    """i f g o."""
+    """Return i f g o."""
     by = _Chosen(weights.options)
     i = by.f(a[0])
     return np.stack((i, 1 - i if by.by.coupled else by.f(a[1]), by.g(a[2]), by.f(a[3])))
 
 
 def gru_gates(a: Array, weights: Weights) -> Array:
-    """n r z."""
+    """Return n r z, in the order of the slots."""
     by = _Chosen(weights.options)
     r = by.f(a[1])
     return np.stack((by.g(a[0] + r * a[3]), r, by.f(a[2])))
 
 
 def gru_before_gates(a: Array, weights: Weights) -> Array:
-    """r z n."""
+    """Return r z n."""
     by = _Chosen(weights.options)
     return np.stack((by.f(a[0]), by.f(a[1]), by.g(a[2])))
 

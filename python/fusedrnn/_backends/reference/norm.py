@@ -1,7 +1,7 @@
-"""The cells with layer normalisation, as NumPy; see `_reference_cells`.
+"""The cells with layer normalisation, in NumPy; `cells` describes the functions.
 
-`a` is the raw products, W x in the first n slots and R h in the others, in the order of the gates;
-LN, gain and bias are done here, over the H units of each slot, and undone on the way back.
+`a` is the raw products, W x in the first n slots and R h in the others, in the order of the gates.
+LN, gain and bias are applied here, over the H units of each slot; backward goes back through them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ EPSILON = 1e-5
 
 
 def parameters(w: Weights) -> Norm | None:
-    """The parameters of a normalised cell, absent biases as zeros; None for other cells."""
+    """Return the parameters of a normalised cell, absent biases as zeros; None for other cells."""
     if not w.spec.norm:
         return None
     of = {}
@@ -32,21 +32,21 @@ def parameters(w: Weights) -> Norm | None:
 
 
 def normalise(v: Array) -> tuple[Array, Array]:
-    """LN(v) over the last axis, and 1 / sqrt(var + eps)."""
+    """Return LN(v) over the last axis, and 1 / sqrt(var + eps)."""
     d = v - v.mean(axis=-1, keepdims=True)
     scale = 1 / np.sqrt((d * d).mean(axis=-1, keepdims=True) + EPSILON)
     return d * scale, scale
 
 
 def normalise_back(d: Array, value: Array, scale: Array) -> Array:
-    """From the gradient of LN(v) to that of v, given LN(v)."""
+    """Return the gradient of v from d, that of LN(v); `value` is LN(v), `scale` its factor."""
     mean, slope = (e.mean(axis=-1, keepdims=True) for e in (d, d * value))
     result: Array = (d - mean - value * slope) * scale
     return result
 
 
 class _Normed:
-    """The two normalised, scaled and shifted sums of each gate."""
+    """ax and ah of each gate: W x and R h with LN, gain and bias (docs/conventions.md, Y2)."""
 
     def __init__(self, a: Array, step: Step) -> None:
         assert step.norm is not None
@@ -59,7 +59,7 @@ class _Normed:
         self.x, self.h = summed[:n], summed[n:]
 
     def back(self, dx: Array, dh: Array) -> Array:
-        """From the gradients of `x` and `h` to those of the raw products; parameters' summed."""
+        """Return the gradients of the raw products from those of ax and ah; sum the parameters'."""
         d, n = np.concatenate((dx, dh)), len(dx)
         gain, bias, sums = (d * self.value).sum(axis=1), d.sum(axis=1), self.norm.sums
         sums["norm_ih"] += gain[:n]
@@ -86,7 +86,7 @@ def lstm_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
 def lstm_backward(
     a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
 ) -> Backward:
-    """From dh' and dc' to the eight raw products and dc."""
+    """Gradients of the eight raw products and of c, from dh' and dc'."""
     normed = _Normed(a, step)
     (_, c), (_, c_next), (dh, dc) = s, s_next, ds_next
     i, f, g, o = _lstm_gates(normed)
@@ -120,7 +120,7 @@ def gru_forward(a: Array, s: States, step: Step) -> tuple[Array, States]:
 def gru_backward(
     a: Array, s: States, s_next: States, ds_next: States, dgates: Array, step: Step
 ) -> Backward:
-    """From dh' to the six raw products, and to h along z."""
+    """Gradients of the six raw products, and of h through z, from dh'."""
     normed = _Normed(a, step)
     (h,), (dh,) = s, ds_next
     r, z, n = _gru_gates(normed)
@@ -136,12 +136,12 @@ def _read(a: Array, weights: Weights) -> _Normed:
 
 
 def lstm_gates(a: Array, weights: Weights) -> Array:
-    """i f g o."""
+    """Return i f g o."""
     return np.stack(_lstm_gates(_read(a, weights)))
 
 
 def gru_gates(a: Array, weights: Weights) -> Array:
-    """r z n."""
+    """Return r z n."""
     return np.stack(_gru_gates(_read(a, weights)))
 
 

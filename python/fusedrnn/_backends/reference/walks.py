@@ -1,7 +1,7 @@
-"""The walks of the NumPy backend: over the steps of a call, and back, for every cell.
+"""The walks of the NumPy backend over the steps of a call, forward and backward, for every cell.
 
-The rows of a step are handled together, padding is
-never touched, and the results differ from the compiled kernels' by rounding alone.
+All live rows of a step are computed together, and padding is never read. Results differ from the
+compiled kernels' by rounding only.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ CELLS = _cells.CELLS | chosen.CELLS | norm.CELLS
 
 
 def _widths(w: Weights) -> tuple[int, ...]:
-    """How many numbers of a row each part of `saved` holds.
+    """Widths of the parts of a row of `saved`.
 
-    The slots, the states that entered the step, the fresh ones, and m if it was projected.
+    The parts are the slots, the states that entered the step, the new states before zoneout, and,
+    with a projection, m.
     """
     states = (w.output_size, w.hidden_size)[: w.spec.states]
     projected = () if w.w_hr is None else (w.hidden_size,)
@@ -52,23 +53,23 @@ def _parts(w: Weights, saved: Array) -> list[Array]:
 
 
 class ReferenceBackend:
-    """NumPy; see `types.Backend`."""
+    """The backend in NumPy; see `types.Backend`."""
 
     name = "reference"
 
     def form_key(self, packed: Packed) -> str:
-        """There is one form."""
+        """Return one key: there is one form."""
         return "numpy"
 
     def form(self, packed: Packed, direction: int, sources: Sources) -> ReferenceForm:
-        """Copies of one direction's weights."""
+        """Make copies of one direction's weights when they are needed."""
         return ReferenceForm(packed, direction)
 
     def _weights(self, packed: Packed) -> tuple[Weights, ...]:
         return tuple(form.weights() for form in packed.forms(self))
 
     def saved_shape(self, packed: Packed, steps: int, batch: int) -> tuple[int, ...]:
-        """(D, T, B, K)."""
+        """Return (D, T, B, K), K numbers for each row and step."""
         return (packed.directions, steps, batch, sum(_widths(self._weights(packed)[0])))
 
     def forward(
@@ -109,7 +110,7 @@ class ReferenceBackend:
         return Outcome(y, tuple(states), kept)
 
     def _walk(self, call: Call, states: list[Array], y: Array, kept: list[Array] | None) -> None:
-        """One direction: leaves the last states in `states`, what its way back reads in `kept`."""
+        """Walk one direction: leaves the last states in `states`, fills `kept` for backward."""
         w, cell, slots = call.weights, CELLS[call.weights.spec.name], Slots(call.weights)
         normed = norm.parameters(w)
         for s, rows, t in call.each_step():
@@ -141,7 +142,7 @@ class ReferenceBackend:
         *,
         threads: Threads = ANY_NUMBER,
     ) -> Gradients:
-        """Walk back through the saved call; what is not wanted is left out of the result."""
+        """Walk back through the saved call; computes all weight gradients, returns the wanted."""
         weights = self._weights(packed)
         outputs = [("dstates", wanted.dstates), ("dx", wanted.dx)]
         outputs += [("weights", to) for of in wanted.dweights for to in of.values()]
@@ -192,15 +193,15 @@ class ReferenceBackend:
         states: tuple[object, ...],
         threads: Threads,
     ) -> None:
-        """NumPy has no faster way."""
+        """Return None: NumPy has no faster way."""
         return
 
     def stepper(self, packed: Packed, inputs: Inputs, threads: Threads) -> None:
-        """NumPy has no faster way."""
+        """Return None: NumPy has no faster way."""
         return
 
     def slots(self, packed: Packed, inputs: Inputs, saved: Array) -> tuple[Array, Array | None]:
-        """As each direction's walk kept them; c after zoneout."""
+        """Return the slots as the walk saved them, and c after zoneout."""
         weights = self._weights(packed)
         parts = calls(weights, inputs)
         kept = [_parts(w, saved[d]) for d, w in enumerate(weights)]
@@ -216,7 +217,7 @@ class ReferenceBackend:
 
 
 class _Back:
-    """One direction's way back."""
+    """The backward walk of one direction."""
 
     def __init__(
         self,
@@ -231,7 +232,7 @@ class _Back:
         self.call, self.dy, self.dcells, self.dgates, self.dx = call, dy, dcells, dgates, dx
         n = w.spec.states
         self.gates, self.entered, self.fresh = data[0], data[1 : 1 + n], data[1 + n : 1 + 2 * n]
-        self.m = data[-1]  # where projected
+        self.m = data[-1]  # only with a projection
         self.slots = Slots(w)
         self.dw, self.dr = np.zeros_like(self.slots.w), np.zeros_like(self.slots.r)
         self.db = np.zeros((w.spec.gates, w.hidden_size), w.dtype)
@@ -240,7 +241,7 @@ class _Back:
         self.norm = norm.parameters(w)
 
     def walk(self, carry: list[Array]) -> dict[str, Array]:
-        """From the gradients of the last states in `carry` to those of the first, left there."""
+        """Turn `carry`, gradients of the last states, into those of the first; return dweights."""
         call = self.call
         everyone = np.arange(call.batch)
         left = call.cut(call.lengths, everyone)
@@ -254,7 +255,7 @@ class _Back:
         return self.direction()
 
     def step(self, t: Array, rows: Array, ds: list[Array]) -> list[Array]:
-        """Gradients of the states that entered, from those of the states that left."""
+        """Return the gradients of the states that entered, from those of the states that left."""
         call, slots, w = self.call, self.slots, self.call.weights
         spec, cell = w.spec, CELLS[w.spec.name]
         if self.dy is not None:
@@ -288,7 +289,7 @@ class _Back:
         return after
 
     def reduce(self, t: Array, rows: Array, da: Array, u: Array, a: Array) -> None:
-        """What this step adds to dx and to the weight gradients."""
+        """Add this step's part to dx and to the weight gradients."""
         inputs, slots, spec = self.call.inputs, self.slots, self.call.weights.spec
         da_x, da_h = da[: spec.x_gates], da[spec.h_first :]
         if self.dx is not None:
@@ -307,7 +308,7 @@ class _Back:
         self.db += da.sum(axis=1)
 
     def direction(self) -> dict[str, Array]:
-        """From slots back to the row blocks of the weights."""
+        """Return the weight gradients, put from slots into the row blocks of the weights."""
         slots, spec, size = self.slots, self.call.weights.spec, self.dw.shape[1]
         x_slots, h_slots = np.argsort(slots.x_blocks), np.argsort(slots.h_blocks)
         found: dict[str, Array] = {
