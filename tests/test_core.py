@@ -6,6 +6,7 @@ import gc
 import os
 import pickle
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -253,7 +254,7 @@ def test_update_while_another_thread_computes_is_refused() -> None:
             try:
                 y = core.forward(packed, x, threads=1).y
             except RuntimeError as error:
-                if "another thread is changing" not in str(error):
+                if "it computed nothing" not in str(error):
                     wrong.append(str(error))
                 continue
             if not any(np.array_equal(y, r) for r in right):
@@ -263,9 +264,11 @@ def test_update_while_another_thread_computes_is_refused() -> None:
     for worker in workers:
         worker.start()
     try:
-        for i in range(400):
+        # It depends on the machine's load how soon an update meets a call, and one that does not.
+        end = time.monotonic() + 60
+        while refused + done < 400 or (0 in (refused, done) and time.monotonic() < end):
             try:
-                packed.update(both[(i + 1) % 2])
+                packed.update(both[(refused + done + 1) % 2])
                 done += 1
             except RuntimeError as error:
                 refused += "a call in another thread reads them" in str(error)
@@ -275,7 +278,7 @@ def test_update_while_another_thread_computes_is_refused() -> None:
             worker.join()
     assert not wrong
     assert refused > 0
-    assert refused + done == 400
+    assert done > 0
     packed.update(both[1])
     same(core.forward(packed, x).y, right[1])
 

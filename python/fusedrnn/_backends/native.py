@@ -74,6 +74,7 @@ class NativeBackend:
     """SIMD and OpenMP kernels; see `types.Backend` for what the functions take and give."""
 
     name = "native"
+    verifies = True
 
     def form_key(self, packed: Packed) -> str:
         """The instruction set: panels of different ones differ."""
@@ -176,13 +177,13 @@ class NativeBackend:
 
 def _asked(packed: Packed, wanted: Mapping[str, bool | Array]) -> tuple[object, ...]:
     """What `_core` is told of each array of WEIGHTS: None, True, or where it goes."""
-    asked: dict[str, Any] = {name: value for name, value in wanted.items() if value is not False}
     if packed.spec.norm:
         # The gains' gradients are rows of one array there, and are taken apart afterwards.
+        asked = {name: value for name, value in wanted.items() if value is not False}
         gains = [name for name in asked if name.startswith("norm_")]
-        asked = {name: value for name, value in asked.items() if name not in gains}
-        asked["p"] = True if gains else None
-    return tuple(asked.get(name) for name in WEIGHTS)
+        wanted = {name: value for name, value in asked.items() if name not in gains}
+        wanted["p"] = bool(gains)
+    return tuple([None if (to := wanted.get(name, False)) is False else to for name in WEIGHTS])
 
 
 def _given_back(

@@ -143,6 +143,9 @@ class Backend(Protocol):
     """The functions of a backend. The callers check the inputs; a backend trusts them."""
 
     name: str
+    # Whether `forward` and `backward` verify every array and raise a ValueError, before anything is
+    # written, if one does not fit. Their callers then need no checks of their own to be safe.
+    verifies: bool
 
     def form(self, packed: Packed, direction: int, sources: Sources) -> Form:
         """Make a form of the weights of one direction, whose arrays are `sources`."""

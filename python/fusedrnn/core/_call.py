@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from .._backends import choice
-from .._backends.types import Gradients
+from .._backends.types import Given, Gradients, Inputs
 from .._cells import Array
 from . import _checks
 from ._packed import Packed
@@ -34,6 +34,27 @@ class Forward(NamedTuple):
     states: tuple[Array, ...]
     saved: Array | None
     plan: Plan
+
+
+def _absent(*arguments: object) -> bool:
+    for argument in arguments:  # noqa: SIM110 - all(...) takes twice as long
+        if argument is not None:
+            return False
+    return True
+
+
+def _plain(a: object, parts: object) -> bool:
+    """Whether a call need not check these itself: an array (T, B, n), and states or None.
+
+    A backend that verifies its arrays sees every other fault. Here are those that it would take for
+    something else: empty or broadcast arrays, whose sizes may be too large for any memory, and
+    subclasses of arrays and of sequences.
+    """
+    if a.__class__ is not np.ndarray or not a.flags.c_contiguous or a.size == 0:
+        return False
+    if parts is None:
+        return True
+    return parts.__class__ is tuple and all(part.__class__ is np.ndarray for part in parts)
 
 
 def saved_shape(packed: Packed, steps: int, batch: int) -> tuple[int, ...]:
@@ -129,13 +150,31 @@ def forward(
     RuntimeError
         Another thread is updating `packed`.
     """
+    run = choice.current()
+    if (
+        run.verifies
+        and _absent(tokens, lengths, mask, reset, initial, drop, keep, zoneout, y, final)
+        and saved.__class__ is bool
+        and _plain(x, states)
+    ):
+        try:
+            out = run.forward(
+                packed,
+                Inputs(x, None, cast("tuple[Array, ...] | None", states)),
+                saved=saved,
+                threads=_checks.threads(threads, at_most),
+            )
+        except ValueError:  # the checks below convert what does not fit, or say what it is
+            pass
+        else:
+            steps, batch = out.y.shape[:2]
+            return Forward(*out, Plan(steps, batch, generation=packed.generation))
     checked = _checks.sequences(packed, x, tokens)
     steps, batch = checked.sequence.shape[:2]
     walk = _checks.walk(packed, steps, batch, lengths, mask, reset)
     inputs = _checks.rest_of_inputs(
         packed, checked, walk, states, initial, drop, keep, zoneout, reset is not None
     )
-    run = choice.current()
     shape = run.saved_shape(packed, steps, batch) if isinstance(saved, np.ndarray) else None
     out = run.forward(
         packed,
@@ -250,13 +289,38 @@ def backward(
         The weights are not those of the forward call, or another thread is updating them.
     """
     _checks.same_generation(packed, plan)
+    run = choice.current()
+    if (
+        run.verifies
+        and _absent(tokens, initial, drop, keep, zoneout, dcells, dgates, dx, dfirst, dweights)
+        and _absent(plan.lengths, plan.cut)
+        and add is False
+        and (want is None or want.__class__ is frozenset)
+        and _plain(x, states)
+        and _plain(y, dstates)
+        and saved.__class__ is np.ndarray
+        and (dy is None or (dy.__class__ is np.ndarray and dy.ndim == 3))
+    ):
+        if dy is not None and dy.strides[2] != dy.itemsize:
+            dy = np.ascontiguousarray(dy)  # the gradient of a sum is one number, broadcast
+        try:
+            return run.backward(
+                packed,
+                Inputs(x, None, cast("tuple[Array, ...] | None", states)),
+                y,
+                saved,
+                Given(dy, cast("tuple[Array, ...] | None", dstates)),
+                _checks.wanted_anew(packed.names, packed.directions, want),
+                threads=_checks.threads(threads, at_most),
+            )
+        except (TypeError, ValueError):  # as in `forward`
+            pass
     checked = _checks.sequences(packed, x, tokens)
     _checks.same_sizes(plan, checked.sequence.shape)
     cut = plan.cut is not None
     inputs = _checks.rest_of_inputs(
         packed, checked, plan, states, initial, drop, keep, zoneout, cut
     )
-    run = choice.current()
     given = _checks.given_gradients(packed, plan, dy, dstates, dcells, dgates)
     wanted = _checks.wanted(packed, plan, want, dx, dfirst, dweights, add)
     return run.backward(

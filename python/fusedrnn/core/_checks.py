@@ -8,7 +8,7 @@ copied. Outputs are written in place, so they must fit exactly.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -502,6 +502,14 @@ def wanted(
         _dfirst(packed, walk, "states" in chosen, dfirst),
         add,
     )
+
+
+@lru_cache(maxsize=256)
+def wanted_anew(names: tuple[str, ...], directions: int, want: frozenset[str] | None) -> Wanted:
+    """Return which gradients are computed, all of them as new arrays."""
+    chosen = _chosen(want, names)
+    each = {name: name in chosen for name in names}
+    return Wanted("x" in chosen, (each,) * directions, "states" in chosen)
 
 
 def _chosen(want: object, names: tuple[str, ...]) -> set[str]:
