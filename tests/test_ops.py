@@ -40,7 +40,7 @@ def arguments(cell: str, case: Case, dtype: str) -> tuple[dict[str, Any], Any, A
 
 
 def otherwise_laid_out(a: Array) -> list[Array]:
-    """The numbers of `a` in arrays that the kernels cannot read as they are."""
+    """The numbers of `a` in arrays that the kernels cannot read without a conversion."""
     apart = np.zeros((*a.shape, 2), a.dtype)
     apart[..., 0] = a
     unaligned = np.zeros(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
@@ -53,7 +53,7 @@ def otherwise_laid_out(a: Array) -> list[Array]:
 def test_arguments_that_need_no_conversion_take_a_shorter_way(
     native: Chosen, cell: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the same bits; and each argument that needs one is seen."""
+    """The bits are the same, and any argument that needs a conversion is noticed."""
     given, _, _ = arguments(cell, Case(2, 3, 4, 9), dtype)
     short_ways: list[bool] = []
     forward_plain = choice.current().forward_plain
