@@ -1,1 +1,1 @@
-"""Benchmarks: the work as data, rivals, the run, its report."""
+"""Benchmarks: the work as data, the rivals, the run, the report."""

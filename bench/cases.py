@@ -1,4 +1,4 @@
-"""The work that is timed, in one file because it is data: calls, operations, bytes, inputs.
+"""The work that is timed; one file, because it is data: calls, operations, bytes, inputs.
 
 Nothing here imports fusedrnn, so that a process can choose which build of it to load.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-# Gates, and what fusedrnn.weights calls the cell.
+# The number of gates of each cell, and its name in fusedrnn.weights.
 GATES = {"RNN": 1, "LSTM": 4, "LSTM peepholes": 4, "GRU": 3, "GRU reset before": 3}
 KEYS = {
     "RNN": "rnn_tanh",
@@ -22,7 +22,8 @@ KEYS = {
     "GRU": "gru",
     "GRU reset before": "gru_reset_before",
 }
-# Sigmoids and tanhs of a unit's step forward, and tanhs that its way back takes again.
+# For each unit and step: sigmoids, and tanhs of the forward pass, and tanhs that the backward pass
+# computes again.
 ACTIVATIONS = {
     "RNN": (0, 1, 0),
     "LSTM": (3, 2, 1),
@@ -31,10 +32,10 @@ ACTIVATIONS = {
     "GRU reset before": (2, 1, 0),
 }
 PADDING = 0.45
-# Learning rate of a training row's update: every weight is read, changed and written, and no run
-# of any length drifts away from the weights that were compared.
+# The learning rate of a training row's update. It is so small that the weights stay close to those
+# that were compared, however long the run; every weight is still read, changed and written.
 RATE = 1e-12
-# Steps that a stream takes before its output is compared: a state that is not carried shows.
+# Steps of a stream before its output is compared, so that a state which is not carried shows.
 CHECKED_STEPS = 3
 
 
@@ -69,7 +70,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Short and unique."""
+        """A short name, different for every case."""
         words = [
             f"{self.cell} {self.mode} T{self.steps} B{self.batch}",
             f"I{self.input_size} H{self.hidden_size}",
@@ -82,7 +83,7 @@ class Case:
 
     @property
     def gates(self) -> int:
-        """Blocks of rows of the weights."""
+        """The number of gates that have rows in the weights."""
         return GATES[self.cell]
 
     @property
@@ -97,7 +98,7 @@ class Case:
         return self.steps * self.batch if lengths is None else int(lengths.sum())
 
     def flops(self) -> float:
-        """Of the products at real steps; backward costs twice the forward pass."""
+        """Operations of the products at real steps; a backward pass costs twice a forward pass."""
         columns = self.input_size + self.hidden_size
         row = 2.0 * self.gates * self.hidden_size * columns
         return row * self.real_steps * (3 if self.training else 1)
@@ -109,7 +110,7 @@ class Case:
         return sigmoids * units, (tanhs + (again if self.training else 0)) * units
 
     def weight_bytes(self) -> float:
-        """That a call must read: the recurrent weights at every step, those of x once.
+        """Bytes of weights that a call must read: recurrent ones at every step, those of x once.
 
         A backward pass reads them again; its weight gradients stay in registers and caches.
         """
@@ -119,14 +120,14 @@ class Case:
         return float(once * (2 if self.training else 1))
 
     def resident_bytes(self) -> float:
-        """Of the weights that every step reads: should stay in a cache from step to step."""
+        """Bytes of weights that every step reads; they should stay in a cache between steps."""
         columns = self.hidden_size + (self.input_size if self.steps == 1 else 0)
         return float(self.gates * self.hidden_size * columns * np.dtype(self.dtype).itemsize)
 
     # --- inputs -------------------------------------------------------------------------------
 
     def weights(self) -> dict[str, Array]:
-        """PyTorch's names, shapes and gate order; uniform in +-1/sqrt(H)."""
+        """The weights by PyTorch's names, in its shapes and gate order; uniform in +-1/sqrt(H)."""
         rng = np.random.default_rng(0)
         rows, bound = self.gates * self.hidden_size, self.hidden_size**-0.5
         shapes: dict[str, tuple[int, ...]] = {
@@ -140,10 +141,11 @@ class Case:
         found = {name: rng.uniform(-bound, bound, shape) for name, shape in shapes.items()}
         if self.data == "vanishing":
             found = {name: 0.01 * a for name, a in found.items()}
-            # What keeps the state keeps 0.985 of it: in 1000 steps the gradient falls by 1e-6.
+            # Gates that keep the state keep 0.985 of it, so in 1000 steps the gradient falls by
+            # 1e-6.
             if self.gates == 1:
                 found["weight_hh_l0"] = 0.985 * np.eye(self.hidden_size)
-            else:  # f of i f g o, z of r z n
+            else:  # gate f of i f g o, gate z of r z n
                 found["bias_ih_l0"][self.hidden_size : 2 * self.hidden_size] = 4.2
         return {name: a.astype(self.dtype) for name, a in found.items()}
 
@@ -161,11 +163,11 @@ class Case:
             dy[np.arange(self.steps)[:, None] >= lengths] = 0
         if self.data == "vanishing":
             dy[:-1] = 0
-            dy[-1] *= np.finfo(self.dtype).tiny * 100  # denormal from some 300 steps before on
+            dy[-1] *= np.finfo(self.dtype).tiny * 100  # denormal from about 300 steps earlier on
         return dy
 
     def lengths(self) -> Array | None:
-        """(B,), evenly from 10 % to 100 % of T, in no order; None without padding."""
+        """Lengths (B,), evenly from 10 % to 100 % of T, in no order; None without padding."""
         if self.data != "lengths":
             return None
         shares = np.linspace(1 - 2 * PADDING, 1.0, self.batch)
@@ -173,7 +175,7 @@ class Case:
         return np.random.default_rng(3).permutation(lengths)
 
     def tolerance(self) -> float:
-        """How far results may lie apart, relative to an array's largest element, or to 1."""
+        """How far results may differ, relative to the larger of 1 and the largest element."""
         return 1e-9 if self.dtype == "float64" else 5e-4 if self.training else 1e-4
 
 
@@ -189,7 +191,7 @@ def _square(cells: str, mode: str, steps: int, batch: int, size: int) -> tuple[C
 ALL = "LSTM, GRU, RNN"
 CELLS = _square(", ".join(GATES), "forward", 100, 32, 256)
 STEPS = _square("LSTM, GRU", "step", 1, 1, 64) + _square("LSTM, GRU", "step", 1, 1, 256)
-# What a step costs inside the kernel: a long call, divided by its steps.
+# A long call divided by its steps is what a step costs inside the kernel.
 LONG = {h: Case("LSTM", "forward", 2000, 1, h, h) for h in (64, 256)}
 TINY = Case("LSTM", "forward", 1, 1, 16, 16)
 PAIR = Case("LSTM", "forward", 50, 64, 512, 512)
@@ -215,7 +217,8 @@ def _scaling() -> tuple[Case, ...]:
     return tuple(dict.fromkeys(found))
 
 
-# The rows of the report, by group; --case takes a group's name, or a part of a case's.
+# The rows of the report by group. --case takes the name of a group, or a part of the name of a
+# case.
 GROUPS: dict[str, tuple[Case, ...]] = {
     "step": (*STEPS, *_square("LSTM, GRU", "forward", 1, 1, 64), TINY, *LONG.values()),
     "one sequence": (
@@ -251,13 +254,13 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "denormals": (*VANISHING, *(replace(case, data="vanishing") for case in VANISHING)),
     "scaling": _scaling(),
 }
-# Forward calls whose kept memory is measured, and streams whose every step is timed.
+# Forward calls whose kept memory is measured, and streams of which every step is timed.
 MEMORY = _square(ALL, "training", 100, 64, 256)
 LATENCY = STEPS[:1] + STEPS[2:3]
 
 
 def select(texts: Iterable[str]) -> list[Case]:
-    """Rows of the groups that are named, and those with a text in their names; each once."""
+    """The cases of the named groups, and those whose names contain a text; each once."""
     texts = list(texts)
     parts = [text for text in texts if text not in GROUPS]
     return [

@@ -1,8 +1,8 @@
-"""python bench/compare.py BASE HEAD: two commits on the same work, taking turns.
+"""python bench/compare.py BASE HEAD: times two commits on the same work, in turns.
 
-Builds both in temporary worktrees, times the chosen cases round by round, and prints how many
-times faster HEAD is, with a bootstrap interval: a change that claims speed shows it with this.
-Instead of a commit, a folder that holds an importable fusedrnn may be given.
+Builds both in temporary worktrees, times the chosen cases round by round, and prints how many times
+faster HEAD is, with a bootstrap interval. A change that claims speed shows this table. A folder
+that holds an importable fusedrnn may be given in place of a commit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-if __name__ == "__main__":  # `bench` is the folder's name, not on the path of a script inside it
+if __name__ == "__main__":  # a script's own folder is on the path, not the one above
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
@@ -36,10 +36,10 @@ CONFIDENCE = 0.95
 
 
 def interval(base: Sequence[float], head: Sequence[float]) -> tuple[float, float, float]:
-    """How many times faster head is: median ratio of the rounds, and its bootstrap interval.
+    """How many times faster head is: the median ratio of the rounds, and its bootstrap interval.
 
-    A round's two times were taken side by side, so that what slowed both is in neither's favour;
-    rounds are drawn, with replacement, as pairs.
+    The two times of a round were taken one after the other, so whatever slowed the round slowed
+    both. Rounds are drawn as pairs, with replacement.
 
     Parameters
     ----------
@@ -59,12 +59,12 @@ def interval(base: Sequence[float], head: Sequence[float]) -> tuple[float, float
 
 
 def word(low: float, high: float) -> str:
-    """What the interval says."""
+    """A word for what the interval says."""
     return "faster" if low > 1 else "slower" if high < 1 else "no difference seen"
 
 
 def run(*command: str | Path, where: Path = ROOT) -> None:
-    """Run a command; its output is shown where it fails."""
+    """Run a command; if it fails, show its output and exit."""
     done = subprocess.run(command, cwd=where, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}")
@@ -72,7 +72,7 @@ def run(*command: str | Path, where: Path = ROOT) -> None:
 
 @contextmanager
 def package(revision: str, work: Path) -> Iterator[Path]:
-    """A folder to import the revision's fusedrnn from, built in a worktree that is then removed."""
+    """The folder to import the revision's fusedrnn from; it is built in a temporary worktree."""
     if (Path(revision) / "fusedrnn").is_dir():
         yield Path(revision).resolve()
         return
@@ -108,7 +108,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def chosen(texts: Sequence[str], threads: int | None) -> list[Case]:
-    """Cases of the groups and names."""
+    """The cases of the chosen groups and names."""
     found = [case for case in select(texts) if not case.neighbour]
     return list(dict.fromkeys(replace(case, threads=threads or case.threads) for case in found))
 
@@ -116,7 +116,7 @@ def chosen(texts: Sequence[str], threads: int | None) -> list[Case]:
 def compare(
     folders: Mapping[str, Path], cases: Sequence[Case], isa: str | None, rounds: int, seconds: float
 ) -> list[list[str]]:
-    """A row of the table for each case."""
+    """Yields a row of the table for each case."""
     rows = []
     for threads in sorted({case.threads for case in cases}):
         processes: dict[str, Process] = {}
@@ -135,7 +135,7 @@ def compare(
 
 
 def row(case: Case, processes: Mapping[str, Process], rounds: int, seconds: float) -> list[str]:
-    """Time one case on both."""
+    """Time one case on both revisions."""
     results = Results()
     able = ready(case, processes, results)
     times = alternate(case, able, results, rounds, ("timed", seconds, 10**6))
@@ -156,7 +156,7 @@ def row(case: Case, processes: Mapping[str, Process], rounds: int, seconds: floa
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Build, time, print."""
+    """Build, time and print."""
     options = parse(argv)
     cases = chosen(options.case or CASES, options.threads)
     if not cases:

@@ -1,4 +1,4 @@
-"""The dense grid: neighbours whose time for an operation jumps, and points where we lose."""
+"""The dense grid: neighbours whose times per operation jump, and points where a rival is faster."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ RIVALS = ("torch", "onnxruntime", "openvino", "jax")
 PLANE_STEPS = 16
 MOST_FLOPS = 3e10
 JUMP = 1.4
-FAR = 4  # times as large: no neighbour any more
+FAR = 4  # sizes farther apart than this factor are no neighbours
 AXES = ("hidden_size", "batch", "steps")
 
 
 def points(quick: bool = False) -> list[Case]:
-    """H by B for every cell, forward and training; lines over T, in float64, with lengths."""
+    """H by B for every cell, forward and training; lines over T, in float64, and with lengths."""
     hidden = (16, 50, 64, 128) if quick else HIDDEN
     batch = (1, 4, 16) if quick else BATCH
     steps = (1, 3, 10) if quick else STEPS
@@ -48,7 +48,7 @@ def points(quick: bool = False) -> list[Case]:
 
 
 def neighbours(cases: Sequence[Case]) -> list[tuple[Case, Case, str]]:
-    """Pairs that differ in one size, by FAR at most, with none between; the smaller first."""
+    """Pairs that differ in one size, at most by FAR, with none between them; the smaller first."""
     lines = defaultdict(list)
     for axis in AXES:
         for case in cases:
@@ -65,12 +65,13 @@ def neighbours(cases: Sequence[Case]) -> list[tuple[Case, Case, str]]:
 
 @dataclass(frozen=True)
 class Jump:
-    """Two neighbours, how much more an operation takes at the worse, and what explains it.
+    """Two neighbours, how much more an operation takes at the worse one, and what explains it.
 
     Attributes
     ----------
     ratio : float
-        Time for an operation at the larger over that at the smaller; below 1 the smaller is worse.
+        Time per operation at the larger over that at the smaller; if it is below 1, the smaller is
+        worse.
     limit : float
         The same ratio of the machine's limits.
     """
@@ -83,7 +84,7 @@ class Jump:
 
     @property
     def reason(self) -> str:
-        """A reason in the machine or in the call, or "" where there is none."""
+        """The reason in the machine or in the call; "" if none is known."""
         excess = max(self.ratio, 1 / self.ratio)
         same = max(self.limit, 1 / self.limit) if (self.ratio > 1) == (self.limit > 1) else 1.0
         if excess / same <= JUMP:
@@ -97,12 +98,12 @@ class Jump:
         return ""
 
 
-# Operations below which a call's own cost shows.
+# With fewer operations than this the fixed cost of a call shows.
 SMALL = 5e6
 
 
 def jumps(cases: Sequence[Case], records: Found, machine: Machine) -> list[Jump]:
-    """Every pair of neighbours further apart than JUMP, the unexplained and the worst first."""
+    """Every pair of neighbours farther apart than JUMP; the unexplained and the worst first."""
     found = []
     for a, b, axis in neighbours(cases):
         first, second = figure(a, records, "best"), figure(b, records, "best")

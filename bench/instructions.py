@@ -1,8 +1,9 @@
-"""python bench/instructions.py: instructions of the kernels on fixed shapes, by callgrind.
+"""python bench/instructions.py: instructions of the kernels on fixed shapes, counted by callgrind.
 
-Counts do not depend on how busy the machine is, so that they can fail where times cannot: by more
-than 2 % above those of instructions.json. Valgrind knows no AVX-512: the kernels are those of avx2,
-on one thread. Counts hold for one compiler; with another they are shown and nothing is judged.
+Counts do not depend on how busy the machine is, so a count of more than 2 % above that in
+instructions.json can fail a check; times cannot. Valgrind does not know AVX-512, so the kernels are
+those of avx2, on one thread. Counts hold for one compiler; with another one they are shown and not
+judged.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":  # `bench` is the folder's name, not on the path of a script inside it
+if __name__ == "__main__":  # a script's own folder is on the path, not the one above
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from bench.cases import Case
@@ -29,10 +30,10 @@ HERE = Path(__file__).resolve().parent
 COUNTS = HERE / "instructions.json"
 ISA = "avx2"
 ALLOWED = 0.02
-# The first call packs the weights; so many operations follow that packing does not hide them.
+# The first call packs the weights; this many operations follow, so that packing hardly counts.
 FLOPS = 2e7
 CALLS = (3, 300)
-# In place of a case's number: only loading the module, which is subtracted from every count.
+# Stands for the number of a case: only loads the module. Its count is subtracted from every other.
 LOADING = -1
 
 CASES = (
@@ -53,7 +54,7 @@ CASES = (
 
 
 def work(number: int) -> None:
-    """What callgrind watches: one case, on one thread."""
+    """What callgrind watches: one case on one thread."""
     from bench.rivals import ours
 
     if number == LOADING:
@@ -67,10 +68,10 @@ def work(number: int) -> None:
 
 
 def kernel_instructions(text: str) -> int:
-    """Instructions spent in the compiled module itself, of a callgrind file.
+    """The instructions executed in the compiled module itself, read from a callgrind file.
 
-    Names are written once and then referred to by number; the line after `calls=` is the cost of
-    the callee and not this function's own.
+    A name is written once and then referred to by number. The line after `calls=` has the cost of
+    the callee, which is not the function's own.
     """
     names: dict[str, str] = {}
     inside, skip, total = False, False, 0
@@ -92,7 +93,7 @@ def kernel_instructions(text: str) -> int:
 
 
 def count(number: int) -> int:
-    """Run one case under callgrind."""
+    """Run one case under callgrind; returns the instructions of the kernels."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "callgrind.out")
         chosen = {"FUSEDRNN_ISA": ISA, "FUSEDRNN_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
@@ -106,7 +107,7 @@ def count(number: int) -> int:
 
 
 def compiler() -> str:
-    """Whose instructions these are."""
+    """The compiler that the counts belong to."""
     import fusedrnn as fr
 
     config = fr.build_config()
@@ -116,7 +117,7 @@ def compiler() -> str:
 def judge(
     old: Mapping[str, int], new: Mapping[str, int], allowed: float = ALLOWED
 ) -> tuple[list[str], list[str]]:
-    """A line for each case, and the names of those that need more, or that nobody has counted."""
+    """A line for each case, and the names of cases that need more or have no count yet."""
     lines, worse = [], []
     for name, found in new.items():
         before = old.get(name)
@@ -132,7 +133,7 @@ def judge(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Count and compare; 1 where a case needs more than 2 % more."""
+    """Count and compare; returns 1 if a case needs more than 2 % more."""
     parser = argparse.ArgumentParser(prog="bench/instructions.py", description=__doc__)
     parser.add_argument("--update", action="store_true", help=f"write {COUNTS.name} anew")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="cases side by side")

@@ -1,4 +1,4 @@
-"""The machine: what it is, whether it is idle, and how fast a call could be on it at best."""
+"""The machine: what it is, whether it is idle, and the least time that it needs for a call."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 from bench.cases import Case
 
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-# Where the system does not say.
+# Used if the system does not say.
 USUAL_CACHES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}
 MEMORY_PROBE = 256 << 20
 BUSY_LOAD = 0.5
 FREE_SHARE = 0.95
-# Runs on one core for some time; prints the share of the time that it got.
+# Spins on one core for some time and prints the share of the time that it got.
 SPIN = """
 import os, sys, time
 if hasattr(os, "sched_setaffinity"):
@@ -32,16 +32,16 @@ print((time.process_time() - own) / (time.perf_counter() - wall))
 
 @dataclass(frozen=True)
 class Machine:
-    """What the figures of a run are to be read beside.
+    """What a reader needs to judge the times of a run.
 
     Attributes
     ----------
     peak : mapping of dtype to float
         FMA peak of one thread, GFLOP/s, on the instruction set of the run.
     bandwidth : mapping of level to (bytes, float)
-        Capacity (0: none) and one thread's read bandwidth in GB/s, nearest first.
+        Capacity (0 for main memory), and read bandwidth of one thread in GB/s; nearest level first.
     activations : mapping of dtype to (float, float)
-        Nanoseconds of a sigmoid and of a tanh, of our own on numbers that are in L1.
+        Nanoseconds that our own sigmoid and tanh take for a number in L1.
     """
 
     description: Mapping[str, str]
@@ -53,14 +53,14 @@ class Machine:
 
 
 def cores() -> list[int]:
-    """Cores that this process may use."""
+    """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def caches() -> dict[str, int]:
-    """Bytes of each level's data cache."""
+    """The size in bytes of the data cache of each level."""
     found = {}
     for index in sorted(CACHES.glob("index*")):
         level, kind, size = (
@@ -73,7 +73,7 @@ def caches() -> dict[str, int]:
 
 
 def probe_sizes() -> dict[str, int]:
-    """What to read to measure a level: half of it, so that the rest of the machine fits too."""
+    """How much to read to measure a level: half of it, so that other data fits too."""
     return {**{name: size // 2 for name, size in caches().items()}, "memory": MEMORY_PROBE}
 
 
@@ -103,7 +103,7 @@ def describe() -> dict[str, str]:
 
 
 def spin_shares(seconds: float = 0.3) -> dict[int, float]:
-    """The share of every core that a spinning process gets, all cores at once."""
+    """The share of every core that a spinning process gets, measured on all cores at once."""
     started = {
         core: subprocess.Popen(
             [sys.executable, "-c", SPIN, str(core), str(seconds)], stdout=subprocess.PIPE, text=True
@@ -114,7 +114,7 @@ def spin_shares(seconds: float = 0.3) -> dict[int, float]:
 
 
 def busy(load: float, shares: Mapping[int, float]) -> list[str]:
-    """What makes times of this machine upper bounds; empty where it is idle."""
+    """Reasons why times on this machine are upper bounds; empty if it is idle."""
     found = []
     if load > BUSY_LOAD:
         found.append(f"the load average is {load:.1f}: something else is running")
@@ -137,9 +137,9 @@ def level(case: Case, machine: Machine) -> str:
 
 
 def walk(case: Case, machine: Machine) -> tuple[float, float]:
-    """Seconds for the products of the steps, one after the other, and for reading their weights.
+    """Seconds for the products of one step after the other, and for reading their weights.
 
-    A backward pass walks once more; a single step takes W x on the way.
+    A backward pass does both once more; a single step also computes W x.
     """
     columns = case.hidden_size + (case.input_size if case.steps == 1 else 0)
     flops = 2.0 * case.gates * case.hidden_size * columns * case.real_steps
@@ -150,11 +150,11 @@ def walk(case: Case, machine: Machine) -> tuple[float, float]:
 
 
 def limit(case: Case, machine: Machine) -> float:
-    """Seconds that the machine needs at least.
+    """The least number of seconds that the machine needs.
 
-    Products of all steps together at the FMA peak; those of the steps one after the other, or
-    reading their weights if that takes longer; and the activations. Nothing overlaps with the
-    next, and barriers come on top.
+    It is the sum of: the products of all steps together at the FMA peak; the products of one step
+    after the other, or reading their weights if that takes longer; and the activations. Nothing
+    overlaps, and barriers are not counted.
     """
     compute, reading = walk(case, machine)
     together = case.flops() / (machine.peak[case.dtype] * 1e9) - compute
@@ -164,6 +164,6 @@ def limit(case: Case, machine: Machine) -> float:
 
 
 def bound(case: Case, machine: Machine) -> str:
-    """What the steps wait for: "FMA", or the level their weights are read from."""
+    """What the steps wait for: "FMA", or the level that their weights are read from."""
     compute, reading = walk(case, machine)
     return "FMA" if compute >= reading else level(case, machine)

@@ -1,4 +1,4 @@
-"""Measuring: processes that alternate in rounds, and only on results that agree."""
+"""Measuring: processes that take turns in rounds, and only if their results agree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.machine import cores
 from bench.rivals import RIVALS
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 300.0  # seconds for one answer
+PATIENCE = 300.0  # seconds to wait for an answer
 NEIGHBOUR = """
 import os
 if hasattr(os, "sched_setaffinity"):
@@ -31,7 +31,7 @@ while True:
 
 
 class FailedError(Exception):
-    """A rival's process could not do what it was told; the text is its own."""
+    """A rival's process could not do what it was told; the text is the rival's own."""
 
 
 class Process:
@@ -42,9 +42,9 @@ class Process:
     name : str
         A key of RIVALS.
     threads : int
-        For every library that asks the environment.
+        Set in the environment for every library that reads it.
     environment : mapping
-        Beyond this process's and the rival's.
+        Variables in addition to this process's and the rival's.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Process:
             raise
 
     def ask(self, *command: Any, patience: float = PATIENCE) -> Any:
-        """Send a command of worker.py; its answer, or FailedError."""
+        """Send a command of worker.py; returns the answer, or raises FailedError."""
         try:
             self._connection.send(command)
         except OSError:
@@ -106,7 +106,7 @@ class Process:
         return value
 
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether the process still runs."""
         return self._process.poll() is None
 
     def _died(self) -> str:
@@ -133,10 +133,10 @@ class Record:
     Attributes
     ----------
     figures : mapping of str to float
-        Seconds of a call, "best" and "median"; "p50", "p99", "p999" of single calls; "kept", floats
-        for each unit, step and sample that a training forward keeps beyond x and y.
+        Seconds of a call, "best" and "median"; "p50", "p99", "p999" of single calls; "kept", the
+        floats for each unit, step and sample that a training forward call keeps beyond x and y.
     rounds : sequence of float
-        The best of each round, in order.
+        The best time of each round, in order.
     """
 
     case: str
@@ -147,7 +147,7 @@ class Record:
 
 @dataclass
 class Results:
-    """All that a run found: records; who refused what and why; whose results were wrong."""
+    """All that a run found: records, refusals with their reasons, and wrong results."""
 
     records: list[Record] = field(default_factory=list)
     refused: list[tuple[str, str, str]] = field(default_factory=list)
@@ -155,7 +155,7 @@ class Results:
 
 
 def difference(mine: Mapping[str, Array], theirs: Mapping[str, Array], tolerance: float) -> str:
-    """Which arrays of both lie further apart than the tolerance; "" where none does."""
+    """A text that names the arrays which differ by more than the tolerance; "" if none does."""
     found = [] if "y" in mine and "y" in theirs else ["y is missing"]
     for name in sorted(set(mine) & set(theirs)):
         a, b = mine[name], theirs[name]
@@ -164,18 +164,18 @@ def difference(mine: Mapping[str, Array], theirs: Mapping[str, Array], tolerance
             continue
         scale = max(1.0, float(np.max(np.abs(a), initial=0.0)))
         apart = float(np.max(np.abs(a - b), initial=0.0)) / scale
-        if not apart <= tolerance:  # NaN is wrong too
+        if not apart <= tolerance:  # so that NaN is wrong too
             found.append(f"{name}: {apart:.1e} apart, {tolerance:.0e} allowed")
     return "; ".join(found)
 
 
 def ready(case: Case, processes: Mapping[str, Process], results: Results) -> dict[str, Process]:
-    """Prepare a case everywhere; who can do it and agrees with the first of them.
+    """Prepare a case in every process; returns those that can do it and agree with the first one.
 
     Parameters
     ----------
     processes : mapping of str to Process
-        By name; the first, ours as a rule, is whom the others must agree with.
+        By name. The first, usually ours, is the one that the others must agree with.
     """
     able: dict[str, Process] = {}
     expected: Mapping[str, Array] = {}
@@ -205,7 +205,7 @@ def alternate(
     rounds: int,
     command: tuple[Any, ...],
 ) -> dict[str, list[list[float]]]:
-    """Give a timing command to one after the other, `rounds` times over; seconds by round."""
+    """Give a timing command to the processes in turns for some rounds; returns seconds by round."""
     found: dict[str, list[list[float]]] = {name: [] for name in able}
     for _ in range(rounds):
         for name in list(found):
@@ -220,7 +220,7 @@ def alternate(
 def record(
     case: Case, name: str, rounds: Sequence[Sequence[float]], single: bool = False
 ) -> Record:
-    """Best, median and, of single calls, quantiles."""
+    """A record with best, median and, for single calls, quantiles."""
     times = np.concatenate([np.asarray(each) for each in rounds])
     figures = {"best": float(times.min()), "median": float(np.median(times))}
     if single:
@@ -231,7 +231,7 @@ def record(
 
 @contextmanager
 def neighbour(wanted: bool) -> Iterator[None]:
-    """Something else that spins on the last core."""
+    """Run a process that spins on the last core, if `wanted`."""
     if not wanted:
         yield
         return

@@ -1,4 +1,4 @@
-"""The figures of a report; matplotlib draws them, and without it there are none."""
+"""The plots of a report; without matplotlib there are none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMPARED = ("step", "one sequence", "batch", "training", "training, small", "len
 
 
 def draw(results: Results, here: Machine, out: Path) -> str:
-    """Write the figures; their names, to be told."""
+    """Write the plots; returns a text with their names for the last line of the run."""
     if find_spec("matplotlib") is None:
         print("no plots: matplotlib is not installed (pip install matplotlib)", file=sys.stderr)
         return ""
@@ -42,13 +42,13 @@ def draw(results: Results, here: Machine, out: Path) -> str:
 
 
 def measured(records: Found) -> list[Case]:
-    """Rows that we ran, each once."""
+    """The cases that we ran, each once."""
     cases = dict.fromkeys(case for group in GROUPS.values() for case in group)
     return [case for case in cases if figure(case, records, "best") is not None]
 
 
 def speedup(plt: Any, records: Found, here: Machine) -> bool:
-    """How many times faster than each rival, a bar for each; the line is equality."""
+    """Plot how many times faster we are than each rival; the line marks equality."""
     shown = dict.fromkeys(case for group in COMPARED for case in GROUPS[group])
     cases = [case for case in shown if rivals_of(case.name, records)]
     if not cases:
@@ -71,7 +71,7 @@ def speedup(plt: Any, records: Found, here: Machine) -> bool:
 
 
 def roofline(plt: Any, records: Found, here: Machine) -> bool:
-    """GFLOP/s over operations for each byte of weights, under the machine's roofs."""
+    """Plot GFLOP/s over operations per byte of weights, below the machine's limits."""
     cases = [case for case in measured(records) if case.threads == 1]
     if not cases:
         return False
@@ -103,7 +103,7 @@ def roofline(plt: Any, records: Found, here: Machine) -> bool:
 
 
 def scaling(plt: Any, records: Found, here: Machine) -> bool:
-    """Time over H, B, T and threads; one line for each implementation."""
+    """Plot time over H, B, T and threads, with one line for each implementation."""
     base = GROUPS["scaling"]
     if len([case for case in base if figure(case, records, "best") is not None]) < 2:
         return False

@@ -1,4 +1,4 @@
-"""The report: targets first, row by row; then every row with its rivals; then the machine."""
+"""The report: first the targets, then every row with its rivals, then the machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.rivals import OURS, RIVALS
 from bench.targets import RIVALS_TOGETHER, TARGETS, Found, by_case, figure, verdict
 
 VERDICTS = {True: "reached", False: "**missed**", None: "not measured"}
-SHOWN = 40  # rows of the grid's lists
+SHOWN = 40  # rows of the lists of the grid
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -30,7 +30,7 @@ def us(seconds: float) -> str:
 
 
 def targets(records: Found, here: Machine, cases: Sequence[Case]) -> str:
-    """Target, reached, verdict; those whose case did not run are only counted."""
+    """Target, what was reached, verdict; targets whose case did not run are only counted."""
     found = [verdict(target, records, here) for target in TARGETS]
     rows = [
         [v.target.regime, v.target.case.name, v.target.asks, v.reached, VERDICTS[v.passed]]
@@ -46,7 +46,7 @@ def targets(records: Found, here: Machine, cases: Sequence[Case]) -> str:
 
 
 def grid_targets(records: Found, here: Machine, cases: Sequence[Case]) -> list[list[str]]:
-    """The grid's two rows of the first table."""
+    """The two rows of the first table that are about the grid."""
     if not cases:
         return []
     lost, total = grid.losses(cases, records), sum((c.name, OURS) in records for c in cases)
@@ -66,7 +66,7 @@ def grid_targets(records: Found, here: Machine, cases: Sequence[Case]) -> list[l
 
 
 def rows_table(cases: Sequence[Case], records: Found, here: Machine) -> str:
-    """Each case: ours, the limit, and every rival with the ratio of its time to ours."""
+    """Each case: our time, the limit, and every rival with the ratio of its time to ours."""
     names = [of for of in RIVALS if of != OURS and any((c.name, of) in records for c in cases)]
     header = ["case", "limit us", "bound by", "ours us (median)", "of limit", *names]
     body = []
@@ -91,7 +91,7 @@ def rows_table(cases: Sequence[Case], records: Found, here: Machine) -> str:
 
 
 def denormals_table(records: Found) -> str:
-    """How many times longer a call takes where gradients vanish."""
+    """How many times as long a call takes if gradients vanish."""
     body = []
     for case in GROUPS["denormals"]:
         if case.data == "plain":
@@ -116,7 +116,7 @@ def latency_table(records: Found) -> str:
 
 
 def memory_table(records: Found) -> str:
-    """Floats that a training forward keeps, for each unit, step and sample."""
+    """Floats that a training forward call keeps, for each unit, step and sample."""
     body = [
         [case, of, f"{record.figures['kept']:.2f}", f"{record.figures['peak']:.2f}"]
         for (case, of), record in records.items()
@@ -127,7 +127,7 @@ def memory_table(records: Found) -> str:
 
 
 def grid_lists(records: Found, here: Machine, cases: Sequence[Case]) -> str:
-    """Every point where we lose and every jump, the worst first."""
+    """Every point where a rival is faster and every jump, the worst first."""
     lost, jumps = grid.losses(cases, records), grid.jumps(cases, records, here)
     parts = [f"{len(cases)} points, {len(grid.neighbours(cases))} pairs of neighbours."]
     if lost:
@@ -168,7 +168,7 @@ def _jumps(jumps: Sequence[grid.Jump]) -> str:
 
 
 def refusals(results: Results) -> str:
-    """Wrong results first, then who cannot do what, in short."""
+    """Wrong results first, then which rival cannot do what, in short."""
     parts = []
     if results.wrong:
         parts.append("**Not timed, because the result differs from ours:**")
@@ -183,7 +183,7 @@ def refusals(results: Results) -> str:
 
 
 def machine_table(here: Machine) -> str:
-    """What ran on what."""
+    """The versions of what ran, and the machine."""
     rows = [[name, value] for name, value in here.description.items()]
     rows += [[f"FMA peak, {name}", f"{rate:.0f} GFLOP/s"] for name, rate in here.peak.items()]
     rows += [

@@ -1,6 +1,7 @@
-"""python bench/run.py: ours and every installed rival on the same work, and a report.
+"""python bench/run.py: times fusedrnn and every installed rival on the same work; writes a report.
 
-Every rival has a process of its own; they take turns. Nothing is timed whose result is not ours.
+Every rival has a process of its own, and the processes take turns. A rival whose results differ
+from ours is not timed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":  # `bench` is the folder's name, not on the path of a script inside it
+if __name__ == "__main__":  # a script's own folder is on the path, not the one above
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
@@ -36,7 +37,7 @@ QUICK_FLOPS = 4e9
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: rounds, seconds of each, single steps, calls beside a neighbour."""
+    """How long to measure: rounds, seconds of each, single steps, calls beside a busy neighbour."""
 
     rounds: int = 5
     seconds: float = 0.2
@@ -102,7 +103,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 
 def rivals_of(options: argparse.Namespace) -> list[str]:
-    """Ours first, then those wanted or installed."""
+    """Our name first, then the rivals that were asked for or are installed."""
     wanted = options.rivals.split(",") if options.rivals else list(RIVALS)
     unknown = sorted(set(wanted) - set(RIVALS))
     if unknown:
@@ -118,9 +119,9 @@ def rivals_of(options: argparse.Namespace) -> list[str]:
 
 
 def time_case(case: Case, team: Team, results: Results, effort: Effort, names: Any = None) -> None:
-    """One case by all who can do it."""
+    """Time one case with all that can do it."""
     how = "timed", effort.seconds, 10**6
-    if case.neighbour:  # a median of so many calls, unless they take very long
+    if case.neighbour:  # the median of many calls, fewer if they take very long
         names, how = (OURS, "torch"), ("timed", 25 * effort.seconds, effort.calls // effort.rounds)
     able = ready(case, team.of(case.threads, names), results)
     with neighbour(case.neighbour):
@@ -129,7 +130,7 @@ def time_case(case: Case, team: Team, results: Results, effort: Effort, names: A
 
 
 def time_steps(case: Case, team: Team, results: Results, effort: Effort) -> None:
-    """Every single step of a stream."""
+    """Time every single step of a stream."""
     able = ready(case, team.of(case.threads), results)
     each = ("each", effort.latency // 10)
     found = alternate(case, able, results, 10, each)
@@ -137,7 +138,7 @@ def time_steps(case: Case, team: Team, results: Results, effort: Effort) -> None
 
 
 def weigh(case: Case, team: Team, results: Results) -> None:
-    """What a training forward keeps, in a process that has done nothing else."""
+    """Measure what a training forward call keeps, in a process that has done nothing else."""
     unit = np.dtype(case.dtype).itemsize * case.steps * case.batch * case.hidden_size
     for name in (OURS, "torch"):
         if name in team.names:
@@ -148,7 +149,7 @@ def weigh(case: Case, team: Team, results: Results) -> None:
 
 
 def look_at_machine(team: Team) -> Machine:
-    """What it is and can do; measured by our own kernels, on the core that will be timed."""
+    """What the machine is and can do, measured by our kernels on the core that will be timed."""
     warnings = machine.busy(os.getloadavg()[0], machine.spin_shares())
     for text in warnings:
         say(f"WARNING: {text}; times are upper bounds")
@@ -165,7 +166,7 @@ def look_at_machine(team: Team) -> Machine:
 
 
 def measure(plan: Plan, team: Team, effort: Effort) -> Results:
-    """All sections of the plan."""
+    """Measure all sections of the plan."""
     results = Results()
     brief = replace(effort, rounds=effort.grid_rounds, seconds=effort.grid_seconds)
     dense, fresh = (OURS, *grid.RIVALS), [case for case in plan.grid if case not in plan.rows]
@@ -184,7 +185,7 @@ def measure(plan: Plan, team: Team, effort: Effort) -> Results:
 
 
 def carry_out(work: Sequence[tuple[str, Case, Any]], results: Results) -> Iterator[str]:
-    """Do one thing after the other; a line on each."""
+    """Do one thing after the other, and yield a line about each."""
     began = time.monotonic()
     for number, (what, case, run) in enumerate(work, 1):
         run(case)
@@ -198,7 +199,7 @@ def carry_out(work: Sequence[tuple[str, Case, Any]], results: Results) -> Iterat
 
 
 def commit() -> str:
-    """What is checked out."""
+    """The commit that is checked out."""
     command = ["git", "describe", "--always", "--dirty"]
     found = subprocess.run(
         command, capture_output=True, text=True, cwd=Path(__file__).resolve().parent
@@ -207,7 +208,7 @@ def commit() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, write, print; 1 where a result was wrong."""
+    """Measure, write and print; returns 1 if a result was wrong."""
     options = parse(argv)
     names, plan = rivals_of(options), plan_of(options)
     if not any((plan.rows, plan.memory, plan.latency, plan.grid)):

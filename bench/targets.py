@@ -21,12 +21,13 @@ class Target:
     Attributes
     ----------
     unit : {"times", "us", "floats"}
-        "times": how many times faster than `than`, at least. The others: at most so much.
+        "times": how many times faster than `than`, at least. The others: at most this much.
     than : str or Case
-        The best rival, one rival by name, or our own run of another case. In "us", a case whose
+        The best rival, one rival by name, or our own run of another case. With "us", a case whose
         time for each step is subtracted.
     fraction : float, optional
-        Of the machine's limit: enough too, where the ratio asks more than the machine has.
+        A fraction of the machine's limit that is enough too, if the ratio asks for more than the
+        machine can do.
     """
 
     regime: str
@@ -39,7 +40,7 @@ class Target:
 
     @property
     def asks(self) -> str:
-        """In words."""
+        """The target in words."""
         if self.unit == "us":
             beyond = " beyond the kernel" if isinstance(self.than, Case) else ""
             return f"at most {self.wanted:g} us{beyond}"
@@ -53,7 +54,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a target came to; `passed` is None where something was not measured."""
+    """What became of a target; `passed` is None if something was not measured."""
 
     target: Target
     reached: str
@@ -99,7 +100,7 @@ Found = Mapping[tuple[str, str], Record]
 
 
 def by_case(records: Sequence[Record]) -> dict[tuple[str, str], Record]:
-    """Records by case and implementation; figures of several records of a pair together."""
+    """Records by case and implementation; the figures of several records of a pair are merged."""
     found: dict[tuple[str, str], Record] = {}
     for one in records:
         key = one.case, one.of
@@ -109,7 +110,7 @@ def by_case(records: Sequence[Record]) -> dict[tuple[str, str], Record]:
 
 
 def rivals_of(case: str, records: Found, quantity: str = "best") -> dict[str, float]:
-    """Every rival's figure on a case, the smallest first."""
+    """The figures of all rivals on a case, the smallest first."""
     found = {
         of: record.figures[quantity]
         for (name, of), record in records.items()
@@ -119,7 +120,7 @@ def rivals_of(case: str, records: Found, quantity: str = "best") -> dict[str, fl
 
 
 def figure(case: Case, records: Found, quantity: str, of: str = OURS) -> float | None:
-    """One figure, or None where it was not measured."""
+    """One figure, or None if it was not measured."""
     found = records.get((case.name, of))
     return None if found is None else found.figures.get(quantity)
 

@@ -1,4 +1,4 @@
-"""The processes of a run: started when first wanted, ended together."""
+"""The processes of a run, which are started on first use and ended together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.measure import FailedError, Process
 
 
 class Team:
-    """The processes of a run, started when first wanted, ended together."""
+    """The processes of a run, which are started on first use and ended together."""
 
     def __init__(self, names: Sequence[str], isa: str | None, stack: ExitStack) -> None:
         self.names = names
@@ -20,11 +20,12 @@ class Team:
         self.failed: dict[str, str] = {}
 
     def of(self, threads: int, names: Iterable[str] | None = None) -> dict[str, Process]:
-        """Who runs with so many threads."""
+        """The processes that run with this number of threads."""
         found = {}
         for name in self.names if names is None else [n for n in self.names if n in names]:
             process = self._running.get((name, threads))
-            # One that a case brought down starts again for the next; one that never ran does not.
+            # A process that a case ended is started again for the next case; one that never ran is
+            # not.
             if name not in self.failed and (process is None or not process.alive()):
                 process = self._running[name, threads] = self._start(name, threads)
             if process is not None:
@@ -40,10 +41,10 @@ class Team:
             return None
 
     def fresh(self, name: str, threads: int) -> Process:
-        """A process that nobody else uses; the caller closes it."""
+        """A process that nothing else uses; the caller closes it."""
         return Process(name, threads, self._environment)
 
 
 def say(text: str) -> None:
-    """Progress, on standard error."""
+    """Print progress to standard error."""
     print(text, file=sys.stderr, flush=True)

@@ -1,8 +1,8 @@
 """Each cell on every instruction set, the reference and torch: forward, and forward with BPTT.
 
-``pytest bench --benchmark-only``; one thread everywhere, so that figures compare. GFLOP/s and per
-cent of the FMA peak measured in the same run are in ``extra_info``. Timings are no tests. Against
-all rivals and the project's targets: ``python bench/run.py``.
+Run ``pytest bench --benchmark-only``. One thread everywhere, so that figures compare.
+``extra_info`` has GFLOP/s and per cent of the FMA peak measured in the same run. No time fails a
+test. ``python bench/run.py`` measures against all rivals and the project's targets.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TORCH = [case for case in CASES if case.cell in ("RNN", "LSTM", "GRU")]
 
 
 def note(benchmark: Any, case: Case, peak: float | None) -> None:
-    """Rates of the best round."""
+    """Note the rates of the best round."""
     rate = case.flops() / benchmark.stats.stats.min * 1e-9
     benchmark.extra_info["GFLOP/s"] = round(rate, 1)
     if peak is not None:

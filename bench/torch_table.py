@@ -1,12 +1,12 @@
-"""fusedrnn.torch beside torch.nn: whole training steps, inference, packed and padded.
+"""fusedrnn.torch beside torch.nn: whole training steps and inference, packed and padded.
 
     python bench/torch_table.py                 # the table of the report
     python bench/torch_table.py --write         # also python/fusedrnn/torch/_slower.py, from a grid
     python bench/torch_table.py --overhead      # microseconds beyond the kernel for tiny calls
 
-Stock and ours take turns on the same weights; a row is the best of several rounds. Run it on an
-idle machine, and run --write again whenever the kernels change: it lists the sizes where torch
-wins, and calls of these sizes take its path.
+Torch and ours take turns on the same weights; a row is the best of several rounds. Run it on an
+idle machine. Run --write again whenever the kernels change: it lists the sizes at which torch is
+faster, and calls of these sizes run torch's code.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ MODES = ("LSTM", "GRU", "RNN_TANH")
 
 
 def rows() -> Iterator[Row]:
-    """Those of the report: training makes no single steps, and frozen is for one step."""
+    """The rows of the report. Training has no single steps; frozen layers are for single steps."""
     for mode, kind, size in itertools.product(MODES, KINDS, SIZES):
         if (kind == "training") == (size[0] == 1) or (kind == "frozen") > (size[0] == 1):
             continue
@@ -73,7 +73,7 @@ def grid() -> Iterator[Row]:
 
 
 def step_of(layer: Any, row: Row) -> Callable[[], Any]:
-    """One call, or one training step: forward, backward, and an update of all weights."""
+    """A call, or a training step: forward, backward, and an update of all weights."""
     torch.manual_seed(0)
     x: Any = torch.randn(row.steps, row.batch, row.inputs)
     if row.packed:
@@ -105,7 +105,7 @@ def step_of(layer: Any, row: Row) -> Callable[[], Any]:
 
 
 def measure(row: Row, seconds: float) -> tuple[float, float]:
-    """Microseconds of stock and of ours, in turns."""
+    """Microseconds of torch and of ours, measured in turns."""
     runs = []
     for home in (torch.nn, ft):
         torch.manual_seed(0)
@@ -156,7 +156,7 @@ def write(seconds: float, kinds: list[str], margin: float) -> None:
 
 
 class Empty(torch.autograd.Function):
-    """Does nothing, with the tensors of a layer."""
+    """Does nothing, with the tensors of a layer, to measure autograd's own cost."""
 
     @staticmethod
     def forward(ctx: Any, x: Any, *weights: Any) -> Any:
@@ -169,7 +169,7 @@ class Empty(torch.autograd.Function):
 
 
 def overhead() -> None:
-    """Microseconds of tiny calls of 16 units, beside torch's and an empty autograd.Function."""
+    """Print microseconds of calls of 16 units, beside torch's and an empty autograd.Function."""
     x = torch.randn(1, 1, 16)
 
     def best(run: Callable[[], Any]) -> float:
@@ -214,7 +214,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"torch {torch.__version__}, load {os.getloadavg()[0]:.1f}, {options.threads} threads")
-    for module in ("_layers", "_table"):  # measured is what we would do without the table
+    for module in ("_layers", "_table"):  # otherwise the table sends calls to torch
         vars(importlib.import_module(f"fusedrnn.torch.{module}"))["SLOWER"] = frozenset()
     if options.overhead:
         overhead()

@@ -1,4 +1,4 @@
-"""A rival's own process: prepares cases, gives their results, times them, on command."""
+"""A rival's own process: on command it prepares cases, returns their results and times them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ import numpy as np
 from bench.cases import CHECKED_STEPS, Array, Case
 from bench.rivals import Module, Prepared, load
 
-# Calls shorter than this are timed several at once, and so much is run before anything counts.
+# Calls shorter than this are timed several at once, and warming up takes at least this long.
 SAMPLE = 1e-3
 WARM_UP = 0.05
 
 
 def results(case: Case, prepared: Prepared) -> dict[str, Array]:
-    """Arrays of the first call; of a stream, after some steps."""
+    """The arrays of the first call; for a stream, after some steps."""
     for _ in range(CHECKED_STEPS if case.mode == "step" else 1):
         result = prepared.call()
     return {name: np.array(a) for name, a in prepared.read(result).items()}
 
 
 def warm_up(call: Callable[[], Any], seconds: float = WARM_UP) -> float:
-    """Run for some time, once at least; the seconds of the fastest call."""
+    """Run for some time, at least once; returns the seconds of the fastest call."""
     fastest, end = float("inf"), time.perf_counter() + seconds
     while fastest == float("inf") or time.perf_counter() < end:
         start = time.perf_counter()
@@ -39,7 +39,7 @@ def warm_up(call: Callable[[], Any], seconds: float = WARM_UP) -> float:
 
 
 def timed(call: Callable[[], Any], seconds: float, most: int) -> list[float]:
-    """Seconds of a call, over and over for some time, `most` samples at most."""
+    """Seconds of a call, repeated for some time, with at most `most` samples."""
     number = max(1, int(SAMPLE / max(warm_up(call), 1e-9)))
     samples: list[float] = []
     gc.collect()
@@ -75,7 +75,8 @@ def each(call: Callable[[], Any], calls: int) -> list[float]:
 def serve(connection: Connection, rival: Module) -> None:
     """Answer until the other end closes: ("ok", value) or ("error", text).
 
-    What is no command here is a function of the rival's module; None where it has none.
+    If a command is not one of these, it is a function of the rival's module, or None if the module
+    has none.
     """
     case, prepared = Case("RNN"), Prepared(lambda: None, lambda result: {})
 
@@ -105,7 +106,7 @@ def serve(connection: Connection, rival: Module) -> None:
 
 
 def main() -> None:
-    """python -m bench.worker RIVAL DESCRIPTOR CORES."""
+    """Serve as `python -m bench.worker RIVAL DESCRIPTOR CORES`."""
     name, descriptor, cores = sys.argv[1:]
     if cores:
         os.sched_setaffinity(0, map(int, cores.split(",")))

@@ -1,4 +1,4 @@
-"""The grid: cells, dtypes, shapes around the vector widths, options; and calls made of them."""
+"""The grid of test cases (cells, dtypes, shapes around vector widths, options) and their calls."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from fusedrnn._activations import Activation, Options
 from fusedrnn._cells import CELLS, Array
 
 CELL_NAMES = tuple(CELLS)
-# For the cells that choose: smooth, so that central differences judge them, and unlike the others.
+# Options of the cells with chosen activations. They are smooth, so that central differences can
+# judge them, and differ from the cells' usual activations.
 OPTIONS_CHOSEN = Options(
     Activation("sigmoid"), Activation("softsign"), Activation("scaled_tanh", 1.2, 0.8)
 )
-# The arrays of a direction, in the order of their gradients.
+# Names of the arrays of one direction, in the order of their gradients.
 ARRAYS = ("w_ih", "w_hh", "b_ih", "b_hh", "p", "w_hr")
 ARRAYS += ("norm_ih", "norm_hh", "norm_c", "norm_c_bias")
 RECURRENT = tuple(name for name, spec in CELLS.items() if spec.h_gates)
@@ -49,8 +50,8 @@ class Case:
         return "-".join([sizes, *flags])
 
 
-# Sizes one below, at and above 4, 8 and 16 lanes and their multiples, rows around the tile's, and
-# everything empty that may be.
+# Hidden sizes one below, at and above 4, 8 and 16 lanes and their multiples; numbers of rows around
+# the height of a tile; and calls in which T, B or I is 0.
 SHAPES = tuple(
     Case(*sizes)
     for sizes in (
@@ -95,7 +96,10 @@ OPTIONS = (
 def call(
     cell: str, case: Case, dtype: str = "float64", seed: int = 0
 ) -> tuple[tuple[Weights, ...], Inputs]:
-    """Weights and inputs of a case: pre-activations of order 1, and no recurrence that explodes."""
+    """Weights and inputs of a case.
+
+    They are scaled so that pre-activations are of order 1 and the recurrence does not explode.
+    """
     rng = np.random.default_rng([seed, *cell.encode()])
     spec = CELLS[cell]
     steps, batch, size = case.steps, case.batch, case.hidden_size
@@ -189,7 +193,7 @@ def outcome(
 
 
 def same_bits(a: Array, b: Array) -> bool:
-    """Whether all bits are equal, but for those of a NaN; -0 is not 0."""
+    """Whether all bits are equal. All NaN count as equal; -0 and 0 differ."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     kind = f"u{a.dtype.itemsize}"
@@ -199,28 +203,29 @@ def same_bits(a: Array, b: Array) -> bool:
 
 
 def assert_same_bits(found: dict[str, Array], right: dict[str, Array]) -> None:
-    """Two outcomes are equal to the bit."""
+    """Assert that two outcomes are equal to the bit."""
     assert found.keys() == right.keys()
     other = [name for name in right if not same_bits(found[name], right[name])]
     assert not other, f"other bits in {', '.join(other)}"
 
 
-# One below, at and above the vector widths and the panels made of them.
+# Sizes one below, at and above the vector widths and the panels made of vectors.
 EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 49, 63, 64, 65, 70)
 SIZES = st.sampled_from(EDGES) | st.integers(1, 70)
 
 
 def hidden_sizes(cell: str) -> st.SearchStrategy[int]:
-    """H where errors are measured: of normalised cells, 8 at least.
+    """Hidden sizes for tests that measure errors; at least 8 for normalised cells.
 
-    Few sums may lie so close together that LN stretches their rounding by up to 1 / sqrt(1e-5).
+    With fewer units the sums of a row can lie so close together that LN enlarges their rounding
+    errors by up to 1 / sqrt(1e-5).
     """
     return SIZES.filter(lambda size: size >= 8) if CELLS[cell].norm else SIZES
 
 
 @st.composite
 def any_case(draw: st.DrawFn, measured: bool = False) -> tuple[str, Case, int]:
-    """A cell, a case of it with any options, and a seed for `call`."""
+    """Draw a cell, a case of it with any options, and a seed for `call`."""
     cell = draw(st.sampled_from(CELL_NAMES), "cell")
     flag = st.booleans() if cell != "dense" else st.just(False)
     batch = draw(st.just(0) | SIZES, "B")

@@ -1,4 +1,4 @@
-"""Every backend and instruction set of this machine, one after the other."""
+"""Fixtures that run a test on every backend and instruction set of this machine."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from floor import Backend
 
 ISAS = fr.supported_isas()
 FMA_ISAS = tuple(isa for isa in ISAS if isa != "baseline")
-THREADS = bool(fr.build_config().get("openmp"))  # a build without OpenMP runs everything serially
+THREADS = bool(fr.build_config().get("openmp"))  # without OpenMP every call is serial
 PATHS = [("reference", "numpy"), *(("native", isa) for isa in ISAS or ("none",))]
 
-# A shell's background job ignores Ctrl-C, and so would every process that the tests start.
+# A shell makes its background jobs ignore Ctrl-C, and the processes that the tests start would
+# inherit this.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The same examples every time, so that a red run is the change's own fault; the nightly script
-# looks for new ones.
+# Hypothesis draws the same examples every time, so that a failure is due to the change under test.
+# tests/nightly.sh draws new ones.
 settings.register_profile("default", max_examples=60, deadline=None, derandomize=True)
 settings.register_profile("nightly", max_examples=2000, deadline=None, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
@@ -39,11 +40,11 @@ class Chosen:
 
     @property
     def fma(self) -> bool:
-        """Whether the rounding order of conventions.md holds to the bit."""
+        """Whether the rounding order of docs/conventions.md holds to the bit."""
         return self.name == "native" and self.isa != "baseline"
 
     def ran(self, kernel: str, threads: int | None = None) -> None:
-        """Assert that the last call was this backend's `kernel`, "<cell> <dtype>"."""
+        """Assert that the last call ran this backend's `kernel`, "<cell> <dtype>"."""
         path = fr.last_path()
         assert (path.backend, path.isa, path.kernel) == (self.name, self.isa, kernel)
         assert path.threads >= 1

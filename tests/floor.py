@@ -1,8 +1,8 @@
-"""What tests of the kernels call: `fusedrnn.core` in the shape that most of them want.
+"""How the tests of the kernels call `fusedrnn.core`.
 
-A test describes a call once, as `Weights` and `Inputs`, and hands the description to a backend, to
-an oracle in float64, or to another system. A layer with a sequence's mask, lengths and resets is
-one object here, so that a hypothesis strategy can draw it.
+A test describes a call once, as `Weights` and `Inputs`, and passes the description to a backend, to
+an oracle in float64, or to another library. `Inputs` holds the mask, lengths and resets too, so
+that a hypothesis strategy can draw all of a call.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ class Weights:
         return self.w_ih.dtype
 
     def arrays(self) -> dict[str, Array]:
-        """Those that are there."""
+        """The arrays that are not None."""
         given = vars(self)
         return {name: a for name, a in given.items() if isinstance(a, np.ndarray)}
 
 
 class Inputs(NamedTuple):
-    """One call's sequences; exactly one of `x` and `tokens` is given.
+    """The sequences of one call; exactly one of `x` and `tokens` is given.
 
-    With `batch_first`, y, dy and dx are (B, T, ...); everything else, x too, is (T, B, ...).
+    With `batch_first`, y, dy and dx are (B, T, ...); all other arrays, x included, are (T, B, ...).
     """
 
     x: Array | None  # (T, B, I)
@@ -80,7 +80,7 @@ class Inputs(NamedTuple):
         return a.swapaxes(0, 1) if self.batch_first else a
 
     def fixed(self, spec: CellSpec) -> dict[str, Any]:
-        """What forward and backward are both given."""
+        """The arguments that forward and backward both take."""
         names = ("tokens", "states", "drop", "zoneout", "keep")
         given = {name: getattr(self, name) for name in names}
         if self.zoneout is not None and spec.states < 2:
@@ -128,13 +128,13 @@ class Gradients(NamedTuple):
 
 
 class Backend:
-    """One of the two backends, whatever is in force."""
+    """One of the two backends; its calls run on it whichever backend is in force."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def pack(self, weights: tuple[Weights, ...]) -> core.Packed:
-        """The weights, with zeros for those that are not there: all gradients are wanted."""
+        """Pack the weights, with zeros for absent ones, because the tests ask for all gradients."""
         return core.pack(
             weights[0].spec.name, [complete(w) for w in weights], options=weights[0].options
         )
@@ -147,7 +147,7 @@ class Backend:
         save: bool,
         num_threads: int | None = None,
     ) -> Forward:
-        """Pack, and run once."""
+        """Pack the weights and run one forward call."""
         packed = self.pack(weights)
         with fr.use_backend(self.name):
             y: Array | None = None
@@ -184,7 +184,7 @@ class Backend:
         dgates: Array | None = None,
         want_dx: bool = True,
     ) -> Gradients:
-        """Every gradient."""
+        """Compute every gradient."""
         inputs = saved.inputs
         dx: Array | None = None
         if inputs.batch_first and want_dx and inputs.x is not None:
@@ -217,7 +217,7 @@ class Backend:
 
 
 def complete(w: Weights) -> dict[str, Array]:
-    """The arrays, with zeros for biases that are not there."""
+    """The arrays by name, with zeros for those that are absent."""
     shapes = w.spec.shapes(w.input_size, w.hidden_size, 0 if w.w_hr is None else w.output_size)
     given = w.arrays()
     return {
@@ -235,5 +235,5 @@ def reference() -> Backend:
 
 
 def current() -> Backend:
-    """The one in force, or the reference if there is no other."""
+    """The compiled backend, or the reference if there are no compiled kernels."""
     return Backend("native" if fr.isa() != "numpy" else "reference")

@@ -1,4 +1,4 @@
-"""The floating-point control word of the calling thread, by the C library's fegetenv."""
+"""The floating-point control word of the calling thread, read by the C library's fegetenv."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import struct
 
 import numpy as np
 
-# Machine: bytes of fenv_t, where the control word is in it, and the bits that say how to compute:
-# MXCSR but for its six sticky flags; all of FPCR.
+# For each machine: the size of fenv_t in bytes, the offset of the control word in it, and a mask of
+# the bits that control arithmetic: all of FPCR, and MXCSR without its six sticky flags.
 LAYOUTS = {"x86_64": (32, 28, 0xFFC0), "aarch64": (8, 0, 0xFFFFFFFF)}
 
 
 def control() -> int:
-    """Rounding mode, masks, flush-to-zero; -1 where this library cannot be asked."""
+    """Rounding mode, exception masks and flush-to-zero; -1 if this C library cannot be asked."""
     name = ctypes.util.find_library("m")
     if name is None or platform.machine() not in LAYOUTS or platform.libc_ver()[0] != "glibc":
         return -1

@@ -1,11 +1,11 @@
-"""Saves that are stopped from outside, in processes of their own; prints what is left, as JSON.
+"""Saves that are interrupted, in processes of their own; prints what is left on the disk, as JSON.
 
     python tests/interrupted.py kill WRITER FOLDER TRIALS
     python tests/interrupted.py limit WRITER FOLDER
 
-A process that saves again and again is killed at a random moment; a save meets the end of the disk
-or of what a process may write. The processes that are killed are forks of this one, which has
-everything imported and has started no thread.
+`kill` saves again and again in a child process and kills it at a random moment. `limit` saves when
+there is too little room on the disk, or when the process may write too few bytes. The children are
+forks of this process, which has imported everything and has started no thread.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 import fusedrnn as fr
 from fusedrnn import weights
 
-# Two contents of one file, each several blocks long, and of different lengths.
+# Two contents of one file. Each is several blocks long, and they differ in length.
 LAYERS = [fr.LSTM(3, size, seed=size) for size in (24, 33)]
 Writer = tuple[str, Callable[[Path, Any], None], Callable[[Path], Any]]
 WRITERS: dict[str, Writer] = {
@@ -40,7 +40,7 @@ WRITERS: dict[str, Writer] = {
 
 
 def content(path: Path, load: Callable[[Path], Any]) -> int | str:
-    """Which of the two a file holds, whole; or what is wrong with it."""
+    """The index of the layer that the file holds completely, or a text that says what is wrong."""
     try:
         found = load(path)
     except Exception as error:
@@ -54,7 +54,7 @@ def content(path: Path, load: Callable[[Path], Any]) -> int | str:
 
 
 def beside(path: Path) -> list[str]:
-    """What else is in its folder."""
+    """The names of the other files in the folder."""
     return sorted(other.name for other in path.parent.iterdir() if other != path)
 
 
@@ -71,8 +71,9 @@ def kill(writer: str, folder: Path, trials: int) -> dict[str, Any]:
             for k in itertools.count(1):
                 os.write(tell, b".")
                 save(path, LAYERS[k % 2])
-        # Each process saves once in peace, and its next save, or the one after, is killed. How
-        # long a save takes is measured in the same process: it changes with the load of the disk.
+        # Each child completes one save, and is killed during the next save or the one after. The
+        # parent measures the first save of each child, because the duration changes with the load
+        # of the disk.
         os.read(begun, 1)
         started = time.perf_counter()
         os.read(begun, 1)
@@ -89,7 +90,7 @@ def kill(writer: str, folder: Path, trials: int) -> dict[str, Any]:
 
 
 def limit(writer: str, folder: Path) -> dict[str, Any]:
-    """The larger content over the smaller one, with room for less and less of it."""
+    """Write the larger content over the smaller one, with less and less room."""
     name, save, load = WRITERS[writer]
     path = folder / name
     save(path, LAYERS[0])

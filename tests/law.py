@@ -1,8 +1,9 @@
-"""The rounding order of docs/conventions.md, operation by operation; all cells in one file.
+"""The rounding order of docs/conventions.md, one operation at a time; all cells in one file.
 
-No slots, panels, threads or lengths: all rows of one direction, step by step. An operation of
-NumPy on two arrays rounds once; `fma`, the C library's, rounds once; sigmoid and tanh are the
-kernels' own, judged elsewhere. What comes out must have the kernels' bits.
+It has no slots, panels, threads or lengths: it computes all rows of one direction, step by step. A
+NumPy operation on two arrays rounds once, and so does `fma`, which is the C library's. sigmoid and
+tanh are those of the kernels, because other tests judge them. The results must have the kernels'
+bits.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from fusedrnn import _core
 from fusedrnn._cells import Array
 
 # Gates in the order of the chains of dx and of dh, as (name, row block of the weights). In the GRU
-# with reset after, n has two pre-activations: n over x, m over h. The late gate sees gate(h).
+# with reset after, n has two pre-activations: n over x, and m over h. The late gate multiplies R
+# with r*h.
 LSTM = (("i", 0), ("f", 1), ("g", 2), ("o", 3))
 X_GATES = {
     "lstm": LSTM,
@@ -38,11 +40,11 @@ ONLY = (("a", 0),)
 Values = dict[str, Array]
 
 
-PIECE = 128  # products run over K in pieces of this many
+PIECE = 128  # products are sums of pieces of this many K indices
 
 
 class Law:
-    """One call, one direction: y, states, and every gradient."""
+    """One call in one direction: y, states, and every gradient."""
 
     def __init__(self, weights: Weights, inputs: Inputs, isa: str) -> None:
         self.w, self.inputs, self.isa, self.cell = weights, inputs, isa, weights.spec.name
@@ -75,20 +77,20 @@ class Law:
         return w[block * self.size : (block + 1) * self.size]
 
     def chain(self, a: Array, u: Array, w: Array) -> Array:
-        """a (B, N) += u (B, K) w^T (N, K), by pieces of rising K. [R1]"""
+        """a (B, N) += u (B, K) w^T (N, K), in pieces of K in rising order. [R1]"""
         for first in range(0, u.shape[1], PIECE):
             of = slice(first, first + PIECE)
             a = a + self.piece(np.zeros_like(a), u[:, of], w[:, of])
         return a
 
     def piece(self, a: Array, u: Array, w: Array) -> Array:
-        """a (B, N) += u (B, K) w^T (N, K), one fma at a time by rising K. [R1]"""
+        """a (B, N) += u (B, K) w^T (N, K), one fma at a time with rising K. [R1]"""
         for k in range(u.shape[1]):
             a = self.fma(u[:, k, None], w[None, :, k], a)
         return a
 
     def bias(self, block: int, which: str = "both") -> Array:
-        """Both biases rounded once, or one of them; (B, H)."""
+        """The sum of both biases, rounded once, or one of them; tiled to (B, H)."""
         parts = {"x": (self.w.b_ih,), "h": (self.w.b_hh,), "both": (self.w.b_ih, self.w.b_hh)}
         total = np.zeros(self.size, self.dtype)
         for b in parts[which]:
@@ -170,7 +172,7 @@ class Law:
         return out | ({"dstate 1": dc[None]} if self.w.spec.states > 1 else {})
 
     def step_back(self, v: Values, dh: Array, dc: Array) -> tuple[Array, Array]:
-        """Pre-activation gradients into v["da_..."]; the pointwise part of dh, and dc."""
+        """Pre-activation gradients to v["da_..."]; returns the pointwise part of dh, and dc."""
         p, none = self.w.p, np.zeros_like(dh)
         if self.cell in ("lstm", "lstm_peephole"):  # [G3]
             i, f, g, o, t = v["i"], v["f"], v["g"], v["o"], self.tanh(v["c'"])
@@ -207,8 +209,11 @@ class Law:
     def chain_back(
         self, a: Array, v: Values, gates: tuple[tuple[str, int], ...], w: Array | None
     ) -> Array:
-        """a += da w: blocks of 64 bytes of units, gates within, units within those; a piece is
-        as many whole blocks as fit 128 indices, and the last, shorter block is one. [G6]"""
+        """a += da w, by blocks of 64 bytes of units, gates in a block, units in a gate. [G6]
+
+        A piece is as many whole blocks as fit in 128 indices; a last, shorter block is a piece of
+        its own.
+        """
         block = 64 // self.dtype.itemsize
         full = self.size // block
         most = max(1, PIECE // (max(1, len(gates)) * block))
@@ -234,7 +239,7 @@ class Law:
             end = begin
 
     def sums(self, left: str, right: str | None) -> Array:
-        """The sum over rows of left right^T, or of left."""
+        """The sum over rows of left right^T, or of left if `right` is None."""
         columns = () if right is None else self.steps[0][right].shape[1:]
         total = np.zeros((self.size, *columns), self.dtype)
         for pairs in self.pieces():

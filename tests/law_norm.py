@@ -1,4 +1,4 @@
-"""The rounding order of the normalised cells, as law.py has it for the others."""
+"""The rounding order of the normalised cells, as law.py has it for the other cells."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GATES = {"lstm_norm": "ifgo", "gru_norm": "rzn"}
 
 
 class NormLaw(Law):
-    """Values by name: x? and h? are the raw products of gate ?, da_x? and da_h? their gradients."""
+    """Values x? and h? are the raw products of gate ?; da_x? and da_h? are their gradients."""
 
     def __init__(self, weights: Weights, inputs: Inputs, isa: str) -> None:
         super().__init__(weights, inputs, isa)
@@ -21,7 +21,10 @@ class NormLaw(Law):
         self.h_gates = tuple((f"h{name}", k) for k, name in enumerate(self.names))
 
     def row_sum(self, v: Array) -> Array:
-        """64 bytes of partial sums by rising unit, folded in halves. [Y5]"""
+        """The sum of a row: 64 bytes of partial sums over rising units, then folded in halves.
+
+        [Y5]
+        """
         lanes = 64 // self.dtype.itemsize
         part = np.zeros((len(v), lanes), self.dtype)
         for first in range(0, self.size, lanes):
@@ -40,7 +43,7 @@ class NormLaw(Law):
         return d * scale, scale
 
     def back(self, d: Array, value: Array, scale: Array) -> Array:
-        """From the gradient of LN(v) to that of v. [Y7]"""
+        """The gradient of v from the gradient of LN(v). [Y7]"""
         size = self.dtype.type(self.size)
         mean, slope = self.row_sum(d) / size, self.row_sum(d * value) / size
         return self.fma(value, -slope, d - mean) * scale
@@ -99,7 +102,7 @@ class NormLaw(Law):
         return none, dc * f
 
     def spread(self, v: Values, side: str, gradients: tuple[Array, ...]) -> None:
-        """Through gain and LN to the raw products; what gain and bias get, beside it. [Y7] [Y8]"""
+        """Gradients of the raw products, and terms of those of gains and biases. [Y7] [Y8]"""
         for k, d in enumerate(gradients):
             name = side + self.names[k]
             value = v[f"LN {name}"]

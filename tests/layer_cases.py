@@ -11,7 +11,7 @@ import fusedrnn as fr
 from fusedrnn._cells import Array
 from layer_oracle import Given, parts
 
-# Every cell, smooth ones beside those of kinks, with its options.
+# Every cell with its options; some activations are smooth, others have kinks.
 CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "rnn_tanh": (fr.RNN, {}),
     "rnn_relu": (fr.RNN, {"nonlinearity": "relu"}),
@@ -30,26 +30,26 @@ CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gru_norm": (fr.GRU, {"layer_norm": True}),
     "gru_before_chosen": (fr.GRU, {"reset_after": False, "activations": ("sigmoid", "softplus")}),
 }
-STEP = 2e-5  # of the differences, of fourth order
+STEP = 2e-5  # step of the central differences, which are of fourth order
 
 
 def make(cell: str, hidden: Any = 5, layers: int = 1, *, inputs: int = 3, **options: Any) -> Any:
-    """A layer of that cell; float64 and seed 0 unless told otherwise."""
+    """A layer of this cell, by default float64 and with seed 0."""
     kind, own = CELLS[cell]
     layer = kind(inputs, hidden, layers, **({"dtype": np.float64, "seed": 0} | own | options))
-    with layer.writable() as p:  # gains and biases of normalisation that could be confused
+    with layer.writable() as p:  # distinct gains and biases, so that a mix-up shows
         for k, name in enumerate(name for name in p if "norm" in name):
             p[name] += 0.3 * np.random.default_rng(k).standard_normal(p[name].shape)
     return layer
 
 
 def kernel(layer: Any) -> str:
-    """What last_path() calls this layer's calls."""
+    """The name that last_path() gives to this layer's kernel."""
     return f"{layer.cell} {layer.dtype}"
 
 
 def state_of(layer: Any, batch: int | None, rng: np.random.Generator) -> Any:
-    """A random state as the caller gives it; batch None: without a batch axis."""
+    """A random state in the form that a caller passes; without a batch axis if `batch` is None."""
     sizes = layer.hidden_size
     listed = not isinstance(sizes, int)
     hidden = list(sizes) if listed else [sizes] * layer.num_layers
@@ -75,7 +75,7 @@ def given_of(
     reset: bool = False,
     initial: bool = False,
 ) -> Given:
-    """A random call, time-major; rows: "whole", "lengths" or "mask"."""
+    """The arguments of a random call, time-major; `rows` is "whole", "lengths" or "mask"."""
     shape = steps, batch
     return Given(
         rng.standard_normal((*shape, layer.input_size)).astype(layer.dtype),
@@ -88,7 +88,10 @@ def given_of(
 
 
 def one_layer(layer: Any, k: int, ends: tuple[str, ...] | None = None) -> Any:
-    """Layer k of a stack as a layer of its own; `ends`: the directions' endings, renamed."""
+    """Layer k of a stack as a layer of its own.
+
+    `ends` are the suffixes of the directions to take.
+    """
     sizes = layer.hidden_size
     values = layer.state_dict()
     ends = ends or (("", "_reverse") if layer.bidirectional else ("",))
@@ -121,14 +124,14 @@ def one_layer(layer: Any, k: int, ends: tuple[str, ...] | None = None) -> Any:
 
 
 def layer_state(layer: Any, state: Any, k: int) -> Any:
-    """Layer k's part of a state."""
+    """The part of a state that belongs to layer k."""
     n = 2 if layer.bidirectional else 1
     cut = tuple(p[k] if isinstance(p, list) else p[k * n : k * n + n] for p in parts(state))
     return cut if len(cut) > 1 else cut[0]
 
 
 def turned(layer: Any, a: Any) -> Any:
-    """An array of steps between the oracle's layout and the layer's."""
+    """An array of steps converted between the oracle's layout (time-major) and the layer's."""
     return None if a is None else np.swapaxes(a, 0, 1) if layer.batch_first else a
 
 
@@ -150,7 +153,7 @@ def arrays_of(state: Any) -> list[Array]:
 
 
 def same(a: Any, b: Any) -> bool:
-    """The same bits; NaN is NaN."""
+    """Whether the bits are equal; all NaN count as equal."""
     a, b = np.asarray(a), np.asarray(b)
     return bool(a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b, equal_nan=True))
 
@@ -160,7 +163,7 @@ def same_states(a: Any, b: Any) -> bool:
 
 
 def named(found: tuple[Any, Any, dict[str, Array]]) -> dict[str, Array]:
-    """What a layer's backward gave, by names."""
+    """The results of a layer's backward by name."""
     dx, dstate, dparams = found
     result = {} if dx is None else {"x": dx}
     return result | {f"state {k}": a for k, a in enumerate(arrays_of(dstate))} | dparams
@@ -174,10 +177,11 @@ def check_differences(
     *,
     elements: int = 8,
 ) -> None:
-    """[N3.4] Each gradient, element by element, is a central difference of `loss` within 1e-8.
+    """[N3.4] Assert that every element of a gradient is a central difference of `loss` within 1e-8.
 
-    `arrays` (x and states) are changed in place, the layer's parameters by their names; of each
-    array at most `elements` elements, drawn, are judged. The bound grows with gradients past 1.
+    `arrays` (x and states) are changed in place, the layer's parameters by their names. Of each
+    array at most `elements` elements, drawn at random, are judged. The bound is relative for
+    gradients above 1.
     """
     rng = np.random.default_rng(5)
     assert set(gradients) == set(arrays) | set(layer.params)
@@ -207,7 +211,7 @@ def weighted(outputs: list[Any], weights: list[Any]) -> float:
 
 
 def like(a: Any, rng: np.random.Generator) -> Any:
-    """Random weights for a state or an array."""
+    """Random weights with the shapes of a state or an array."""
     if isinstance(a, tuple):
         return tuple(like(one, rng) for one in a)
     if isinstance(a, list):

@@ -1,8 +1,8 @@
 """A layer as plain loops in float64, in one file: one sequence, direction and step at a time.
 
-Written from the sentences of docs/conventions.md alone. It reads a layer's options and, by torch's
-names, its parameters; nothing of how the package computes is used here. Arrays are time-major with
-a batch axis; `masks` are a training call's, one `Drawn` for each layer, None for a plain call.
+Written only from the sentences of docs/conventions.md. It reads a layer's options and, by torch's
+names, its parameters, and uses nothing of how the package computes. Arrays are time-major with a
+batch axis. `masks` are those of a training call, one `Drawn` for each layer; None is a plain call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import fusedrnn as fr
 from fusedrnn._cells import Array
 from oracle import ONNX, sigmoid
 
-# ONNX's documented alpha and beta; those that it leaves open make Affine and ScaledTanh plain.
+# The alpha and beta that ONNX documents. ONNX leaves those of Affine and ScaledTanh open; with the
+# values here they are the identity and tanh.
 DEFAULTS: dict[str, tuple[float, float]] = {
     "affine": (1.0, 0.0),
     "leaky_relu": (0.01, 0.0),
@@ -41,10 +42,10 @@ class Given:
 
 @dataclass
 class Outcome:
-    """What a call gives; states by parts, each (L*D, B, width) or a list of (D, B, width)."""
+    """The results of a call; `states` holds for each layer its parts (h, and c)."""
 
     y: Array
-    states: list[list[Array]]  # by layers and parts, (D, B, width)
+    states: list[list[Array]]  # for each layer its parts, (D, B, width)
     cells: list[Array | None] = field(default_factory=list)
     gates: list[dict[str, Array]] = field(default_factory=list)
 
@@ -54,7 +55,7 @@ def parts(state: Any) -> tuple[Any, ...]:
 
 
 def activation(chosen: Any, clip: float | None) -> Any:
-    """A function from a name or (name, alpha, beta)."""
+    """A function from a name or from (name, alpha, beta); its input is clipped."""
     name, *given = (chosen,) if isinstance(chosen, str) else chosen
     name = "affine" if name == "identity" else name
     alpha, beta = (*given, *DEFAULTS.get(name, (0.0, 0.0))[len(given) :])
@@ -63,7 +64,7 @@ def activation(chosen: Any, clip: float | None) -> Any:
 
 
 def states_of(layer: Any, state: Any, k: int, d: int, b: int, widths: tuple[int, ...]) -> list[Any]:
-    """h (and c) of one layer, direction and sequence; zeros where not given."""
+    """h (and c) of one layer, direction and sequence; zeros if no state is given."""
     if state is None:
         return [np.zeros(width) for width in widths]
     n = 2 if layer.bidirectional else 1
@@ -75,13 +76,13 @@ def states_of(layer: Any, state: Any, k: int, d: int, b: int, widths: tuple[int,
 
 
 def normalised(v: Array) -> Array:
-    """[Y1]"""
+    """LN(v) without gain and bias. [Y1]"""
     d = v - v.mean()
     return np.asarray(d / np.sqrt((d * d).mean() + 1e-5))
 
 
 class Direction:
-    """One layer's one direction: its weights and what a step does."""
+    """One direction of one layer: its weights, and what a step computes."""
 
     def __init__(self, layer: Any, k: int, d: int, connect: Array | None) -> None:
         end = f"_l{k}" + ("_reverse" if d else "")
@@ -101,7 +102,7 @@ class Direction:
         return slice(k * self.size, (k + 1) * self.size)
 
     def both(self, k: int, x: Array, u: Array) -> tuple[Array, Array]:
-        """W x + b and R u + e of gate k; the products under layer normalisation, if any."""
+        """W x + b and R u + e of gate k; with layer normalisation the products are normalised."""
         g, (gx, gh) = self.rows(k), self.norm
         wx, ru = self.w[g] @ x, self.r[g] @ u
         if gx is not None and gh is not None:
@@ -114,7 +115,7 @@ class Direction:
         return wx + ru
 
     def step(self, x: Array, old: list[Array], u: Array) -> tuple[list[Array], dict[str, Array]]:
-        """New states and gates; R sees u in place of h."""
+        """The new states and the gates; R multiplies u, which is h under recurrent dropout."""
         layer = self.layer
         clip = layer.clip
         if type(layer) is fr.RNN:
@@ -153,7 +154,7 @@ def run(
     masked_output: str = "zero",
     padding_value: float = 0.0,
 ) -> Outcome:
-    """The whole call."""
+    """Run the whole call."""
     steps, batch = given.x.shape[:2]
     n = 2 if layer.bidirectional else 1
     x = given.x.astype(np.float64)
@@ -208,7 +209,7 @@ def gather(rows: list[Any], steps: int, width: int) -> Array:
 
 
 def valid_steps(given: Given) -> Array:
-    """(T, B): real steps."""
+    """(T, B) bool, True at real steps."""
     steps, batch = given.x.shape[:2]
     if given.mask is not None:
         return given.mask
@@ -219,7 +220,7 @@ def valid_steps(given: Given) -> Array:
 def walk(
     of: Direction, given: Given, x: Array, k: int, d: int, b: int, drawn: Any, fill: str
 ) -> tuple[list[Array], list[Array], dict[str, list[Array]], list[Array]]:
-    """One sequence: y at every time, the last states, the gates and c at every time."""
+    """Run one sequence: y at every time, the last states, the gates and c at every time."""
     layer, steps = of.layer, len(x)
     widths = (of.out, of.size)[: len(names_of_states(layer))]
     states = states_of(layer, given.state, k, d, b, widths)
@@ -230,7 +231,7 @@ def walk(
     gates: dict[str, list[Array]] = {g: [np.zeros(of.size)] * steps for g in names(of)}
     output = np.zeros(of.out)
     for t in range(end) if d == 0 else reversed(range(end)):
-        link = t if d == 0 else t + 1  # reset[t] lies between t - 1 and t
+        link = t if d == 0 else t + 1  # reset[t] cuts the link between steps t - 1 and t
         inside = link < end or d == 0
         if given.reset is not None and inside and given.reset[link, b]:
             states = fresh
@@ -251,7 +252,7 @@ def walk(
 
 
 def zoned(layer: Any, drawn: Any, part: int, at: Any, new: Array, old: Array) -> Array:
-    """Zoneout: the units drawn keep their old value; its expectation in a plain call."""
+    """Zoneout: units that were drawn keep their old value; a plain call takes the expectation."""
     rate = layer.zoneout[part]
     keep = rate if drawn is None else (0.0 if drawn.keep is None else drawn.keep[part][at])
     return np.asarray(keep * old + (1 - keep) * new, np.float64)

@@ -1,12 +1,12 @@
-"""Planted faults, each with the test that must kill it; long because each fault is data.
+"""Planted faults, each with the test that must kill it; long, because each fault is data.
 
-    python tests/mutants.py              all of them, a table, status 0 if every one was killed
-    python tests/mutants.py NAME...      these
+    python tests/mutants.py              all faults, a table; status 0 if every one was killed
+    python tests/mutants.py NAME...      only these
 
-Works in a copy of the tree, in one build folder that lives for the run: C++ is compiled without
-much optimisation (no bit depends on it) and only where a fault touched it. A fault of the kernels
-is planted in the best instruction set of the machine alone, which the tests take first. Needs what
-the extras `test` and `dev` install.
+Works in a copy of the tree with one build folder for the whole run. C++ is compiled with little
+optimisation (no bit depends on it), and only if a fault touched it. A fault of the kernels is
+planted only in the best instruction set of the machine, because the tests run that one first. Needs
+what the extras `test` and `dev` install.
 """
 
 from __future__ import annotations
@@ -27,13 +27,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("csrc", "python", "tests", "docs")
 FILES = ("CMakeLists.txt", "pyproject.toml")
-# Killing a test that hangs is killing the fault; honest runs take seconds.
+# A test that hangs has killed the fault; without a fault tests take seconds.
 TIMEOUT = 120
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One fault: in `file`, `old` becomes `new` (white space counts as one blank)."""
+    """One fault: in `file`, `old` becomes `new`.
+
+    Any white space in `old` matches any white space.
+    """
 
     name: str
     file: str
@@ -472,7 +475,7 @@ LAYERS = (
     ),
 )
 
-# Losses, optimiser and what they stand on.
+# Losses, the optimiser, and the code below them.
 MODELS = (
     Mutant(
         "Adam: moments of arrays by name alone",
@@ -1212,7 +1215,7 @@ INNER = (
     ),
 )
 
-# In this order each kind is compiled once on top of honest objects of the others.
+# The order is such that each kind is compiled once, with objects of the others that have no fault.
 FILES_AND_WEIGHTS = (
     Mutant(
         "a file is written where the old one is",
@@ -1434,7 +1437,7 @@ MUTANTS = (*PYTHON, *LAYERS, *MODELS, *RUNS, *OUTER, *FILES_AND_WEIGHTS, *INNER,
 
 
 class Workshop:
-    """A copy of the tree with its own build."""
+    """A copy of the tree with a build folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.tree, self.build = folder / "tree", folder / "build"
@@ -1443,7 +1446,7 @@ class Workshop:
             shutil.copytree(ROOT / name, self.tree / name, ignore=ignored)
         for name in FILES:
             shutil.copy2(ROOT / name, self.tree / name)
-        # The tools of this environment first, whether or not it is activated.
+        # The tools of this environment come first, whether or not it is activated.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         kept = {k: v for k, v in os.environ.items() if not k.startswith("FUSEDRNN_")}
         self.environment = kept | {
@@ -1455,7 +1458,7 @@ class Workshop:
         }
 
     def run(self, *command: str, timeout: float | None = None) -> tuple[int, str]:
-        """Exit status (-SIGKILL if it took too long) and output of a command in the tree."""
+        """Run a command in the tree; returns its status (-SIGKILL after the timeout) and output."""
         process = subprocess.Popen(
             command,
             cwd=self.tree,
@@ -1499,11 +1502,11 @@ class Workshop:
 
     @contextmanager
     def planted(self, mutant: Mutant, isa: str) -> Iterator[bool]:
-        """The tree with a fault; whether it compiles."""
+        """The tree with a fault; yields whether it compiles."""
         path = self.tree / mutant.file
         honest, stat = path.read_text(), path.stat()
         path.write_text(mutant.planted(self.tree))
-        if mutant in INNER:  # as the time stamps have it nothing changed, but an object is missing
+        if mutant in INNER:  # with the old time stamps only the missing object is compiled
             os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
             built = self.build / f"CMakeFiles/isa_{isa}.dir/csrc/inner/isa/{isa}.cpp.o"
             built.unlink(missing_ok=True)
@@ -1518,7 +1521,7 @@ class Workshop:
 
 
 def verdict(status: int, text: str) -> tuple[bool, str]:
-    """Whether the fault was killed, and by what."""
+    """Whether the fault was killed, and by which test."""
     if status == 0:
         return False, "SURVIVED"
     failed = re.search(r"^(?:FAILED|ERROR) \S*?::(\S+)", text, re.M)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The checks that take too long for .ci/run, or need tools that it does not.
+# The checks that take too long for .ci/run, or need tools that it does not install.
 #
-#     tests/nightly.sh               all of them
-#     tests/nightly.sh clang mutants these
+#     tests/nightly.sh               all checks
+#     tests/nightly.sh clang mutants only these
 #
 # Installs its compilers and emulators by apt-get. Each check works in a copy of the tree or builds
-# outside it; its log is shown when it fails. The last thing printed is a table; the exit status is 0
-# when all passed. About an hour on two cores.
+# outside it; if it fails, its log is shown. At the end a table is printed; the exit status is 0 if
+# all checks passed. All of them take about an hour on two cores.
 set -uo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -25,7 +25,8 @@ packages() {
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
 }
 
-# A copy of the tree with a virtual environment, in $work/NAME; installs when given pip arguments.
+# workplace NAME [PIP_ARGUMENTS...]: copies the tree to $work/NAME and makes a virtual environment;
+# with pip arguments it also installs.
 workplace() {
     local place=$work/$1
     shift
@@ -38,12 +39,12 @@ workplace() {
     if (($#)); then FUSEDRNN_BUILD=native .venv/bin/pip install -qq "$@"; fi
 }
 
-# Every float32 and the dense float64 sample through sigmoid and tanh of every instruction set.
+# Tests sigmoid and tanh of every instruction set with every float32 and the dense float64 sample.
 exhaustive() {
     bash "$root/tests/cpp/run.sh" exhaustive
 }
 
-# The whole suite on a Clang build: among others the same hashes as with GCC.
+# Runs the whole suite on a Clang build. Among other things the hashes must be those of GCC.
 clang() {
     packages clang libomp-dev || return
     CC=clang CXX=clang++ FUSEDRNN_WERROR=ON workplace clang '.[test]' || return
@@ -51,9 +52,10 @@ clang() {
     .venv/bin/python -m pytest
 }
 
-# Address and undefined-behaviour sanitizers. The interpreter is not instrumented, so the runtime is
-# preloaded; it never frees everything, so leaks are not looked for. The reference has nothing to
-# find, and times, memory limits and symbols mean nothing here.
+# Runs the suite with the address and undefined-behaviour sanitizers. The interpreter is not
+# instrumented, so the runtime is preloaded. The interpreter never frees everything, so leaks are
+# not looked for. Left out are the reference, which has no C++, and tests of times, memory limits
+# and symbols, which are meaningless here.
 sanitizers() {
     CXXFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g1" \
         workplace sanitizers -C cmake.build-type=Debug '.[test]' || return
@@ -64,7 +66,8 @@ sanitizers() {
         --ignore=tests/test_codebase.py --ignore=tests/test_cpp.py
 }
 
-# digest PROGRAM NAME CMAKE_ARGUMENTS...: builds a program without Python at $work/NAME/PROGRAM.
+# digest PROGRAM NAME CMAKE_ARGUMENTS...: builds a program that needs no Python at
+# $work/NAME/PROGRAM.
 digest() {
     local program=$1 to=$work/$2
     shift 2
@@ -73,8 +76,8 @@ digest() {
         cmake --build "$to" --target "$program"
 }
 
-# The thread sanitizer on teams of both splits, on one instruction set: the walk is the same text on
-# all. The hashes must hold too.
+# Runs the thread sanitizer on teams with every split. One instruction set is enough, because all
+# have the same code for the walk. The hashes must be right too.
 races() {
     local isa team
     CXXFLAGS="-fsanitize=thread -O1 -g1" digest digest_threads races -DCMAKE_BUILD_TYPE=Debug || return
@@ -87,7 +90,7 @@ races() {
     done
 }
 
-# No result rests on memory that nobody wrote. Valgrind knows no AVX-512.
+# Checks that no result depends on uninitialised memory. Valgrind does not know AVX-512.
 memory() {
     local isa
     packages valgrind || return
@@ -101,7 +104,8 @@ memory() {
     done
 }
 
-# Compiler flags that would change bits, or the oldest machine, were they obeyed.
+# Builds with compiler flags which, if they were obeyed, would change bits or the oldest machine
+# that runs the code.
 hostile() {
     local cxx flags
     packages clang libomp-dev || return
@@ -116,43 +120,44 @@ hostile() {
 }
 worst_flags="-Ofast -ffast-math -march=native -mfma -mrecip -flto -ffp-contract=fast"
 
-# The kernels under emulation of aarch64: the hashes of golden.json, without Python there.
+# Runs the kernels without Python under emulation of aarch64; they must give the hashes of
+# golden.json.
 aarch64() {
     "$root/tests/cpp/emulate.sh" aarch64
 }
 
-# A build without OpenMP passes everything, serially.
+# A build without OpenMP must pass the whole suite, on one thread.
 serial() {
     workplace serial '.[test]' -C cmake.define.CMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON || return
     .venv/bin/python -m pytest
 }
 
-# Planted faults, each killed by a test that tests/mutants.py names.
+# Plants faults; the test that tests/mutants.py names must find each.
 mutants() {
     workplace mutants '.[test,dev]' onnx onnxruntime==1.31.1 || return
     .venv/bin/python tests/mutants.py
 }
 
-# Whole grids, of which the suite takes a part: exporters, operators in all versions.
+# Runs the whole grids (exporters, operators in all versions), of which the suite takes a part.
 grids() {
     workplace grids '.[test]' torch==2.13.0 onnx onnxruntime==1.31.1 onnxscript || return
     .venv/bin/python -m pytest -m exhaustive
 }
 
-# Many more examples than a person waits for.
+# Runs the property tests with many more examples than the suite.
 properties() {
     workplace properties '.[test]' || return
     HYPOTHESIS_PROFILE=nightly .venv/bin/python -m pytest -m hypothesis
 }
 
-# The pages of docs/, links included.
+# Builds the pages of docs/ and checks their links.
 pages() {
     workplace pages || return
     .venv/bin/pip install -qq 'mkdocs>=1.6' || return
     .venv/bin/mkdocs build --strict --site-dir "$work/site"
 }
 
-# fusedrnn.torch with the oldest torch that it serves and with the newest that pip gives.
+# Tests fusedrnn.torch with the oldest torch that it supports and with the newest that pip installs.
 torch_versions() {
     local version
     for version in 'torch==2.4.*' torch; do
@@ -162,7 +167,7 @@ torch_versions() {
     done
 }
 
-# A package that nobody here wrote, unchanged but for accelerate().
+# Runs a published package, changed only by accelerate().
 torch_packages() {
     workplace torch-packages . || return
     .venv/bin/pip install -qq torch sb3-contrib || return

@@ -1,6 +1,6 @@
-"""Broken ONNX files, read in a process of their own: `python onnx_fuzz.py SEED COUNT`.
+"""Reads broken ONNX files, in a process of its own: `python onnx_fuzz.py SEED COUNT`.
 
-Prints the first exception that is not one a reader may raise, and exits with 1. The parent limits
+Prints the first exception that a reader must not raise, and exits with 1. The parent process limits
 time and memory, and sees a crash as another exit code.
 """
 
@@ -24,7 +24,7 @@ from fusedrnn import weights
 from fusedrnn.onnx import Backend
 
 ALLOWED = (ValueError, TypeError, OSError, MemoryError, onnx.checker.ValidationError)
-MEMORY = 6 << 30  # a tensor that says it has 2**40 elements ends as an error, not as a swap
+MEMORY = 6 << 30  # a tensor that claims 2**40 elements fails instead of swapping
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
 model (float[T, B, 3] X, bool flag, int64 n) => (float[T, D, B, 4] Y, float[k, m] Z) {
@@ -105,7 +105,7 @@ def seeds() -> list[Any]:
 
 
 def bytes_broken(pick: random.Random, data: bytes) -> bytes:
-    """A few bytes changed, cut out or put in, or the end gone."""
+    """The bytes with some of them changed, cut out or inserted, or with the end cut off."""
     broken = bytearray(data)
     for _ in range(pick.choice([1, 1, 2, 5, 20])):
         at = pick.randrange(len(broken))
@@ -140,12 +140,12 @@ def fields(message: Any) -> list[tuple[Any, Any]]:
 
 
 def field_broken(pick: random.Random, model: Any) -> None:
-    """One field of the tree has another value, or none, or one part less or more."""
+    """Change one field of the tree: another value, no value, one part less or one part more."""
     message, field = pick.choice(fields(model))
     value = getattr(message, field.name)
     if pick.random() < 0.15:
         message.ClearField(field.name)
-    elif hasattr(value, "append") or hasattr(value, "add"):  # repeated
+    elif hasattr(value, "append") or hasattr(value, "add"):  # a repeated field
         if len(value) and pick.random() < 0.5:
             del value[pick.randrange(len(value))]
         elif field.message_type is not None:
@@ -156,7 +156,7 @@ def field_broken(pick: random.Random, model: Any) -> None:
     elif field.message_type is None:
         try:
             setattr(message, field.name, other(pick, value))
-        except ValueError:  # out of the range of the field
+        except ValueError:  # outside the field's range
             message.ClearField(field.name)
     else:
         message.ClearField(field.name)
@@ -174,7 +174,7 @@ def other(pick: random.Random, value: Any) -> Any:
 
 
 def run(pick: random.Random, path: Path) -> None:
-    """Prepare a model and run it; a loop may have become an endless one, which is its right."""
+    """Prepare a model and run it; a loop may have become endless, which is allowed."""
     rep = Backend.prepare(path)
     given: dict[str, Any] = {"X": np.ones((3, 3, 8), "float32")}
     if "flag" in rep.input_names:
@@ -190,7 +190,7 @@ def run(pick: random.Random, path: Path) -> None:
 
 
 class Endless(Exception):
-    """Time is up."""
+    """Raised when the time is up."""
 
 
 def time_is_up(number: int, frame: Any) -> None:
@@ -198,7 +198,7 @@ def time_is_up(number: int, frame: Any) -> None:
 
 
 def main(seed: int, count: int) -> int:
-    """Break and read `count` files; 0 if every end is an allowed one."""
+    """Break and read `count` files; returns 0 if each was read or gave an allowed error."""
     signal.signal(signal.SIGALRM, time_is_up)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     pick = random.Random(seed)

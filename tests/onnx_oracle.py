@@ -1,7 +1,7 @@
-"""ONNX's RNN, GRU and LSTM in float64, and their models; long because it stands on its own.
+"""ONNX's RNN, GRU and LSTM in float64, and models of them; long, as it uses nothing of fusedrnn.
 
-Written from the equations of the specification, one step at a time, with its names. Nothing of
-fusedrnn is used.
+It is written from the equations of the specification, one step at a time, with the specification's
+names.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ACTIVATIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Chosen:
-    """The lists of a node, and (name, alpha, beta) of each activation that they stand for."""
+    """The lists of a node, and the (name, alpha, beta) of each activation that they stand for."""
 
     names: tuple[str, ...] = ()
     alphas: tuple[float, ...] = ()
@@ -45,7 +45,8 @@ class Chosen:
     meant: tuple[tuple[str, float, float], ...] = ()
 
 
-# f, g, h of one direction, and those of the other; see the rule in fusedrnn.onnx._activations.
+# The activations f, g, h of one direction, and other ones for the second direction;
+# fusedrnn.onnx._activations states the rule.
 SAME = {
     "RNN": Chosen(("ScaledTanh",), (1.25,), (0.75,), (("ScaledTanh", 1.25, 0.75),)),
     "GRU": Chosen(
@@ -75,7 +76,7 @@ DEFAULT = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Ta
 
 
 def joined(first: Chosen, second: Chosen) -> Chosen:
-    """Both directions' lists."""
+    """The lists of both directions, joined."""
     return Chosen(
         first.names + second.names,
         first.alphas + second.alphas,
@@ -85,7 +86,7 @@ def joined(first: Chosen, second: Chosen) -> Chosen:
 
 
 def activation_sets(operator: str, directions: int) -> list[Chosen]:
-    """Default ones, the same in both directions, different ones."""
+    """Activations: the default ones, the same in both directions, different ones."""
     default = tuple((name, 0.0, 0.0) for name in DEFAULT[operator] * directions)
     same, other = SAME[operator], OTHER[operator]
     if directions == 1:
@@ -115,7 +116,7 @@ class Case:
 
     @property
     def directions(self) -> int:
-        """num_directions."""
+        """The number of directions."""
         return 2 if self.direction == "bidirectional" else 1
 
 
@@ -128,7 +129,7 @@ OUTPUTS["GRU"] = OUTPUTS["RNN"]
 
 
 def grid(operator: str, direction: str, layout: int) -> Iterator[Case]:
-    """Every combination of the others; opset, outputs and origin of the weights take turns."""
+    """Every combination of the other attributes; opset, outputs and origin of weights alternate."""
     lstm, both = operator == "LSTM", (False, True)
     axes = (
         (None, (4, 2, 3), (0, 4, 1)),
@@ -154,7 +155,7 @@ def grid(operator: str, direction: str, layout: int) -> Iterator[Case]:
 
 
 def draw(case: Case, seed: int) -> dict[str, Array]:
-    """The node's inputs, by their roles."""
+    """Draw the node's inputs, by their roles."""
     rng = np.random.default_rng(seed)
     gates, d = GATES[case.operator], case.directions
     shapes = {"X": (T, B, INPUTS), "W": (d, gates * H, INPUTS), "R": (d, gates * H, H)}
@@ -163,7 +164,7 @@ def draw(case: Case, seed: int) -> dict[str, Array]:
     shapes |= {f"initial_{part}": (d, B, H) for part in case.initial}
     arrays = {name: rng.uniform(-1, 1, shape).astype(case.dtype) for name, shape in shapes.items()}
     if "initial_c" in arrays:
-        arrays["initial_c"] *= 2  # so that clip reaches the input of h
+        arrays["initial_c"] *= 2  # so that clip acts on h's input
     if case.layout:
         for name in ("X", "initial_h", "initial_c"):
             if name in arrays:
@@ -199,7 +200,7 @@ def model(case: Case, arrays: dict[str, Array]) -> tuple[onnx.ModelProto, dict[s
     made, given = graph_of([node], given, constants, case.opset)
     for value in made.graph.output:
         if value.name == "Y":
-            value.type.tensor_type.shape.dim.add()  # rank 4
+            value.type.tensor_type.shape.dim.add()  # Y has rank 4
     return made, given
 
 
@@ -234,7 +235,7 @@ def graph_of(
 
 
 def expected(case: Case, arrays: dict[str, Array]) -> dict[str, Array]:
-    """Y, Y_h and Y_c, by these names."""
+    """Y, Y_h and Y_c by these names."""
     a = {name: value.astype(np.float64) for name, value in arrays.items()}
     if case.layout:
         a |= {k: a[k].swapaxes(0, 1) for k in ("X", "initial_h", "initial_c") if k in a}
@@ -270,7 +271,7 @@ def expected(case: Case, arrays: dict[str, Array]) -> dict[str, Array]:
 
 
 def activation(case: Case, name: str, alpha: float, beta: float) -> Any:
-    """One function, its input clipped."""
+    """One activation function with its input clipped."""
 
     def apply(v: Array) -> Array:
         if case.clip is not None:

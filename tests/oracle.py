@@ -1,7 +1,7 @@
-"""The equations once more, one sequence and one step at a time, forward only.
+"""The equations again, for one sequence and one step at a time, forward only.
 
-Written from docs/conventions.md and the papers named there, without looking at the reference:
-no slots, no batch, no masks. `real` may be np.longdouble, to judge float64.
+Written from docs/conventions.md and the papers named there, without looking at the reference: no
+slots, no batch, no masks. `real` may be np.longdouble, to judge float64.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def sigmoid(a: Array) -> Array:
     return 1 / (1 + np.exp(-a))
 
 
-# Name: function of (a, alpha, beta), from ONNX's operators RNN, GRU and LSTM.
+# For each name the function of (a, alpha, beta), from ONNX's operators RNN, GRU and LSTM.
 ONNX: dict[str, Any] = {
     "relu": lambda a, alpha, beta: np.where(a > 0, a, 0),
     "tanh": lambda a, alpha, beta: np.tanh(a),
@@ -36,7 +36,7 @@ ONNX: dict[str, Any] = {
 
 
 def activation(by: Options | None, which: str) -> Any:
-    """f, g or h of the options; sigmoid and tanh without."""
+    """f, g or h of the options; without options sigmoid and tanh."""
     if by is None:
         return sigmoid if which == "f" else np.tanh
     one: Activation = getattr(by, which)
@@ -118,7 +118,7 @@ def run_sequence(
     after_cut: tuple[Array, Array],
     by: Options | None,
 ) -> tuple[list[Array], tuple[Array, Array]]:
-    """All h of one sequence in walking order, and the last (h, c)."""
+    """All h of one sequence in the order of the walk, and the last (h, c)."""
     h, c = start
     hs = []
     for x, is_cut in zip(xs, cut, strict=True):
@@ -132,7 +132,7 @@ def run_sequence(
 def forward(
     weights: tuple[Weights, ...], inputs: Inputs, real: Any = np.float64
 ) -> tuple[Array, tuple[Array, ...]]:
-    """y (T, B, D*H) and final states (D, B, H) of a call, in `real` precision."""
+    """y (T, B, D*H) and final states (D, B, H) of a call, computed in `real` precision."""
     spec, size = weights[0].spec, weights[0].hidden_size
     sequence = inputs.tokens if inputs.x is None else inputs.x
     assert sequence is not None
@@ -171,7 +171,7 @@ def forward(
                 xs = [one_hot[sequence[t, b]] for t in range(length)]
             cut = [inputs.reset is not None and bool(inputs.reset[t, b]) for t in range(length)]
             times = list(range(length))
-            if d == 1:  # a reset at t lies between t-1 and t, so backwards it is met entering t-1
+            if d == 1:  # reset[t] cuts the link t-1, t: backwards, entering t-1
                 xs.reverse()
                 times.reverse()
                 cut = ([False, *reversed(cut[1:])])[:length]

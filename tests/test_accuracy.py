@@ -1,4 +1,4 @@
-"""End to end: float32 errors beside those of plain float32 NumPy. [N3.3]"""
+"""float32 errors of whole calls, compared with those of plain float32 NumPy. [N3.3]"""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from fusedrnn._cells import Array
 
 SIZES = Case(16, 6, 150, 133)
 SEEDS = range(8)
-# The largest of a few hundred errors is a matter of luck, so it is taken over several calls.
+# The largest of a few hundred errors depends on chance, so it is taken over several calls.
 
 
 def results(
     run: Backend, weights: tuple[Weights, ...], inputs: Inputs, dtype: str
 ) -> dict[str, Array]:
-    """Outputs and gradients by name; the incoming gradients are the same numbers in any dtype."""
+    """Outputs and gradients by name. The incoming gradients have the same values in any dtype."""
     dy, dstates = out_gradients(weights, inputs)
     weights, inputs = converted(weights, inputs, dtype)
     y, states, saved = run.forward(weights, inputs, save=True, num_threads=None)
@@ -36,7 +36,7 @@ def results(
 
 @cache
 def oracles(cell: str, seed: int) -> tuple[dict[str, Array], dict[str, float]]:
-    """The float64 results, themselves checked in test_gradients, and NumPy's float32 errors."""
+    """The float64 results, which test_gradients checks, and the largest float32 errors of NumPy."""
     weights, inputs = call(cell, SIZES, "float32", seed)
     right = results(reference(), weights, inputs, "float64")
     plain = results(reference(), weights, inputs, "float32")
@@ -56,5 +56,5 @@ def test_errors_are_those_of_numpy(native: Chosen, cell: str) -> None:
             found[name] = max(found.get(name, 0), float(np.abs(ours[name] - r).max()))
             plain[name] = max(plain.get(name, 0), errors[name])
     ratios = {name: round(found[name] / plain[name], 2) for name in found}
-    # Without fma each product is rounded by itself.
+    # Without fma each product is rounded separately, so the baseline has a larger bound.
     assert max(ratios.values()) <= (4 if native.fma else 6), ratios

@@ -1,6 +1,6 @@
-"""The benchmark's machinery, in one file as its parts share cases and an imagined machine.
+"""The benchmark's code, in one file because its parts share cases and an imagined machine.
 
-No time is judged.
+No test fails because of a time.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def test_vanishing_gradients_are_denormal() -> None:
         layer = load(OURS).prepare(case, case.weights())
         dx = np.abs(layer.read(layer.call())["dx"][:300])
         assert dx.max() < np.finfo(np.float32).tiny
-        assert dx.max() > 0 or fr.last_path().backend == "native"  # which may flush them to zero
+        assert dx.max() > 0 or fr.last_path().backend == "native"  # kernels may flush them to zero
 
 
 def test_every_target_has_its_case() -> None:
@@ -145,7 +145,7 @@ def test_an_installed_rival_agrees(name: str) -> None:
         agreed = [case for case in AGREE if name in measure.ready(case, both(ours, rival), results)]
         times = measure.alternate(agreed[0], both(ours, rival), results, 2, ("timed", 0.0, 1))
     assert not results.wrong
-    # What it cannot do it says by itself; the last line of a traceback is something else.
+    # A rival says itself what it cannot do; the last line of a traceback would be something else.
     assert not [why for _, _, why in results.refused if "Error" in why or "ended" in why]
     assert agreed
     assert [len(rounds) for rounds in times.values()] == [2, 2]
@@ -156,7 +156,7 @@ def both(ours: Process, rival: Process) -> dict[str, Process]:
 
 
 class Fake:
-    """A process whose result is as given."""
+    """A process that returns the given result."""
 
     def __init__(self, y: Any, why: str = "", error: str = "") -> None:
         self.y, self.why, self.error = y, why, error
@@ -232,7 +232,8 @@ def test_the_limit() -> None:
     halved = machine.limit(replace(wide, threads=2), HERE)
     assert halved == pytest.approx(machine.limit(wide, HERE) / 2)
     assert machine.bound(wide, HERE) == "FMA"
-    # Back: dh walks too, dx and both weight gradients do not; tanh(c) once more.
+    # The backward pass repeats the walk for dh and takes tanh(c) again; dx and both weight
+    # gradients are products of all steps together.
     back = machine.limit(replace(wide, mode="training"), HERE)
     assert back == pytest.approx(3 * wide.flops() / 100e9 + active + 10 * 64 * 128 * 1e-9)
     one = replace(wide, batch=1)
@@ -277,7 +278,7 @@ FAST = machine.limit(SMALL, HERE)
         (replace(TIMES, than=CELLS[0]), [(SMALL, OURS, 1.0), (CELLS[0], OURS, 2.0)], True),
         (replace(TIMES, unit="us"), [(SMALL, OURS, 1.9e-6)], True),
         (replace(TIMES, unit="us"), [(SMALL, OURS, 2.1e-6)], False),
-        # 100 steps: 2 us each, and one by itself 3 us
+        # 100 steps take 2 us each; a single step takes 3 us, so 1 us is its own cost
         (
             replace(TIMES, unit="us", than=CELLS[0]),
             [(SMALL, OURS, 3e-6), (CELLS[0], OURS, 2e-4)],
@@ -315,7 +316,7 @@ def test_verdict_on_memory_and_quantiles() -> None:
 
 def test_the_grid_names_jumps_and_losses() -> None:
     line = [Case("LSTM", "forward", 16, 32, h, h) for h in (64, 100, 128, 256)]
-    # 100 takes three times as long for an operation as its neighbours do.
+    # At H 100 an operation takes three times as long as at its neighbours.
     found = records(
         *(
             (case, OURS, case.flops() * (3e-11 if case.hidden_size == 100 else 1e-11))
@@ -439,7 +440,7 @@ def test_run_from_end_to_end(
 
 def test_the_interval_of_two_commits() -> None:
     rng = np.random.default_rng(0)
-    slow = rng.uniform(1.0, 3.0, 30)  # what slows a round slows both
+    slow = rng.uniform(1.0, 3.0, 30)  # whatever slows a round slows both
     head = slow * rng.uniform(0.99, 1.01, 30)
     ratio, low, high = compare.interval(1.3 * slow, head)
     assert low <= ratio <= high

@@ -1,4 +1,4 @@
-"""What is refused and what works by copy, long because every text stands here in full.
+"""What calls refuse, and which layouts they copy; long, as every error text is here in full.
 
 [X1] [X2] [X3] [X4] [X5] [X6] [S6] [S7]
 """
@@ -54,7 +54,7 @@ def read_only(a: Array) -> Array:
 
 
 def wide(*shape: int) -> Array:
-    """An array of an absurd shape that takes no memory."""
+    """An array of an absurd shape that takes no memory, to test checks of sizes."""
     return np.broadcast_to(F32(0), shape)
 
 
@@ -706,7 +706,7 @@ OPS_FAULTS: list[tuple[Callable[[], object], type[Exception], str]] = [
 def test_texts(
     backend: Chosen, call: Callable[[], object], error: type[Exception], text: str
 ) -> None:
-    """[X1] The whole text, the same on every backend."""
+    """[X1] The whole text is compared; it is the same on every backend."""
     with pytest.raises(error) as caught:
         call()
     assert type(caught.value) is error
@@ -714,7 +714,7 @@ def test_texts(
 
 
 def test_all_that_is_wrong_with_a_state_dict(backend: Chosen) -> None:
-    """[X1] [X2] One text lists it, and no parameter has changed."""
+    """[X1] [X2] One text lists everything that is wrong, and no parameter has changed."""
     layer = lstm()
     before = layer.state_dict()
     bad = layer.state_dict()
@@ -734,7 +734,7 @@ def test_all_that_is_wrong_with_a_state_dict(backend: Chosen) -> None:
 
 
 def test_nothing_is_written_after_an_error(backend: Chosen) -> None:
-    """[X2] A stream keeps its state, and `out` what it held."""
+    """[X2] A stream keeps its state, and `out` keeps its values."""
     stream = lstm().stream(2)
     stream.step(np.ones((2, 3)))
     before = stream.state
@@ -765,7 +765,7 @@ def odd_forms(a: Array) -> dict[str, Array]:
 
 @pytest.mark.parametrize("dtype", [F32, F64])
 def test_every_layout_works_by_copy(backend: Chosen, dtype: Any) -> None:
-    """[X3] [X4] Same bits in every layout, for every array argument, and no input is written."""
+    """[X3] [X4] Every array argument gives the same bits in every layout; none is written."""
     rng = np.random.default_rng(0)
     shapes = {
         "x": (4, 3, 6),
@@ -800,7 +800,7 @@ def test_every_layout_works_by_copy(backend: Chosen, dtype: Any) -> None:
 
 
 def test_layers_take_every_layout_too(backend: Chosen) -> None:
-    """[X3] [S7] And every dtype of floating point, and lists."""
+    """[X3] [S7] Layers also take every floating-point dtype, and lists."""
     layer = lstm(dtype=F64)
     x = np.random.default_rng(0).standard_normal((4, 2, 3)).astype(np.float16).astype(F64)
     right, _ = layer(x)

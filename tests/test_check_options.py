@@ -1,4 +1,4 @@
-"""What layers refuse of their options, long because every text about them stands here in full.
+"""What layers refuse of their options; long, because every error text about them is here in full.
 
 [X1] [X2]
 """
@@ -364,7 +364,7 @@ OF_CALLS: list[Fault] = [
         TypeError,
         "rng: expected a numpy.random.Generator or None, got int",
     ),
-    # gradients of what is inside
+    # gradients of cell states and gates
     (
         lambda: back(gru(), per_sample=1),
         TypeError,
@@ -468,7 +468,7 @@ FAULTS = OF_LAYERS + OF_CALLS + OF_CONFIGS
 def test_texts(
     backend: Chosen, call: Callable[[], object], error: type[Exception], text: str
 ) -> None:
-    """The argument, what was expected and what came; the same on every backend."""
+    """The text names the argument, what was expected and what came, the same on every backend."""
     with pytest.raises(error) as caught:
         call()
     assert type(caught.value) is error
@@ -476,7 +476,7 @@ def test_texts(
 
 
 def test_nothing_changed(backend: Chosen) -> None:
-    """[X2] A refused call changes no state of a stream, no `out`, nothing saved, no parameter."""
+    """[X2] A refused call changes no stream, no `out`, no saved call and no parameter."""
     layer = lstm(num_layers=2)
     stream = layer.stream(B)
     stream.step(X[0] + 1)
@@ -502,7 +502,7 @@ def test_nothing_changed(backend: Chosen) -> None:
 
 
 def test_every_text_is_here() -> None:
-    """Each `raise` of _checks/options.py is met by some fault above."""
+    """One of the faults above reaches each `raise` of _checks/options.py."""
     from fusedrnn._checks import options as _check_options
 
     met: set[int] = set()

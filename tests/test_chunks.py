@@ -1,4 +1,4 @@
-"""Masks, lengths and resets in chunks, streams and single sequences: the bits of one call."""
+"""Masks, lengths and resets in chunks, streams and single sequences give the bits of one call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ T, B = 8, 4
 
 
 def agree(backend: Chosen, a: Any, b: Any) -> bool:
-    """The same bits; for the reference, whose NumPy products round by their rows, 1e-6."""
+    """Whether the bits are equal.
+
+    For the reference it is 1e-6, because NumPy rounds a product differently if it has other rows.
+    """
     if backend.name == "native":
         return same_states(a, b)
     pairs = zip(arrays_of(a), arrays_of(b), strict=True)
@@ -35,18 +38,18 @@ def agree(backend: Chosen, a: Any, b: Any) -> bool:
 
 
 def case(cell: str, batch_first: bool = False, **rows: Any) -> tuple[Any, Any]:
-    """A one-direction stack, where chunks mean something, and a call with every cut."""
+    """A stack with one direction (only such a stack can run in chunks), and a call with resets."""
     layer = make(cell, 6, 2, dtype=np.float32, batch_first=batch_first, zoneout=0.1)
     g = given_of(layer, T, B, np.random.default_rng(3), reset=True, initial=True, **rows)
     assert g.reset is not None
-    g.reset[3] = [True, False, True, False]  # at the first step of a chunk
+    g.reset[3] = [True, False, True, False]  # a reset at the first step of a chunk
     return layer, g
 
 
 @pytest.mark.parametrize("rows", ["whole", "lengths", "mask"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_chunks(backend: Chosen, cell: str, rows: str) -> None:
-    """[N1.3] [L3] The state carried over a border is cut there, masked or not."""
+    """[N1.3] [L3] A reset at the border of two chunks cuts the carried state, masked or not."""
     layer, g = case(cell, rows=rows)
     y, last = layer(**arguments(layer, g))
     backend.ran(kernel(layer))
@@ -69,7 +72,7 @@ def test_chunks(backend: Chosen, cell: str, rows: str) -> None:
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
 def test_streams(backend: Chosen, cell: str, batch_first: bool) -> None:
-    """[N1.3] [L3] [L6] step() takes a mask, a reset and what a reset starts from; so do chunks."""
+    """[N1.3] [L3] [L6] step() and chunks of a stream take a mask, a reset and `initial`."""
     layer, g = case(cell, batch_first, rows="mask")
     y, last = layer(**arguments(layer, g))
     y = turned(layer, y)
@@ -90,7 +93,10 @@ def test_streams(backend: Chosen, cell: str, batch_first: bool) -> None:
 
 
 def test_a_streams_step_without_initial(backend: Chosen) -> None:
-    """[L3] A reset starts from zeros; a masked step keeps even NaN out, and out= is 0 there."""
+    """[L3] Without `initial` a reset starts from zeros.
+
+    A masked step ignores even NaN, and sets `out` to 0.
+    """
     layer = make("lstm", dtype=np.float32)
     stream = layer.stream(2)
     x = np.ones((2, 3), np.float32)
@@ -115,7 +121,7 @@ def test_a_streams_step_without_initial(backend: Chosen) -> None:
 
 @pytest.mark.parametrize("cell", ["lstm_projected", "gru"])
 def test_without_a_batch_axis(backend: Chosen, cell: str) -> None:
-    """[S1] [S10] lengths is a number, mask and reset are (T,)."""
+    """[S1] [S10] Without a batch axis lengths is a number, and mask and reset are (T,)."""
     for batch_first in (False, True):
         layer = make(cell, 4, 2, bidirectional=True, batch_first=batch_first)
         rng = np.random.default_rng(4)
@@ -151,7 +157,7 @@ def squeezed(state: Any) -> Any:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_nothing_to_do(backend: Chosen, cell: str) -> None:
-    """[S6] [L4] Length 0, nothing real, T = 0, B = 0: the state and its gradient pass through."""
+    """[S6] [L4] If no step is real, T = 0 or B = 0, the state and its gradient pass through."""
     layer = make(cell, 4, 2, bidirectional=True)
     rng = np.random.default_rng(5)
     state = state_of(layer, 3, rng)
@@ -173,7 +179,7 @@ def test_nothing_to_do(backend: Chosen, cell: str) -> None:
         assert not dx.any()
         assert same_states(dfirst, dlast)
         assert not any(a.any() for a in dparams.values())
-    # A reset among masked steps still cuts, on the way out too.
+    # A reset among masked steps still cuts, and the cut reaches the final state.
     cut, reset = state_of(layer, 3, rng), np.zeros((T, 3), bool)
     reset[2, 1] = True
     y, last, saved = layer.forward(x, state, mask=np.zeros((T, 3), bool), reset=reset, initial=cut)
@@ -192,7 +198,7 @@ def test_nothing_to_do(backend: Chosen, cell: str) -> None:
 
 
 def test_inputs_are_not_written(backend: Chosen) -> None:
-    """[X3] [X4] Nor need they lie well: strided, read-only, of other integer types, lists."""
+    """[X3] [X4] Arguments may be strided, read-only, other integers or lists; none is written."""
     layer = make("gru", 4, 2, bidirectional=True, batch_first=True)
     g = given_of(layer, T, B, np.random.default_rng(6), rows="mask", reset=True, initial=True)
     call = arguments(layer, g)
@@ -205,7 +211,7 @@ def test_inputs_are_not_written(backend: Chosen) -> None:
     assert same(y, right)
     assert same_states(state, last)
     dparams = layer.backward(saved, y)[2]
-    for a in frozen.values():  # what forward keeps of them is its own; x alone must stay
+    for a in frozen.values():  # forward keeps copies of all of them but x
         if a is not frozen["x"]:
             a.flags.writeable = True
             a[...] = np.ones((), a.dtype)
@@ -221,7 +227,7 @@ def test_inputs_are_not_written(backend: Chosen) -> None:
 @pytest.mark.parametrize("rows", ["lengths", "mask"])
 @pytest.mark.parametrize("cell", ["rnn_tanh", "lstm_projected", "gru"])
 def test_what_forward_was_given_may_change(backend: Chosen, cell: str, rows: str) -> None:
-    """[G9] All but x and tokens: states, lengths, masks, resets are copied into what is saved."""
+    """[G9] A saved call has copies of states, lengths, masks, resets; callers may change them."""
     layer = make(cell, 4, 2, bidirectional=True)
     g = given_of(layer, T, B, np.random.default_rng(8), rows=rows, reset=True, initial=True)
     call = arguments(layer, g)
@@ -230,7 +236,7 @@ def test_what_forward_was_given_may_change(backend: Chosen, cell: str, rows: str
     right = layer.backward(saved, y)
     for name in ("state", "initial", "lengths", "mask", "reset"):
         for a in arrays_of(call[name]) if call[name] is not None else ():
-            assert a.flags.c_contiguous  # nothing but the copy keeps it apart
+            assert a.flags.c_contiguous  # contiguous, so only an explicit copy helps
             a[...] = np.nan if a.dtype.kind == "f" else np.ones((), a.dtype)
     dx, dfirst, dparams = layer.backward(saved, y)
     assert same(dx, right[0])

@@ -1,6 +1,7 @@
-"""The commands in this process, in one file because they share their runs; cases/cli.md by name.
+"""The commands, run in this process; one file, because the tests share a trained run.
 
-What needs a process of its own (terminals, pipes, signals, full disks) is in test_terminal.py.
+Tests that need a process of their own (terminals, pipes, signals, full disks) are in
+test_terminal.py.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TINY = ("--hidden-size", "12", "--batch", "4", "--chunk", "16")
 
 @pytest.fixture(autouse=True)
 def _settings_stay_here() -> Iterator[None]:
-    """Undo what --threads chose."""
+    """Undo what a test chose with --threads."""
     with fr.set_num_threads(None):
         yield
 
@@ -45,7 +46,7 @@ def text(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short run and its text, for tests that change neither."""
+    """The file of a short run and its text, for tests that change neither."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
     assert train(folder / "text.txt", folder / "model.npz", "--steps", 3, "--quiet") == 0
@@ -199,7 +200,7 @@ def test_train_and_generate(text: Path, tmp_path: Path, capsys: pytest.CaptureFi
     }
     assert float(rows["LSTM, 12 units"]) < float(rows["contexts of order 0, smoothed"])
     assert f"Saved {out}. More text:\n  fusedrnn generate --model {out} --prompt " in printed
-    # Not a terminal: a line each tenth, and no control characters.
+    # The output is not a terminal, so there is a line each tenth and no control characters.
     lines = shown.splitlines()
     assert len(lines) == 11
     assert "\r" not in shown
@@ -247,7 +248,8 @@ def test_the_same_seed_gives_the_same_run(text: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_resume_goes_on_exactly(text: Path, tmp_path: Path, dtype: str) -> None:
     whole, part = tmp_path / "whole.npz", tmp_path / "part.npz"
-    # By the clock the learning rate differs; a run of fixed length is what can be compared.
+    # With --seconds the learning rate follows the clock, so only runs of fixed length can be
+    # compared.
     assert train(text, whole, "--steps", 40, "--dtype", dtype) == 0
     assert train(text, part, "--steps", 40, "--dtype", dtype) == 0
     before = part.read_bytes()
@@ -268,7 +270,7 @@ def test_a_run_resumed_in_another_folder(
     monkeypatch.chdir(tmp_path / "there")
     assert main(["train", "--resume", "../here/m.npz", "--steps", "6", "--out", "mine.npz"]) == 0
     assert (len(losses(Path("mine.npz"))), len(losses(Path("../here/m.npz")))) == (6, 4)
-    # Nothing is left to do, and another file is asked for: it gets the run all the same.
+    # The run is complete, but another file is asked for, so it is saved there.
     assert main(["train", "--resume", "mine.npz", "--out", "again.npz"]) == 0
     assert losses(Path("again.npz")) == losses(Path("mine.npz"))
     text.rename(tmp_path / "moved.txt")
@@ -335,7 +337,7 @@ def test_a_second_run_does_not_replace_the_first(
     assert out.read_bytes() == before
     assert train(text, out, "--steps", 3, "--force") == 0
     assert len(losses(out)) == 3
-    # To go on with one run is no permission to replace another.
+    # Permission to resume one run does not allow replacing another.
     other = tmp_path / "other.npz"
     assert train(text, other, "--steps", 1) == 0
     assert main(["train", "--resume", str(other), "--out", str(out), "--steps", "2"]) == 2
@@ -362,7 +364,7 @@ def test_only_our_own_files_are_replaced(
         assert f"fusedrnn train: error: {name}: {why}" in capsys.readouterr().err
     assert mine.read_bytes() == before
     assert text.read_text() == TEXT
-    # There is nothing to lose in an empty file, which mktemp makes.
+    # mktemp makes empty files, and there is nothing to lose in one.
     empty = tmp_path / "empty.npz"
     empty.touch()
     assert train(text, empty, "--steps", 1) == 0
@@ -383,7 +385,7 @@ def test_a_file_behind_a_symbolic_link_is_written(text: Path, tmp_path: Path) ->
 
 @pytest.fixture
 def somebody() -> Iterator[Path]:
-    """A folder, and no right to everything: root becomes nobody for the test."""
+    """A folder in a process without root's rights: root becomes nobody for the test."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         root = os.geteuid() == 0
@@ -500,7 +502,7 @@ def spoiled(model: Path, path: Path) -> Path:
 def test_what_a_file_lacks_is_told_in_a_line(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run without its entries, or with ones of another type: the file and what is missing."""
+    """If an entry of a run is missing or of another type, the error names file and entry."""
     read = runfile.load(trained)
     path = tmp_path / "m.npz"
     changes: dict[str, object] = {
@@ -528,7 +530,8 @@ def test_what_a_file_lacks_is_told_in_a_line(
         assert shown.startswith(f"fusedrnn train: error: {path}: ")
         assert last in shown
         assert (out, shown.count("\n")) == ("", 1)
-    # Its arrays: the means of Adam, without which the run would go on otherwise than it was.
+    # Without the means of Adam, for example, the resumed run would differ from the original
+    # silently.
     for lacking in ("trainer.adam.mean.dense.weight", "trainer.place", "model.dense.bias"):
         arrays = {name: array for name, array in read.arrays.items() if name != lacking}
         np.savez(path, header=np.array(json.dumps(read.header)), **arrays)
@@ -566,7 +569,7 @@ def test_what_a_file_lacks_is_told_in_a_line(
 def test_wrong_arguments(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The bounds in the texts are those that hold."""
+    """The bounds that the texts name are those that are applied."""
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
@@ -637,7 +640,7 @@ def out_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_run_that_diverged_is_said_to_have_diverged(
     arguments: tuple[object, ...], text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """--lr 1e30, whether the next update or only the end of the run can show it."""
+    """--lr 1e30 makes a run diverge, which the next update shows, or only the check at the end."""
     out = tmp_path / "m.npz"
     assert train(text, out, "--lr", "1e30", "--quiet", *arguments) == 1
     shown = capsys.readouterr().err
@@ -656,7 +659,7 @@ def test_a_run_that_diverged_does_not_replace_what_was_saved(
     assert train(text, out, "--steps", 3, "--quiet") == 0
     trainer = reopened(out)
     with trainer.model.writable() as p:
-        p["dense.bias"][0] = 1e30  # finite, and hopeless
+        p["dense.bias"][0] = 1e30  # finite, but worthless
     runfile.save(out, trainer, {k: runfile.load(out).header[k] for k in ("run", "corpus")})
     before = out.read_bytes()
     assert main(["train", "--resume", str(out), "--steps", "9", "--quiet", "--json"]) == 1
@@ -693,7 +696,7 @@ def test_a_model_whose_odds_overflow_says_so(
 def test_memory_that_there_is_not(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line: what would need how much; and the same if the system says so later."""
+    """One line says what needs how much memory, also if the system is the one that notices."""
     parameters, size = memory.needed(
         cell="lstm", characters=30, hidden_size=12, num_layers=1, itemsize=4, places=64
     )
@@ -781,7 +784,7 @@ def test_checkpoints_are_written_every_so_often(
     assert train(text, tmp_path / "b.npz", "--steps", 30, "--checkpoint-every", "0") == 0
     assert saved == [30]
     saved.clear()
-    # However often they are asked for, they do not take the run's time.
+    # Checkpoints take at most their share of the time, however often they are asked for.
     monkeypatch.setattr(session, "CHECKPOINT_SHARE", 1e-9)
     assert train(text, tmp_path / "c.npz", "--steps", 30, "--checkpoint-every", "1e-9") == 0
     assert saved == [1, 30]
@@ -789,7 +792,7 @@ def test_checkpoints_are_written_every_so_often(
 
 
 class FullDisk:
-    """`runfile.save` fails in some folders, as on a full disk."""
+    """Makes `runfile.save` fail in some folders, as on a full disk."""
 
     def __init__(self, *folders: Path) -> None:
         self.folders = folders
@@ -804,7 +807,7 @@ class FullDisk:
 def test_a_full_disk_at_the_save(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The old file stays, the name is said, and the run is saved elsewhere."""
+    """The old file stays, the error names it, and the run is saved elsewhere."""
     full, room = tmp_path / "full", tmp_path / "room for it"
     full.mkdir()
     room.mkdir()
@@ -859,7 +862,7 @@ def test_a_disk_without_room_is_told_before_the_work(
 def test_two_processes_on_one_file(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What another process saved under this name in the meantime stays, and so does this run."""
+    """If another process saves under this name, its file stays; this run is saved beside it."""
     out, theirs = tmp_path / "m.npz", tmp_path / "theirs.npz"
     assert train(text, theirs, "--steps", 1, "--quiet") == 0
     honest = session.report.status
@@ -893,7 +896,7 @@ def test_a_byte_order_mark_is_no_character(tmp_path: Path) -> None:
 def test_a_prompt_that_the_model_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The hint at the end can be run as it stands, whatever the text and the file's name."""
+    """The command that the report suggests can be run as it stands, for any text and file name."""
     monkeypatch.chdir(tmp_path)
     texts = {
         "ko.npz": "안녕하세요 세계. \n",
@@ -970,7 +973,7 @@ def test_the_final_report_for_programs(
     assert result["losses"] == {"first": losses(out)[0], "last": losses(out)[-1]}
     assert 0 < result["validation"]["bits_per_character"] < 10
     assert len(result["validation"]["contexts"]) == 4
-    # Without an update there is no loss, and no number that JSON cannot hold.
+    # Without an update there is no loss, so the JSON has null.
     assert train(text, tmp_path / "none.npz", "--steps", 0, "--json", "--quiet") == 0
     result = json.loads(capsys.readouterr().out)
     assert result["losses"] == {"first": None, "last": None}

@@ -1,6 +1,7 @@
-"""The rules of docs/design.md as tests: each rule is data beside the test that checks it.
+"""The rules of docs/design.md as tests.
 
-The rules are data at the top of each section; a file that breaks one is named in the failure.
+The rules of each section are data above the tests that check them. A failure names the file that
+breaks a rule.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def first_match(name: str, rules: dict[str, set[str]]) -> set[str] | None:
 
 
 def find_cycle(edges: dict[str, set[str]]) -> list[str]:
-    """A path that returns to its start, or nothing."""
+    """A path of edges that returns to its start; empty if there is none."""
     done: set[str] = set()
 
     def walk(node: str, path: list[str]) -> list[str]:
@@ -57,11 +58,11 @@ def find_cycle(edges: dict[str, set[str]]) -> list[str]:
     return next((cycle for node in sorted(edges) if (cycle := walk(node, []))), [])
 
 
-# --- arrows in C++ -----------------------------------------------------------------------------
+# --- what C++ files may include ----------------------------------------------------------------
 
-# Which rooms a file of a room may include: the first pattern that fits the file decides. Within
-# the inner house the order of the layers is a rule too: a file may include what stands before its
-# own layer.
+# Which files a file of csrc/ may include: the first pattern that fits the file decides. In inner/
+# the order of the layers is a rule too: a file may include files of its own layer and of earlier
+# ones.
 CPP_ARROWS: dict[str, set[str]] = {
     "kernels.hpp": set(),
     "inner/isa/*.cpp": {"inner/isa/table.hpp"},
@@ -88,7 +89,7 @@ def is_outer(name: str) -> bool:
 
 
 def layer_of(name: str) -> int:
-    """The place of an inner file in INNER_LAYERS; kernels.hpp comes before all of them."""
+    """The index of an inner file's layer in INNER_LAYERS; kernels.hpp comes before all of them."""
     if name == "kernels.hpp":
         return -1
     found = [
@@ -99,7 +100,7 @@ def layer_of(name: str) -> int:
 
 
 def includes(path: Path) -> Iterator[tuple[str, bool]]:
-    """Each included name, relative to csrc/ where it is ours, and whether it is ours."""
+    """Yields each included name, relative to csrc/ if the file is ours, and whether it is ours."""
     for bracket, target in re.findall(r'^\s*#\s*include\s*([<"])([^>"]+)', path.read_text(), re.M):
         if bracket == "<":
             yield target, False
@@ -131,10 +132,10 @@ def test_includes_have_no_cycle() -> None:
     assert not find_cycle(edges)
 
 
-# --- arrows in Python --------------------------------------------------------------------------
+# --- what Python modules may import ------------------------------------------------------------
 
-# Rooms, and which rooms and files each may import. The first pattern that fits a module decides; a
-# pattern "room.*" stands for everything in a room, "room" for what the room shows at its door.
+# Which modules a module of the package may import: the first pattern that fits the module decides.
+# The pattern "name.*" stands for all modules in the package `name`, "name" for its __init__.py.
 FOUNDATION = {"_activations", "_cells", "_checks.*", "_foreign", "_interrupts", "_npz", "_protos"}
 FOUNDATION |= {"_storage"}
 PUBLIC = {"__init__", "core", "files", "layers", "ops", "runtime", "stream"}
@@ -148,11 +149,11 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "_npz": FOUNDATION,
     "_protos": set(),
     "_storage": set(),
-    # The floor. The compiled module and its marker are known to the backends alone.
+    # The API that adapters use. `_core` is the compiled module; `_build` says whether it was built.
     "_backends*": {*FOUNDATION, "_backends*", "_build", "_core"},
     "core*": {*FOUNDATION, "_backends*", "_core", "core*", "runtime"},
     "runtime": {*FOUNDATION, "_backends*", "_core", "_version"},
-    # What stands on it.
+    # Modules on top of that API.
     "ops": {*FOUNDATION, "_backends*", "core*"},
     "_layers*": {*FOUNDATION, "_backends*", "_layers*", "core*", "stream"},
     "layers": {*FOUNDATION, "_layers.*"},
@@ -161,7 +162,8 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "__init__": {"_backends.choice", "_version", *PUBLIC},
     "_golden": {*FOUNDATION, "_backends*", "core*"},
     "selftest": {*FOUNDATION, "_backends*", "_golden", "cli", "runtime"},
-    # Users of the public names. What takes lengths and masks says so in the words of the layers.
+    # Users of the public names. Those that take lengths and masks also use the argument checks of
+    # the layers.
     "nn*": {*PUBLIC, "_cells", "_checks.*", "_interrupts", "_layers.params", "nn*"},
     "charlm*": {*PUBLIC, "_interrupts", "_storage", "_version", "charlm*", "nn", "nn.*"},
     "weights*": {*FOUNDATION, *PUBLIC, "_layers.params", "onnx._plain", "weights*"},
@@ -180,11 +182,11 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     },
     "__main__": {"cli", "cli.*"},
 }
-# Imported inside a function, when first wanted.
+# Imports inside a function, which run when they are first needed.
 LAZY_ARROWS = {
     ("core._checks", "runtime"),
     ("selftest", "cli"),
-    ("weights._onnx", "onnx._plain"),  # evaluates what weights are computed from
+    ("weights._onnx", "onnx._plain"),  # to evaluate computed weights
 }
 
 
@@ -197,7 +199,7 @@ MODULES = {module_name(path) for path in PYTHON_FILES} | {"_core", "_build"}
 
 
 def without_type_checking(tree: ast.Module) -> Iterator[ast.AST]:
-    """All nodes but those under `if TYPE_CHECKING:`, which no run executes."""
+    """Yields all nodes except those under `if TYPE_CHECKING:`, which never run."""
     queue: list[ast.AST] = [tree]
     while queue:
         node = queue.pop()
@@ -209,7 +211,7 @@ def without_type_checking(tree: ast.Module) -> Iterator[ast.AST]:
 
 
 def imports(path: Path) -> set[str]:
-    """Modules of the package that this one imports, functions included."""
+    """The modules of the package that this one imports, inside functions too."""
     here = module_name(path).split(".")
     folder = here if path.name == "__init__.py" else here[:-1]
     if here == ["__init__"]:
@@ -252,7 +254,7 @@ def test_imports_have_no_cycle() -> None:
     assert not find_cycle(edges)
 
 
-# Adapters import what they adapt to; nothing imports them.
+# An adapter may import the package that it adapts to.
 ADAPTERS = {"onnx": {"onnx"}, "torch": {"torch"}}
 
 
@@ -268,7 +270,7 @@ def test_numpy_is_the_only_dependency() -> None:
                 assert name.split(".")[0] in known, f"{relative(path, PACKAGE)} imports {name}"
 
 
-# Who writes files by himself: all others go through `_storage.replacing`.
+# The modules that may write files themselves; all others use `_storage.replacing`.
 WRITERS = {"_storage", "nn.persist"}
 WRITING = {"write_bytes", "write_text", "savefig", "savez", "savez_compressed", "tofile"}
 
@@ -289,7 +291,7 @@ def writes(call: ast.Call) -> bool:
 
 
 def test_one_writer() -> None:
-    """Every file is written whole or not at all, because one function writes them all."""
+    """One function writes all files, so every file is written whole or not at all."""
     for path in PYTHON_FILES:
         if module_name(path) not in WRITERS:
             calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
@@ -297,26 +299,27 @@ def test_one_writer() -> None:
             assert not wrong, f"{relative(path, PACKAGE)} writes by itself: {wrong}"
 
 
-# --- words with one home -----------------------------------------------------------------------
+# --- words that may stand in one place only ----------------------------------------------------
 
-# A pattern, and the files of csrc/ that may hold it.
+# A pattern, and the files of csrc/ that may contain it.
 CPP_WORDS = {
     r"pybind11|\bpy::": ["bind/*"],
     r"#\s*pragma omp|\bomp_\w+\(|\bomp\.h\b|\b_OPENMP\b": ["outer/team.cpp"],
     r"\bgetenv\b": ["outer/dispatch.cpp"],
     r"\b_mm\d*_\w+|\b__m\d{3}\w*|immintrin|arm_neon|\bv\w+q_[fsu]\d\d\b": ["inner/simd.hpp"],
     r"\bcpuid\b|__builtin_cpu_|xgetbv|getauxval": ["outer/dispatch.cpp"],
-    # Flush-to-zero has one home; GCC moves arithmetic across it, so it is far from any kernel.
+    # Only team.cpp changes flush-to-zero: GCC moves arithmetic across the change, so no kernel may
+    # be in the same file.
     r"MXCSR|_mm_[gs]etcsr|ldmxcsr|stmxcsr|\bfpcr\b": ["outer/team.cpp"],
 }
-# What a kernel must not do.
+# What a kernel must not contain.
 INNER_FORBIDDEN = r"\bthrow\b|\bnew\b|\bdelete\b|\bmalloc\b|\bstd::(?!(u?int\d+_t|size_t|ptrdiff_t|"
 INNER_FORBIDDEN += r"conditional_t|same_as|convertible_to|is_\w+|remove_\w+|bit_\w+|integral|"
 INNER_FORBIDDEN += r"floating_point|type_identity_t|integral_constant)\b)\w+|\bprintf\b|\bcout\b"
 
 
 def code_of(path: Path) -> str:
-    """C++ without comments; string literals stay."""
+    """C++ source without comments; string literals stay."""
     return re.sub(r"//[^\n]*|/\*.*?\*/", "", path.read_text(), flags=re.S)
 
 
@@ -357,7 +360,7 @@ def test_no_cell_is_named_outside_its_homes() -> None:
 
 
 def test_no_fast_math() -> None:
-    """[N2.2] Whoever compiles a kernel by hand with -ffast-math gets an error."""
+    """[N2.2] Compiling a kernel by hand with -ffast-math is an error."""
     text = (CSRC / "inner/simd.hpp").read_text()
     assert re.search(r"#if[^\n]*__FAST_MATH__(.*\\\n)*.*\n\s*#error", text)
     guarded = sorted((CSRC / "inner/isa").glob("*.cpp"))
@@ -366,7 +369,7 @@ def test_no_fast_math() -> None:
         assert "#error" in path.read_text(), f"{path.name} does not guard its flags"
 
 
-# --- names ----------------------------------------------------------------------------
+# --- names of files -------------------------------------------------------------------
 
 
 def test_no_drawer_for_everything() -> None:
@@ -376,13 +379,14 @@ def test_no_drawer_for_everything() -> None:
 
 # --- object files ------------------------------------------------------------------------------
 
-# The symbols that GCC and Clang may call by themselves, and the one the dynamic linker needs.
+# The functions that GCC and Clang may call on their own, and the symbol that the dynamic linker
+# needs.
 MAY_BE_CALLED = {"memcpy", "memset", "memmove", "_GLOBAL_OFFSET_TABLE_"}
 WIDE = r"%[yz]mm|\bvfn?m(add|sub)|%k[0-7]"
 
 
 def built_object(pattern: str) -> Path:
-    """The newest object file of the last build, plain CMake's or pip's."""
+    """The newest object file that a plain CMake build or pip left under build/."""
     if shutil.which("nm") is None or shutil.which("objdump") is None:
         pytest.skip("codebase: no binutils here")
     found = sorted((ROOT / "build").glob(f"**/{pattern}"), key=lambda p: p.stat().st_mtime)
@@ -436,7 +440,7 @@ def test_the_floor_runs_anywhere() -> None:
     assert not re.search(WIDE, run("objdump", "--disassemble", isa_object("baseline")))
 
 
-# --- sameness ----------------------------------------------------------------------------------
+# --- the same in C++ and in Python -------------------------------------------------------------
 
 
 def core() -> object:
@@ -493,7 +497,7 @@ def test_public_names_are_listed() -> None:
             assert getattr(fusedrnn, name).__doc__, f"{name} has no docstring"
 
 
-# --- the law and the tests ---------------------------------------------------------------------
+# --- the specification and the tests -----------------------------------------------------------
 
 
 def sentence_ids() -> list[str]:

@@ -1,4 +1,4 @@
-"""What a layer says of itself: `repr` that can be evaluated, `config` that makes it again."""
+"""How a layer describes itself: `repr` can be evaluated, and `config` makes the layer again."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def made(kind: str, options: dict[str, Any]) -> Any:
 
 
 def numbers(layer: Any) -> list[Any]:
-    """Everything that calls compute: y and states, plain and in training."""
+    """Everything that calls compute: y, states and gradients, in plain and in training calls."""
     y, state = layer(X)
     trained, _, saved = layer.forward(X, rng=np.random.default_rng(1))
     dx, dstate, gradients = layer.backward(saved, np.ones_like(trained))
@@ -89,7 +89,7 @@ def assert_same(a: Any, b: Any) -> None:
 
 @pytest.mark.parametrize(("kind", "options"), CASES, ids=str)
 def test_a_layer_says_all_of_itself(kind: str, options: dict[str, Any]) -> None:
-    """repr is evaluated, config goes through JSON; both give the layer again, bit for bit."""
+    """repr is evaluated and config goes through JSON; both give the same layer, bit for bit."""
     layer = made(kind, options)
     told = eval(repr(layer), dict(KINDS))
     config = json.loads(json.dumps(layer.config(), allow_nan=False))
@@ -102,11 +102,11 @@ def test_a_layer_says_all_of_itself(kind: str, options: dict[str, Any]) -> None:
 
 
 def test_every_option_of_the_constructors_is_in_the_config() -> None:
-    """No option is lost by being new."""
+    """An option that is new must not be forgotten in `config`."""
     for kind in KINDS:
         taken = set(inspect.signature(KINDS[kind].__init__).parameters) - {"self", "seed"}
         assert set(made(kind, {}).config()) == taken | {"kind"}
-        # Each of them was given another value than its default somewhere above.
+        # Each option has a value other than its default somewhere above.
         varied = {name for one in (*SHARED, *OWN[kind]) for name in one} - {"seed"}
         assert taken <= varied | {"input_size"}
 
@@ -119,7 +119,7 @@ def test_what_config_looks_like() -> None:
     assert config["hidden_size"] == [4, 3]
     assert config["zoneout"] == [0.1, 0.2]
     assert config["activations"] == ["sigmoid", "tanh", ["elu", 0.5]]
-    config["hidden_size"].append(9)  # the caller's own
+    config["hidden_size"].append(9)  # the list belongs to the caller
     assert layer.config()["hidden_size"] == [4, 3]
 
 
@@ -141,7 +141,7 @@ def test_a_config_that_does_not_fit_is_refused() -> None:
             fr.GRU.from_config(wrong, state)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="missing 'weight_hh_l0'"):
         fr.GRU.from_config(config, {})
-    # What an older version did not know has its default.
+    # A config of an older version lacks newer options, which then have their defaults.
     assert repr(fr.GRU.from_config({"kind": "GRU", "input_size": 3, "hidden_size": 4}, state)) == (
         "GRU(3, 4)"
     )
@@ -157,7 +157,7 @@ def test_the_warning_about_dropout_names_the_callers_line() -> None:
 
 # --- a state_dict knows its cell ---------------------------------------------------------------
 
-TWINS = [  # equal names and shapes, other numbers
+TWINS = [  # cells with equal names and shapes that compute other numbers
     (fr.GRU(3, 5, seed=0, reset_after=False), fr.GRU(3, 5, seed=0), "gru_reset_before", "gru"),
     (fr.RNN(3, 5, seed=0, nonlinearity="relu"), fr.RNN(3, 5, seed=0), "rnn_relu", "rnn_tanh"),
     (
@@ -179,7 +179,7 @@ TWINS = [  # equal names and shapes, other numbers
 def test_weights_of_another_cell_are_refused(
     backend: Chosen, one: Any, other: Any, cell: str, own: str
 ) -> None:
-    """[W12] GRU(reset_after=False) loaded into GRU(), and gave other numbers."""
+    """[W12] GRU() once took the weights of GRU(reset_after=False) and gave other numbers."""
     state = one.state_dict()
     assert (state.cell, other.state_dict().cell) == (cell, own)
     y, before = one(X)[0], other(X)[0]
@@ -190,9 +190,9 @@ def test_weights_of_another_cell_are_refused(
     )
     assert np.array_equal(other(X)[0], before)
     assert not np.array_equal(before, y)
-    other.load_state_dict(other.state_dict())  # its own are taken
+    other.load_state_dict(other.state_dict())  # a layer takes its own weights
     twin = type(other)(**{k: v for k, v in other.config().items() if k != "kind"}, seed=0)
-    twin.load_state_dict(dict(state))  # a plain dict does not know
+    twin.load_state_dict(dict(state))  # a plain dict has no cell
     assert np.array_equal(twin.params["weight_hh_l0"], one.params["weight_hh_l0"])
 
 

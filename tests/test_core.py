@@ -1,4 +1,4 @@
-"""The public floor, `fusedrnn.core`: nothing private is imported here."""
+"""The public API `fusedrnn.core`; nothing private is imported here."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def same(a: Any, b: Any) -> None:
 
 
 def test_a_training_step_with_the_callers_buffers(backend: str) -> None:
-    """Both directions, lengths, the caller's arrays for everything, gradients added twice."""
+    """Both directions, lengths, the caller's arrays for every output, gradients added twice."""
     steps, batch, inputs, hidden = 6, 4, 3, 5
     pair = [weights_of("lstm", inputs, hidden, seed) for seed in (0, 1)]
     packed = core.pack("lstm", pair)
-    # Batch-major data, handed over as views.
+    # Batch-major data, passed as views.
     x, y = normal((batch, steps, inputs)), np.full((batch, steps, 2 * hidden), 7, np.float32)
     states = [normal((2, batch, hidden), seed) for seed in (2, 3)]
     final = [np.empty((2, batch, hidden), np.float32) for _ in range(2)]
@@ -78,7 +78,7 @@ def test_a_training_step_with_the_callers_buffers(backend: str) -> None:
     assert all(a is b for a, b in zip(out.states, final, strict=True))
     assert core.last_path().backend == backend
 
-    # The same through a layer, which allocates for itself.
+    # A layer, which allocates its own arrays, computes the same.
     layer = fr.LSTM(inputs, hidden, bidirectional=True)
     names = {"w_ih": "weight_ih_l0", "w_hh": "weight_hh_l0", "b_ih": "bias_ih_l0"}
     names["b_hh"] = "bias_hh_l0"
@@ -97,7 +97,7 @@ def test_a_training_step_with_the_callers_buffers(backend: str) -> None:
     dx = np.empty((batch, steps, inputs), np.float32).swapaxes(0, 1)
     dfirst = [np.empty((2, batch, hidden), np.float32) for _ in range(2)]
     arguments: dict[str, Any] = {"y": out.y, "saved": saved, "states": states}
-    for _ in range(2):  # backward takes arrays and nothing else, and may run twice
+    for _ in range(2):  # backward needs only arrays, and may run twice
         g = core.backward(
             packed,
             out.plan,
@@ -184,7 +184,7 @@ def test_strides_of_every_kind(backend: str) -> None:
     ):
         same(core.forward(packed, given).y, y)
     one = np.ones(5, np.float32)
-    spread = np.broadcast_to(one, dy.shape)  # as the gradient of a sum arrives from a framework
+    spread = np.broadcast_to(one, dy.shape)  # the gradient of a sum often has strides 0
     same(
         core.backward(packed, plan, x, **kept, dy=spread).dx,
         core.backward(packed, plan, x, **kept, dy=np.ascontiguousarray(spread)).dx,
@@ -202,7 +202,7 @@ def test_a_pack_holds_the_values_of_its_making(backend: str) -> None:
     for a in weights.values():
         a[...] = np.nan
     assert out.saved is not None
-    # The backward panels are made now, long after the arrays were overwritten.
+    # The backward panels are derived only now, long after the arrays were overwritten.
     g = core.backward(packed, out.plan, x, y=out.y, saved=out.saved, dy=out.y)
     fresh = core.pack("lstm", before)
     again = core.forward(fresh, x, saved=True)
@@ -225,7 +225,7 @@ def test_update_renews_in_place(backend: str) -> None:
     assert packed.generation != generation
     now = core.forward(packed, x, saved=True)
     same(now.y, core.forward(core.pack("gru", second), x).y)
-    assert packed.nbytes <= size  # the reference copies anew, native writes over the old panels
+    assert packed.nbytes <= size  # the panels are renewed in place
     with pytest.raises(RuntimeError, match="plan: the forward call had other weights"):
         core.backward(packed, out.plan, x, y=out.y, saved=out.saved, dy=out.y)
     for wrong, error in (
@@ -284,7 +284,7 @@ def test_update_while_another_thread_computes_is_refused() -> None:
 
 
 def test_packs_of_equal_size_are_not_mixed_up(backend: str) -> None:
-    """A GRU that resets before the product has matrices of the same shapes as one that does not."""
+    """The GRUs with the reset before and after the product have matrices of equal shapes."""
     weights = weights_of("gru", 3, 5)
     after, before = core.pack("gru", weights), core.pack("gru_reset_before", weights)
     x = normal((4, 2, 3))
@@ -317,7 +317,7 @@ def test_matches_compares_bits(backend: str) -> None:
     weights = weights_of("gru", 3, 5)
     weights["b_ih"][0] = np.nan
     packed = core.pack("gru", weights)
-    assert packed.matches(weights)  # a NaN is itself
+    assert packed.matches(weights)  # equal bits match, also if they are NaN
     assert packed.matches({k: np.asfortranarray(a) for k, a in weights.items()})
     for name, a in weights.items():
         changed = {**weights, name: a.copy()}
@@ -337,7 +337,7 @@ def test_packs_travel(backend: str) -> None:
 
 
 def test_plans_and_saved_go_into_files(backend: str, tmp_path: Path) -> None:
-    """Residuals are plain arrays: a backward call can be made in another process."""
+    """A saved call is plain arrays, so the backward call can be made in another process."""
     weights, x = weights_of("gru", 3, 5), normal((6, 3, 3))
     packed = core.pack("gru", weights)
     mask = np.random.default_rng(0).random((6, 3)) > 0.3
@@ -367,12 +367,12 @@ def test_plans_and_saved_go_into_files(backend: str, tmp_path: Path) -> None:
         same(gradient, expected.dweights[0][name])
 
 
-# --- inside -------------------------------------------------------------------------------------
+# --- cell states and gates ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cell", ROWS)
 def test_cells_and_gates_of_a_saved_call(backend: str, cell: str) -> None:
-    """Both directions with a mask: states and gates fit together, and are 0 where nothing ran."""
+    """With two directions and a mask, states and gates fit together, and are 0 at masked steps."""
     packed = core.pack(cell, [weights_of(cell, 3, 5, seed) for seed in (0, 1)])
     mask = np.random.default_rng(0).random((6, 3)) > 0.3
     out = core.forward(packed, normal((6, 3, 3)), mask=mask, saved=True)
@@ -389,7 +389,7 @@ def test_cells_and_gates_of_a_saved_call(backend: str, cell: str) -> None:
         np.testing.assert_allclose(halves, at["o"] * np.tanh(cells), atol=1e-6)
     elif len(names) == 1:
         np.testing.assert_allclose(halves, at["a"], atol=1e-6)
-    else:  # the first step starts from zeros: h' = (1 - z) n
+    else:  # from zeros, the first step gives h' = (1 - z) n
         first = mask.argmax(axis=0), np.arange(3)
         fresh = ((1 - at["z"]) * at["n"])[0][first]
         np.testing.assert_allclose(halves[0][first], fresh, atol=1e-6)
@@ -404,7 +404,7 @@ def test_cells_after_zoneout(backend: str) -> None:
     assert out.saved is not None
     cells = core.cells_of(packed, out.plan, out.saved, keep=keep, zoneout=zoneout)
     assert cells is not None
-    assert not cells.any()  # every c kept the zeros that it started from
+    assert not cells.any()  # zoneout kept every c at the zeros that it started from
     with pytest.raises(ValueError, match="saved: expected shape"):
         core.cells_of(packed, out.plan, out.saved[:, :2])
 
@@ -546,7 +546,7 @@ def test_calls_of_all_threads_are_counted(backend: str) -> None:
 
 
 def test_a_choice_reaches_threads_that_are_not_ours() -> None:
-    """small.md 17: set_num_threads in the main thread did not reach threads of a pool."""
+    """set_num_threads in the main thread must also reach the threads of a pool."""
     packed, x = core.pack("lstm", weights_of("lstm", 64, 64)), normal((50, 48, 64))
     seen: list[int] = []
 
@@ -567,7 +567,7 @@ def test_a_choice_reaches_threads_that_are_not_ours() -> None:
         assert in_a_thread() == 1
         fr.set_num_threads(3)
         assert in_a_thread() == 3
-        with fr.set_num_threads(2):  # of this thread alone
+        with fr.set_num_threads(2):  # only in this thread
             call()
             assert seen[-1] == 2
             assert in_a_thread() == 3
@@ -599,7 +599,7 @@ def test_the_cache_finds_and_renews(backend: str) -> None:
     assert cache.get("gru", weights) is first
     assert cache.get("gru_reset_before", weights) is not first
     old = core.forward(first, x).y
-    weights["w_hh"][3, 2] += 1  # as an optimiser does that leaves no trace
+    weights["w_hh"][3, 2] += 1  # an in-place change that leaves no trace
     second = cache.get("gru", weights)
     assert not np.array_equal(core.forward(second, x).y, old)
     same(core.forward(second, x).y, core.forward(core.pack("gru", weights), x).y)
@@ -614,7 +614,7 @@ def test_the_cache_is_bounded(backend: str) -> None:
     assert len(cache) == 3
     assert cache.nbytes <= 3 * size
     assert cache.get("gru", kept[-1]) is packs[-1]
-    assert cache.get("gru", kept[0]) is not packs[0]  # was dropped
+    assert cache.get("gru", kept[0]) is not packs[0]  # the pack was dropped
     none = core.PackCache(limit=0)
     none.get("gru", kept[0])
     assert len(none) == 0

@@ -1,4 +1,4 @@
-"""The C++ programs of tests/cpp, compiled here for every instruction set this machine can run."""
+"""The C++ programs of tests/cpp, compiled here for every instruction set of this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HERE = Path(__file__).parent / "cpp"
 
 
 def test_simd_and_sigmoid_and_tanh() -> None:
-    """[N3.1] Sampled: at most 2 ULP, baseline 4; [N2.1] the same bits on every ISA with fma."""
+    """[N3.1] [N2.1] A sample is within 2 ULP (baseline 4), with equal bits on ISAs with fma."""
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         assert "FUSEDRNN_CI" not in os.environ
@@ -36,7 +36,7 @@ def test_digest_has_the_cases_of_python() -> None:
 
 
 def test_every_fault_of_a_digest_is_found() -> None:
-    """[N2.1] The judge of hashes that other machines print."""
+    """[N2.1] compare_digest.py must find every fault in the hashes that another machine printed."""
     faults = runpy.run_path(str(HERE / "compare_digest.py"))["faults"]
     golden = load_hashes()
     lines = [f"{case} {kind} {value}" for case in golden for kind, value in golden[case].items()]

@@ -1,4 +1,4 @@
-"""The pages run: every fenced block of Python in docs/ and the README, from the top of its page."""
+"""Every fenced block of Python in docs/ and in the README runs, in the order of its page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import fusedrnn as fr
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
-# What a block may import beside NumPy and us; without it the page ends there.
+# Packages that a block may import beside NumPy and fusedrnn. If one is missing, the test of the
+# page ends before that block.
 EXTRAS = re.compile(
     r"^(?:import|# needs) (torch|keras|h5py|onnx|onnxruntime|g2p_en|silero_vad)$", re.M
 )
@@ -24,7 +25,7 @@ PAGES = [
 ]
 
 
-@pytest.mark.filterwarnings("default::DeprecationWarning")  # inside other frameworks
+@pytest.mark.filterwarnings("default::DeprecationWarning")  # other frameworks warn
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_examples_run(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
@@ -32,7 +33,7 @@ def test_the_examples_run(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path:
     names: dict[str, object] = {}
     for block in FENCE.findall(page.read_text()):
         if not all(find_spec(name) for name in EXTRAS.findall(block)):
-            break  # the blocks after it use its names
+            break  # later blocks use its names
         exec(compile(block, page.name, "exec"), names)
     if "fr" in names and fr.supported_isas():
         assert fr.last_path().backend in ("native", "")

@@ -1,7 +1,7 @@
-"""What is kept in files, long because it is kept in good times and bad.
+"""fr.save, fr.load, weights.save and weights.load; long, because it covers success and failure.
 
-Good times: what is loaded says and computes the same to the bit. Bad ones: a kill, a full disk, two
-at once, damaged files, files that somebody made by hand.
+What is loaded describes itself as the original did and computes the same bits. Failures are a kill,
+a full disk, two saves at the same time, damaged files, and files that somebody made by hand.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Arrays = dict[str, Any]
 
 
 def arrays_of(path: Path) -> Arrays:
-    """As any program reads it."""
+    """The arrays of a file, as any program can read them."""
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
@@ -47,7 +47,7 @@ def header_of(path: Path) -> dict[str, Any]:
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any], Arrays], object]) -> None:
-    """The file with another header and other arrays, as somebody could have made it."""
+    """Write the file again with another header and other arrays, as somebody could have made it."""
     arrays = arrays_of(path)
     header = json.loads(str(arrays.pop("header")))
     change(header, arrays)
@@ -55,14 +55,14 @@ def rewrite(path: Path, change: Callable[[dict[str, Any], Arrays], object]) -> N
     np.savez(path, header=np.array(text), **arrays)
 
 
-# --- what comes back ----------------------------------------------------------------------------
+# --- what is loaded -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("kind", "options"), CASES, ids=str)
 def test_a_layer_comes_back_in_every_bit(kind: str, options: Arrays, tmp_path: Path) -> None:
-    """Every option of every class: sizes in lists, activations in tuples, a zoneout per state."""
+    """Every option of every class comes back: lists of sizes, tuples of activations, two rates."""
     layer = made(kind, options)
-    rng = np.random.default_rng(0)  # no longer what it was drawn as
+    rng = np.random.default_rng(0)  # parameters that differ from the drawn ones
     layer.load_state_dict({n: rng.uniform(-0.5, 0.5, a.shape) for n, a in layer.params.items()})
     fr.save(tmp_path / "layer.npz", layer)
     again = fr.load(tmp_path / "layer.npz")
@@ -75,7 +75,7 @@ def test_a_layer_comes_back_in_every_bit(kind: str, options: Arrays, tmp_path: P
 
 
 def test_numbers_of_every_kind_come_back(tmp_path: Path) -> None:
-    """What training leaves, NaN, infinities and -0 too."""
+    """Parameters come back bit for bit, also NaN, infinities and -0."""
     for dtype in (np.float32, np.float64):
         layer = fr.LSTM(3, 4, bidirectional=True, dtype=dtype, seed=0)
         with layer.writable() as params:
@@ -85,7 +85,7 @@ def test_numbers_of_every_kind_come_back(tmp_path: Path) -> None:
         again = fr.load(tmp_path / "layer.npz")
         for name, a in layer.params.items():
             assert again.params[name].tobytes() == a.tobytes()
-        again.params["bias_ih_l0"] = np.zeros(16)  # it is a layer like any other
+        again.params["bias_ih_l0"] = np.zeros(16)  # the loaded layer can be changed
 
 
 def test_a_dense_layer_comes_back(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_several_layers_come_back_by_name(tmp_path: Path) -> None:
 
 
 def test_a_file_is_a_plain_npz(tmp_path: Path) -> None:
-    """Any program reads the arrays; the header is JSON; numbers are little-endian."""
+    """Any program can read the arrays; the header is JSON, and numbers are little-endian."""
     path = tmp_path / "layer.npz"
     layer = fr.GRU(3, 4, seed=0)
     fr.save(path, layer)
@@ -138,13 +138,13 @@ def test_a_file_is_a_plain_npz(tmp_path: Path) -> None:
 def test_equal_content_gives_equal_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     fr.save(one, fr.LSTM(3, 4, seed=0), notes={"epoch": 1})
-    monkeypatch.setattr("time.time", lambda: 2e9)  # no date, no path, no process is in it
+    monkeypatch.setattr("time.time", lambda: 2e9)  # the file holds no date
     fr.save(str(two), fr.load(one), notes=fr.load_notes(one))
     assert one.read_bytes() == two.read_bytes()
 
 
 def test_a_file_of_a_big_endian_machine_is_read(tmp_path: Path) -> None:
-    """And of one that lays arrays out by columns, or compresses them."""
+    """Files that are big-endian, compressed or laid out by columns are read too."""
     path = tmp_path / "layer.npz"
     layer = fr.GRU(3, 4, seed=0)
     fr.save(path, layer)
@@ -170,7 +170,7 @@ def test_any_name_of_a_layer_is_kept(tmp_path_factory: pytest.TempPathFactory, n
     assert list(again) == names
     for name in names:
         assert np.array_equal(again[name].params["weight"], model[name].params["weight"])
-    assert all(".." not in name.split("/") for name in arrays_of(path))  # unpacks in its place
+    assert all(".." not in name.split("/") for name in arrays_of(path))  # names leave no folder
 
 
 JSON = st.recursive(
@@ -184,7 +184,7 @@ JSON = st.recursive(
 def test_notes_come_back(tmp_path_factory: pytest.TempPathFactory, notes: Arrays) -> None:
     path = tmp_path_factory.getbasetemp() / "notes.npz"
     fr.save(path, nn.Dense(1, 1), notes=notes)
-    assert repr(fr.load_notes(path)) == repr(notes)  # NaN is NaN, and -0.0 is not 0
+    assert repr(fr.load_notes(path)) == repr(notes)  # by repr, as NaN != NaN
 
 
 def test_notes_that_json_cannot_hold_are_refused(tmp_path: Path) -> None:
@@ -205,11 +205,11 @@ def test_notes_that_json_cannot_hold_are_refused(tmp_path: Path) -> None:
 
 
 class Mine(fr.GRU):
-    """Somebody's own."""
+    """A subclass by a user, which cannot be saved."""
 
 
 class Foreign:
-    """What has all methods, and is none of ours."""
+    """A class that has all methods of a layer but is not one of ours."""
 
     def __init__(self, config: Any = None, state: Any = None) -> None:
         self._config, self._state = config or {"kind": "GRU"}, state or {}
@@ -249,7 +249,7 @@ NOT_SAVED: list[tuple[Any, type[Exception], str]] = [
 
 @pytest.mark.parametrize("at", range(len(NOT_SAVED)))
 def test_what_cannot_be_saved_is_refused(at: int, tmp_path: Path) -> None:
-    """And the old file is there as it was."""
+    """The text says why, and the old file is as it was."""
     what, kind, text = NOT_SAVED[at]
     path = tmp_path / "file.npz"
     fr.save(path, LAYER)
@@ -264,7 +264,7 @@ def test_what_cannot_be_saved_is_refused(at: int, tmp_path: Path) -> None:
 
 
 def train(model: dict[str, Any], adam: Any, steps: int, seed: int) -> list[Any]:
-    """Some steps of two layers, and all numbers after them."""
+    """Train two layers for some steps; returns all their parameters."""
     rng = np.random.default_rng(seed)
     for _ in range(steps):
         x = rng.standard_normal((5, 2, 3), dtype=np.float32)
@@ -278,7 +278,7 @@ def train(model: dict[str, Any], adam: Any, steps: int, seed: int) -> list[Any]:
 
 
 def test_training_goes_on_from_a_file(tmp_path: Path) -> None:
-    """As if nothing had happened: moments and numbers of steps of each layer."""
+    """Training continues with the same bits: moments and step counts of each layer are saved."""
     path = tmp_path / "training.npz"
     model = {"gru": fr.GRU(3, 4, seed=0), "head": nn.Dense(4, 2, seed=1)}
     adam = nn.Adam(1e-2)
@@ -289,7 +289,7 @@ def test_training_goes_on_from_a_file(tmp_path: Path) -> None:
     again, later = nn.Adam(1e-2), nn.Adam(1e-2)
     restored = fr.load(path, optimizer=again)
     assert_same(train(restored, again, 4, seed=2), through)
-    with pytest.raises(AssertionError):  # a new optimiser goes another way
+    with pytest.raises(AssertionError):  # a new optimiser trains differently
         assert_same(train(fr.load(path), later, 4, seed=2), through)
 
     fr.save(path, model["gru"], optimizer=adam)
@@ -323,13 +323,13 @@ def test_an_optimiser_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected the state of Adam, found that of Momentum"):
         fr.load(path, optimizer=nn.Adam())
     fr.save(path, dense, optimizer=nn.Adam())
-    assert repr(fr.load(path)) == repr(dense)  # or leave it there
+    assert repr(fr.load(path)) == repr(dense)  # loading without an optimiser is allowed
     rewrite(path, lambda _, arrays: arrays.pop("optimizer/mean.bias"))
     with pytest.raises(ValueError, match=r"file.npz: optimizer: .*missing 'mean.bias'"):
         fr.load(path, optimizer=nn.Adam())
 
 
-# --- files that somebody made -------------------------------------------------------------------
+# --- files made by hand -------------------------------------------------------------------------
 
 
 def put(field: str, value: object) -> Callable[[dict[str, Any], Arrays], None]:
@@ -375,7 +375,7 @@ FORGED: list[tuple[Callable[[dict[str, Any], Arrays], object], str]] = [
     (configured(hidden_size=10**30), "a size of 10+ with 30 numbers in the file"),
     (configured(num_layers=10**9), "a size of 10+ with 30 numbers in the file"),
     (configured(hidden_size=[2, 10**6]), "a size of 1000000 with 30 numbers in the file"),
-    (configured(hidden_size=2**16), "expected shape .196608, 1., got .6, 1."),  # 96 GiB if drawn
+    (configured(hidden_size=2**16), "expected shape .196608, 1., got .6, 1."),  # drawn: 96 GiB
     (configured(num_layers=2), "missing 'weight_ih_l1'"),
     (configured(dtype="float64"), "weight_ih_l0: expected float64, found float32"),
     (configured(dtype="object"), "dtype: expected float32 or float64"),
@@ -404,7 +404,7 @@ FORGED: list[tuple[Callable[[dict[str, Any], Arrays], object], str]] = [
 
 @pytest.mark.parametrize("at", range(len(FORGED)))
 def test_every_field_of_a_file_is_checked(at: int, tmp_path: Path) -> None:
-    """The text begins with the path, and says what is wrong."""
+    """The text begins with the path and says what is wrong."""
     change, text = FORGED[at]
     path = tmp_path / "forged.npz"
     fr.save(path, LAYER)
@@ -416,7 +416,7 @@ def test_every_field_of_a_file_is_checked(at: int, tmp_path: Path) -> None:
 
 
 def test_kinds_are_of_a_fixed_list(tmp_path: Path) -> None:
-    """No text in a file imports a module or calls a function."""
+    """No text in a file can import a module or call a function."""
     path = tmp_path / "forged.npz"
     kinds = ["os.system", "nn.Adam", "nn.mse", "nn.optim.Adam", "nn.os", "nn.__all__", "Layer"]
     kinds += ["layers.GRU", "_layer.Layer", "", ".GRU", "nn.", "GRU\n", "builtins.print", "mapping"]
@@ -492,10 +492,10 @@ BOMBS = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:Reading `.npy`:UserWarning")  # NumPy's own
+@pytest.mark.filterwarnings("ignore:Reading `.npy`:UserWarning")  # NumPy's own warning
 @pytest.mark.parametrize("at", range(len(BOMBS)))
 def test_headers_of_arrays_ask_for_nothing(at: int, tmp_path: Path) -> None:
-    """No number in a file makes the reader ask for memory that the file does not fill."""
+    """No number in a file makes the reader allocate memory that the file cannot fill."""
     header, text = BOMBS[at]
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -525,7 +525,7 @@ def test_an_archive_that_says_it_unpacks_to_more(tmp_path: Path) -> None:
         weights.load(path)
 
 
-# --- damage -------------------------------------------------------------------------------------
+# --- damaged files ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -536,7 +536,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def read_damaged(path: Path, data: bytes) -> None:
-    """Either the layer in every bit, or a ValueError that names the file."""
+    """Assert that reading gives the layer in every bit, or a ValueError that names the file."""
     path.write_bytes(data)
     layer = None
     with contextlib.ExitStack() as stack:
@@ -566,7 +566,7 @@ def test_a_flipped_byte_is_seen_or_does_nothing(
 
 
 def test_every_part_of_a_file_may_be_damaged(tmp_path: Path, whole: bytes) -> None:
-    """Each stretch of some bytes: in a name, a size, a checksum, a header, the numbers."""
+    """A few bytes are overwritten at every place: names, sizes, checksums, headers, numbers."""
     for at in range(0, len(whole) - 1, 23):
         for wrong in (b"\xff", b"\x00\x00", b"(["):
             read_damaged(tmp_path / "f.npz", whole[:at] + wrong + whole[at + len(wrong) :])
@@ -574,7 +574,7 @@ def test_every_part_of_a_file_may_be_damaged(tmp_path: Path, whole: bytes) -> No
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".onnx", ".h5", ".keras", ".pt"])
 def test_damaged_weights_are_an_error_that_names_the_file(suffix: str, tmp_path: Path) -> None:
-    """Or other numbers, in formats without a checksum; never another exception, nor a crash."""
+    """Formats without a checksum may give other numbers, but never another exception or a crash."""
     path = tmp_path / f"weights{suffix}"
     write_weights(path)
     whole = path.read_bytes()
@@ -591,14 +591,14 @@ def test_damaged_weights_are_an_error_that_names_the_file(suffix: str, tmp_path:
             pytest.raises(ValueError, match=f"weights{suffix}: ")
             if suffix != ".onnx"
             else (
-                contextlib.suppress(ValueError)  # a message of protobuf may end anywhere
+                contextlib.suppress(ValueError)  # a cut protobuf message may be valid
             )
         ):
             weights.load(path)
 
 
 def write_weights(path: Path) -> None:
-    """A small file of weights of any kind."""
+    """Write a small file of weights in the format of the suffix."""
     arrays = dict(LAYER.params)
     if path.suffix == ".pt":
         torch = pytest.importorskip("torch")
@@ -627,7 +627,7 @@ def write_weights(path: Path) -> None:
 
 
 def interrupted(*arguments: object) -> Any:
-    """What `interrupted.py` saw."""
+    """Run `interrupted.py` and return its report."""
     environment = os.environ | {"PYTHONPATH": str(Path(fr.__file__).parent.parent)}
     command = [sys.executable, HERE / "interrupted.py", *map(str, arguments)]
     ended = subprocess.run(
@@ -643,7 +643,7 @@ def interrupted(*arguments: object) -> Any:
 def test_a_killed_save_leaves_the_old_file_or_the_new(
     writer: str, trials: int, tmp_path: Path
 ) -> None:
-    """SIGKILL at random moments: one of the two contents, whole, each time; nothing piles up."""
+    """After SIGKILL the file holds one of the two contents, and no temporary files pile up."""
     if writer == "onnx":
         pytest.importorskip("onnx")
     found = interrupted("kill", writer, tmp_path, trials)
@@ -677,7 +677,7 @@ def test_a_save_that_may_not_write_so_much_leaves_the_old_file(writer: str, tmp_
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_full_disk_leaves_the_old_file(writer: str, tmp_path: Path) -> None:
-    """On a file system of its own; mounting one needs root, and the test above does not."""
+    """A file system of its own is filled; mounting it needs root, unlike the test above."""
     if writer == "onnx":
         pytest.importorskip("onnx")
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(tmp_path)]
@@ -725,7 +725,7 @@ def test_an_error_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_what_a_file_was_it_stays(tmp_path: Path) -> None:
-    """Permissions and links; a name as long as names may be."""
+    """A save keeps permissions and links, and works with the longest possible name."""
     path, link = tmp_path / ("n" * 255), tmp_path / "link"
     path.write_bytes(b"old")
     path.chmod(0o640)
@@ -740,9 +740,12 @@ def test_what_a_file_was_it_stays(tmp_path: Path) -> None:
 
 
 def test_devices_and_pipes_are_written_to(tmp_path: Path) -> None:
-    """Not replaced by a file, as root would /dev/null; a fault must not do it to the real one."""
+    """A device or pipe must not be replaced by a file, as root could do to /dev/null.
+
+    The test makes a device of its own, so that a fault does not hit the real one.
+    """
     device = tmp_path / "null"
-    with contextlib.suppress(PermissionError):  # making one needs root
+    with contextlib.suppress(PermissionError):  # making a device needs root
         os.mknod(device, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
         fr.save(device, LAYER)
         assert stat.S_ISCHR(device.stat().st_mode)
@@ -779,7 +782,7 @@ def being_written(path: Path) -> Iterator[None]:
 
 
 def test_leftovers_of_the_dead_alone_are_removed(tmp_path: Path) -> None:
-    """Not what a process still writes, nor anything that only looks like it."""
+    """What a process still writes stays, and so does a file with a similar name."""
     path = tmp_path / "model.npz"
     dead = tmp_path / ".model.npz.123-0123abcd.tmp"
     living = tmp_path / f".model.npz.{os.getpid()}-0123abcd.tmp"
@@ -797,7 +800,7 @@ def test_leftovers_of_the_dead_alone_are_removed(tmp_path: Path) -> None:
     fr.save(path, LAYER)
     assert not living.exists()
     os.mkfifo(dead)
-    fr.save(path, LAYER)  # does not wait for somebody to write to it
+    fr.save(path, LAYER)  # must not block on the pipe
 
 
 def test_two_at_once_are_one_after_the_other(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Arrays and names of other libraries, as layers and `fusedrnn.weights` read them."""
+"""How layers and `fusedrnn.weights` read arrays and names of other libraries."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_numpy_arrays() -> None:
 
 
 def test_narrow_floats_are_widened() -> None:
-    """Every float16 there is, and every bfloat16, as float32, with its value."""
+    """Every float16 and every bfloat16 number becomes the float32 of the same value."""
     bits = np.arange(2**16, dtype=np.uint16)
     half = bits.view(np.float16)
     with np.errstate(invalid="ignore"):  # signalling NaN
@@ -44,12 +44,12 @@ def test_narrow_floats_are_widened() -> None:
     for name in ("float8_e4m3fn", "float8_e5m2"):
         a = NUMBERS[:1].astype(getattr(ml_dtypes, name))
         assert_is(_foreign.as_array(a), NUMBERS[:1].astype(np.float32))
-    assert _foreign.as_array(np.array([1], ml_dtypes.int4)).dtype == ml_dtypes.int4  # no float
+    assert _foreign.as_array(np.array([1], ml_dtypes.int4)).dtype == ml_dtypes.int4  # not a float
 
 
 @pytest.mark.torch
 def test_tensors() -> None:
-    """dict(model.named_parameters()) and bfloat16 tensors, which NumPy refuses."""
+    """dict(model.named_parameters()) works, and so do bfloat16 tensors, which NumPy refuses."""
     torch = pytest.importorskip("torch")
     for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.float8_e5m2):
         tensor = torch.tensor(NUMBERS[:1]).to(dtype)

@@ -21,10 +21,11 @@ UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}
 
 
 def assert_close(found: Array, right: Array, dtype: str, terms: int) -> None:
-    """Per element: (8 + sqrt(K)) half-ulps of 1 for a pre-activation, 4 times that end to end.
+    """Assert an error bound for every element: 4 times that of a pre-activation (N3.2).
 
-    K is the number of terms of a pre-activation. States and outputs are of order 1, and over the
-    few steps of these cases the recurrence carries errors on but does not enlarge them beyond 4.
+    That bound is (8 + sqrt(K)) half-ulps of 1, with K terms in a pre-activation. States and outputs
+    are of order 1, and over the few steps of these cases the recurrence enlarges errors by less
+    than 4.
     """
     bound = 4 * (8 + np.sqrt(terms)) * UNIT[dtype] * (1 + np.abs(right))
     error = np.abs(found.astype(right.dtype) - right)
@@ -47,7 +48,7 @@ def check(backend: Chosen, cell: str, case: Case, dtype: str) -> None:
     for state, right in zip(states, right_states, strict=True):
         assert state.dtype == dtype
         assert state.shape == right.shape
-        if cell != "dense":  # which has no state to speak of
+        if cell != "dense":  # the dense cell has no state
             assert_close(state, right, dtype, terms)
 
 
@@ -96,7 +97,7 @@ def test_any_shape(data: st.DataObject) -> None:
 @pytest.mark.parametrize("terms", [3, 100, 2048])
 @pytest.mark.parametrize("cell", ["rnn_identity", "dense"])
 def test_pre_activations_are_accurate(backend: Chosen, cell: str, terms: int) -> None:
-    """[N3.2] These two cells return their pre-activations; half of each sum cancels the other."""
+    """[N3.2] These cells return their pre-activations; half of each sum cancels the other half."""
     weights, inputs = call(cell, Case(1, 2, terms, 16), "float32")
     w, x = weights[0].w_ih, inputs.x
     assert x is not None
@@ -162,7 +163,7 @@ def test_padding_is_never_read(backend: Chosen, cell: str) -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("cell", RECURRENT)
 def test_nan_stays_in_its_sequence(backend: Chosen, cell: str, bad: float) -> None:
-    """[N5] From its step on in its own row, and nowhere else; no warning is given."""
+    """[N5] NaN stays in its row, from its step on, and gives no warning."""
     weights, inputs = call(cell, Case(5, 7, 3, 18), "float32")
     clean, _, _ = backend.run.forward(weights, inputs, save=False, num_threads=None)
     assert inputs.x is not None
@@ -178,7 +179,7 @@ def test_nan_stays_in_its_sequence(backend: Chosen, cell: str, bad: float) -> No
 
 
 def test_a_selected_state_is_not_multiplied(backend: Chosen) -> None:
-    """[L3] A reset drops a state of NaN, and its gradient is exactly 0."""
+    """[L3] A reset drops a state even if it is NaN, and its gradient is exactly 0."""
     weights, inputs = call("lstm", Case(3, 2, 3, 5), "float32")
     reset = np.zeros((3, 2), bool)
     reset[0] = True

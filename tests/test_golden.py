@@ -1,4 +1,4 @@
-"""Golden hashes: inputs any language can make, bits that never move, a self-test that notices."""
+"""Golden hashes: any language can make their inputs, no bit may change, the self-test uses them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from fusedrnn._cells import CELLS
 
 
 def test_inputs_are_splitmix64_of_fnv1a() -> None:
-    # FNV-1a of "a" is af63dc4c8601ec8c (its authors' test vectors); splitmix64 in plain integers.
+    # The FNV-1a hash of "a" is af63dc4c8601ec8c (a test vector of its authors); the loop is
+    # splitmix64 in plain integers.
     state, expected = 0xAF63DC4C8601EC8C, []
     for _ in range(3):
         state = (state + 0x9E3779B97F4A7C15) % 2**64
@@ -36,7 +37,7 @@ def test_cases_cover_every_cell_and_dtype() -> None:
     found = {(case.cell, case.dtype) for case in _golden.CASES}
     assert found == {(cell, dtype) for cell in CELLS for dtype in ("float32", "float64")}
     chosen = ",".join(case.activations for case in _golden.CASES)
-    assert {*chosen.split(",")} >= {*NAMES} - {"relu", "tanh"}  # those two have cells of their own
+    assert {*chosen.split(",")} >= {*NAMES} - {"relu", "tanh"}  # those two have own cells
 
 
 def test_every_case_has_hashes() -> None:
@@ -48,14 +49,14 @@ def test_nan_is_hashed_as_nan() -> None:
     plain = np.full(2, np.nan, np.float32)
     assert _golden.digests({"y": payload}) == _golden.digests({"y": plain})
     assert _golden.digests({"y": plain})["outputs"] == hashlib.sha256(plain.tobytes()).hexdigest()
-    # -0 is not 0, and gradients are not outputs.
+    # -0 and 0 have different hashes, and gradients are not part of the outputs' hash.
     assert _golden.digests({"y": np.array([-0.0])}) != _golden.digests({"y": np.array([0.0])})
     assert _golden.digests({"dx": plain})["outputs"] == hashlib.sha256().hexdigest()
 
 
 @pytest.mark.parametrize("case", _golden.CASES, ids=lambda case: case.name)
 def test_bits_are_golden(case: _golden.Case, native: Chosen) -> None:
-    """[N2.1] The hashes are of every instruction set with fma, of this machine and of others."""
+    """[N2.1] Every instruction set with fma, on this machine and on others, has the same hashes."""
     found = _golden.results(case, choice.by_name(native.name))
     native.ran(f"{case.cell} {case.dtype}")
     if native.fma:
@@ -96,7 +97,7 @@ def test_selftest_notices_wrong_numbers(monkeypatch: pytest.MonkeyPatch, damage:
 
     def damaged(case: _golden.Case, backend: object, **options: str) -> dict[str, np.ndarray]:
         found = honest(case, backend, **options)  # type: ignore[arg-type]
-        if not options:  # the oracle is asked for float64
+        if not options:  # not the call for the oracle, which is in float64
             found["dx"] = found["dx"] + damage
         return found
 

@@ -24,16 +24,17 @@ SHAPES = (
     Case(2, 0, 3, 4),
 )
 STEP = 1e-5
-# Central differences: (steps from the point, weight). Normalising small sums bends much.
+# Central differences as (steps from the point, weight). Five points are for normalised cells,
+# because normalising small sums makes the loss strongly curved.
 THREE_POINTS = ((1, 1 / 2), (-1, -1 / 2))
 FIVE_POINTS = ((2, -1 / 12), (1, 8 / 12), (-1, -8 / 12), (-2, 1 / 12))
-ELEMENTS = 24  # of each array
+ELEMENTS = 24  # tested in each array
 
 
 def pairs(
     weights: tuple[Weights, ...], inputs: Inputs, gradients: Gradients
 ) -> Iterator[tuple[str, Array, Array]]:
-    """Each array of the call with its gradient."""
+    """Yields each array of the call with its gradient."""
     if inputs.x is not None:
         assert gradients.dx is not None
         yield "x", inputs.x, gradients.dx
@@ -81,7 +82,7 @@ def check(backend: Chosen, cell: str, case: Case, given: tuple[bool, bool] = (Tr
 @pytest.mark.parametrize("case", SHAPES, ids=str)
 @pytest.mark.parametrize("cell", CELL_NAMES)
 def test_shapes(backend: Chosen, cell: str, case: Case) -> None:
-    # The state that the dense cell returns is no state, and its gradient is not asked for.
+    # What the dense cell returns as its state is none, so no gradient of it is asked for.
     check(backend, cell, case, (True, cell != "dense"))
 
 
@@ -105,7 +106,7 @@ def outcome(gradients: Gradients) -> list[Array]:
 
 @pytest.mark.parametrize("cell", RECURRENT)
 def test_backward_may_run_twice(backend: Chosen, cell: str) -> None:
-    """[G9] Nothing saved is written, and neither are dy and dstates. [X4]"""
+    """[G9] [X4] backward writes nothing that was saved, and neither dy nor dstates."""
     weights, inputs = call(cell, Case(directions=2, lengths=(4, 2, 0)), "float32")
     dy, dstates = out_gradients(weights, inputs)
     _, _, saved = backend.run.forward(weights, inputs, save=True, num_threads=None)
@@ -121,7 +122,7 @@ def test_backward_may_run_twice(backend: Chosen, cell: str) -> None:
 
 @pytest.mark.parametrize("cell", RECURRENT)
 def test_bias_gradients(backend: Chosen, cell: str) -> None:
-    """[G8] db_ih is db_hh but for n of the GRU with reset after; absent biases get theirs too."""
+    """[G8] db_ih is db_hh, but not in n of the GRU with reset after; also for absent biases."""
     weights, inputs = call(cell, Case(bias=False))
     dy, dstates = out_gradients(weights, inputs)
     _, _, saved = backend.run.forward(weights, inputs, save=True, num_threads=None)
@@ -136,7 +137,7 @@ def test_bias_gradients(backend: Chosen, cell: str) -> None:
 
 @pytest.mark.parametrize("cell", RECURRENT)
 def test_saving_changes_no_output(backend: Chosen, cell: str) -> None:
-    """[N1.4]"""
+    """[N1.4] Outputs and states have the same bits whether or not the call saves."""
     weights, inputs = call(cell, Case(5, 3, 6, 19, directions=2), "float32")
     y, states, _ = backend.run.forward(weights, inputs, save=False, num_threads=None)
     y2, states2, saved = backend.run.forward(weights, inputs, save=True, num_threads=None)

@@ -1,4 +1,4 @@
-"""Cell states and gates that a call can show, and their gradients."""
+"""Cell states and gates as outputs of a call, and their gradients."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def layer_of(cell: str, hidden: Any = 4, layers: int = 2, **options: Any) -> Any
 @pytest.mark.parametrize("rows", ["whole", "lengths", "mask"])
 @pytest.mark.parametrize("cell", ALL)
 def test_values(backend: Chosen, cell: str, rows: str) -> None:
-    """[O1] [O2] Every c and gate of every layer within 1e-13, laid out as y, 0 where not real."""
+    """[O1] [O2] Every c and gate of every layer is right within 1e-13, and 0 at steps not real."""
     for options in (
         {"batch_first": True, "zoneout": 0.2},
         {"bidirectional": True, "hidden": [4, 9, 3], "layers": 3, **NOISE},
@@ -79,7 +79,7 @@ def check_values(found: Array, right: Array, valid: Array) -> None:
 
 @pytest.mark.parametrize("cell", ALL)
 def test_without_a_batch_axis(backend: Chosen, cell: str) -> None:
-    """[O1] Neither has what is inside, nor its gradients."""
+    """[O1] Cells and gates, and their gradients, then have no batch axis either."""
     layer = layer_of(cell, bidirectional=True, batch_first=True)
     rng = np.random.default_rng(2)
     x = rng.standard_normal((T, 3))
@@ -104,14 +104,14 @@ def test_without_a_batch_axis(backend: Chosen, cell: str) -> None:
 
 
 def inside(saved: Any) -> list[Array]:
-    """Cells and gates, in order."""
+    """Cells and gates in one list."""
     found = [a for a in saved.cells if a is not None]
     return found + [a for gates in saved.gates for a in gates.values()]
 
 
 @pytest.mark.parametrize("cell", [name for name in CELLS if name.startswith(("lstm", "gru"))])
 def test_recomposition(backend: Chosen, cell: str) -> None:
-    """[O1] Outputs again from what is shown: h' = o*h(c'), c' = f*c + i*g, or (1-z)*n + z*h."""
+    """[O1] The outputs follow from cells and gates: h' = o*h(c'), c' = f*c + i*g, (1-z)*n + z*h."""
     layer = layer_of(cell, layers=1)
     g = given_of(layer, T, B, np.random.default_rng(3))
     y, _, saved = layer.forward(**arguments(layer, g))
@@ -141,7 +141,7 @@ def test_recomposition(backend: Chosen, cell: str) -> None:
 @pytest.mark.parametrize("rows", ["whole", "mask"])
 @pytest.mark.parametrize("cell", SMOOTH)
 def test_gradients(backend: Chosen, cell: str, rows: str) -> None:
-    """[O3] A loss on cells and gates of both layers, of y and of the last state, with noise."""
+    """[O3] The loss reads cells and gates of both layers, y and the last state, with noise."""
     noise: dict[str, Any] = NOISE | {"zoneout": 0.2} if rows == "mask" else {}
     layer = layer_of(cell, 3, bidirectional=True, batch_first=rows == "mask", **noise)
     draw = np.random.default_rng(4)
@@ -153,7 +153,7 @@ def test_gradients(backend: Chosen, cell: str, rows: str) -> None:
 
     y, last, saved = forward()
     dy, dlast = like(y, draw), like(last, draw)
-    some = set(list(saved.gates[1])[:2])  # the others' gradients are zeros
+    some = set(list(saved.gates[1])[:2])  # the gradients of the others are absent
     dgates = [
         {name: like(a, draw) for name, a in gates.items() if k == 0 or name in some}
         for k, gates in enumerate(saved.gates)
@@ -178,7 +178,7 @@ def test_gradients(backend: Chosen, cell: str, rows: str) -> None:
 
 @pytest.mark.parametrize("cell", ["rnn_tanh", "lstm_coupled", "gru_before_chosen"])
 def test_absent_gradients_are_zeros(backend: Chosen, cell: str) -> None:
-    """[O3] None for a layer, a gate left out, nothing at all."""
+    """[O3] A gradient is absent if it is None for a layer, if a gate is left out, or altogether."""
     layer = layer_of(cell, bidirectional=True)
     g = given_of(layer, T, B, np.random.default_rng(5))
     y, _, saved = layer.forward(**arguments(layer, g))
@@ -196,7 +196,7 @@ def test_absent_gradients_are_zeros(backend: Chosen, cell: str) -> None:
 
 
 def test_what_is_shown_is_the_callers(backend: Chosen) -> None:
-    """[G9] Writing into cells and gates changes no gradient."""
+    """[G9] Cells and gates are copies: writing to them changes no gradient."""
     for cell in ("lstm", "gru", "rnn_chosen"):
         layer = layer_of(cell, layers=1)
         g = given_of(layer, T, B, np.random.default_rng(6))

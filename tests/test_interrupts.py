@@ -1,4 +1,4 @@
-"""Signals that wait for the end of a change, and handlers that are back afterwards."""
+"""Signals wait for the end of a change, and the previous handlers are restored afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ended(number: int, _: object) -> None:
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """A handler that raises for each signal; those of before are back after the test."""
+    """Install handlers that raise; the previous ones are restored after the test."""
     before = {number: signal.signal(number, ended) for number in ENDING}
     yield
     for number, handler in before.items():
@@ -39,7 +39,7 @@ def test_a_signal_waits_for_the_end(number: signal.Signals) -> None:
             signal.raise_signal(number)
             signal.raise_signal(number)
             done.append("first")
-            with uninterrupted():  # a step within an update
+            with uninterrupted():  # nested, as a step within an update
                 signal.raise_signal(number)
                 done.append("second")
             done.append("third")
@@ -77,14 +77,14 @@ def test_all_signals_that_came_are_told() -> None:
 
 
 def test_a_signal_while_handlers_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It raises at once, and the handlers that were not put back yet still do their work."""
+    """The signal raises at once, and the handlers that are not restored yet are still restored."""
     put = signal.signal
     calls: list[int] = []
 
     def putting(number: int, handler: Any) -> Any:
         found = put(number, handler)
         calls.append(number)
-        if len(calls) == len(ENDING) + 1:  # the first is back
+        if len(calls) == len(ENDING) + 1:  # the first handler is restored
             signal.raise_signal(number)
         return found
 

@@ -1,8 +1,8 @@
-"""The same bits, whatever a call is computed with or beside; long: each "whatever" is a test.
+"""The same bits, however and with whatever else a call is computed; long, with a test for each way.
 
 Batch, threads, chunks and streams, padding, direction, instruction set, strides, tokens. Weights,
-inputs and the gradients that come in are the same numbers each time; what comes out is compared
-bit by bit, NaN as NaN.
+inputs and incoming gradients are the same numbers each time. The results are compared bit by bit;
+all NaN count as equal.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ Gradient = tuple[Array, tuple[Array, ...]]
 
 
 def batch_part(named: dict[str, Array], rows: Array | slice) -> dict[str, Array]:
-    """What belongs to some sequences; all these arrays have the batch on axis 1."""
+    """The part of the arrays that belongs to some sequences; the batch is their axis 1."""
     own = {name: a for name, a in named.items() if name[:2] in ("y", "dx", "st", "ds")}
     return {name: a[:, rows] for name, a in own.items()}
 
 
 def select(inputs: Inputs, rows: Array | slice) -> Inputs:
-    """Some sequences of a call."""
+    """The call on some of its sequences."""
 
     def all_of(states: tuple[Array, ...] | None) -> tuple[Array, ...] | None:
         return None if states is None else tuple(np.ascontiguousarray(s[:, rows]) for s in states)
@@ -69,7 +69,7 @@ def select_gradient(gradient: Gradient, rows: Array | slice) -> Gradient:
 
 # --- the batch ---------------------------------------------------------------------------------
 
-BATCH = 131  # more than two groups of rows that share a panel buffer
+BATCH = 131  # rows are computed in groups of 60, so these are more than two groups
 BATCH_OPTIONS = (
     Case(5, BATCH, 6, 37),
     Case(4, BATCH, 3, 18, directions=2, reset=True, initial=True),
@@ -82,7 +82,7 @@ BATCH_OPTIONS = (
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELL_NAMES)
 def test_batch(native: Chosen, cell: str, dtype: str, case: Case) -> None:
-    """[N1.1] Alone, in any company, at any place, twice: a sequence has the same bits."""
+    """[N1.1] A sequence has the same bits alone, in any batch, at any place in it, and twice."""
     weights, inputs = call(cell, case, dtype)
     gradient = out_gradients(weights, inputs)
     whole = outcome(native.run, weights, inputs, *gradient)
@@ -98,7 +98,7 @@ def test_batch(native: Chosen, cell: str, dtype: str, case: Case) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru", "gru_reset_before"])
 def test_wherever_w_x_is_computed(native: Chosen, cell: str, dtype: str) -> None:
-    """[N1.1] Many rows read x in the step, few leave W x before it; the weights are beyond L2."""
+    """[N1.1] W x is computed in the step for many rows, before it for few; weights exceed L2."""
     case = Case(5, 21, 310, 310 if cell != "rnn_tanh" else 1030)
     weights, inputs = call(cell, case, dtype)
     gradient = out_gradients(weights, inputs)
@@ -112,7 +112,7 @@ def test_wherever_w_x_is_computed(native: Chosen, cell: str, dtype: str) -> None
 
 
 def wide_case(cell: str, split: str, **options: object) -> Case:
-    """Work enough for seven threads (layout.cpp), divided by rows or by hidden units."""
+    """A case with enough work for seven threads (layout.cpp), divided by rows or by units."""
     gates = CELLS[cell].gates
     if split == "rows":
         return Case(12 if gates > 1 else 30, 45, 40, 65, **options)  # type: ignore[arg-type]
@@ -121,14 +121,14 @@ def wide_case(cell: str, split: str, **options: object) -> Case:
 
 
 SPLITS = [(cell, split) for cell in CELL_NAMES for split in ("rows", "units")]
-SPLITS.remove(("dense", "units"))  # which has no step to wait for
-SPLITS = [s for s in SPLITS if s[1] == "rows" or not CELLS[s[0]].norm]  # whole rows are normalised
+SPLITS.remove(("dense", "units"))  # it is divided by rows only
+SPLITS = [s for s in SPLITS if s[1] == "rows" or not CELLS[s[0]].norm]  # threads never share a row
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("cell", "split"), SPLITS)
 def test_threads(native: Chosen, cell: str, split: str, dtype: str) -> None:
-    """[N1.2] [N1.4] [R5] Weight gradients too."""
+    """[N1.2] [N1.4] [R5] All results are compared, weight gradients included."""
     weights, inputs = call(cell, wide_case(cell, split), dtype)
     gradient = out_gradients(weights, inputs)
     serial = outcome(native.run, weights, inputs, *gradient, threads=1)
@@ -147,7 +147,7 @@ def test_threads(native: Chosen, cell: str, split: str, dtype: str) -> None:
 @pytest.mark.parametrize("option", ["tokens", "reset", "lengths"])
 @pytest.mark.parametrize("cell", ["lstm_peephole", "gru_reset_before"])
 def test_threads_with_options(native: Chosen, cell: str, option: str, split: str) -> None:
-    """[N1.2]"""
+    """[N1.2] The same with lengths, resets and other options of a call."""
     case = wide_case(cell, split, directions=2)
     lengths = tuple(1 + b * case.steps // case.batch for b in range(case.batch))
     given = {"lengths": lengths} if option == "lengths" else {option: True}
@@ -164,7 +164,7 @@ def test_threads_with_options(native: Chosen, cell: str, option: str, split: str
 @pytest.mark.parametrize("batch", [1, 3, 15])
 @pytest.mark.parametrize("cell", ["lstm", "gru_reset_before", "lstm_norm", "rnn_tanh"])
 def test_directions_at_the_same_time(native: Chosen, cell: str, batch: int) -> None:
-    """[N1.2] Each on threads of its own, whose rows it divides, forward."""
+    """[N1.2] In a forward call each direction has threads of its own, which divide its rows."""
     lengths = tuple(range(60, 60 - batch, -1))
     weights, inputs = call(cell, Case(60, batch, 8, 130, directions=2, lengths=lengths), "float32")
     serial = native.run.forward(weights, inputs, save=False, num_threads=1)
@@ -177,7 +177,7 @@ def test_directions_at_the_same_time(native: Chosen, cell: str, batch: int) -> N
 
 @pytest.mark.parametrize("cell", ["lstm", "gru_reset_before"])
 def test_every_barrier_holds(native: Chosen, cell: str) -> None:
-    """[N1.2] Many short steps on more threads than cores, so that a race would show."""
+    """[N1.2] Many short steps run on more threads than cores, so that a missing barrier shows."""
     hidden = 181
     case = Case(60, 6, 8, hidden)
     weights, inputs = call(cell, case, "float32")
@@ -189,11 +189,11 @@ def test_every_barrier_holds(native: Chosen, cell: str) -> None:
         assert_same_bits(found, serial)
 
 
-# --- time --------------------------------------------------------------------------------------
+# --- chunks and streams ------------------------------------------------------------------------
 
 
 def steps_of(inputs: Inputs, begin: int, end: int, states: tuple[Array, ...]) -> Inputs:
-    """Some steps of a call, from a state."""
+    """The steps [begin, end) of a call, from the given states."""
     parts = [None if a is None else a[begin:end] for a in (inputs.x, inputs.tokens, inputs.reset)]
     x, tokens, reset = parts
     return inputs._replace(x=x, tokens=tokens, reset=reset, states=states)
@@ -203,7 +203,7 @@ def steps_of(inputs: Inputs, begin: int, end: int, states: tuple[Array, ...]) ->
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", RECURRENT)
 def test_chunks(native: Chosen, cell: str, dtype: str, ends: tuple[int, ...]) -> None:
-    """[N1.3] Forward with the state carried on; backward with its gradient carried back."""
+    """[N1.3] Forward calls pass the state on; backward calls pass its gradient back."""
     for case in (
         Case(9, 3, 7, 19),
         Case(9, 8, 5, 33, reset=True, initial=True),
@@ -233,8 +233,8 @@ def test_chunks(native: Chosen, cell: str, dtype: str, ends: tuple[int, ...]) ->
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("cell", ["lstm_peephole", "gru_reset_before"])
 def test_slices(native: Chosen, cell: str, threads: int) -> None:
-    """[N1.3] A long call is run in slices of time, signals polled in between; none shows."""
-    case = Case(500, 8, 32, 180)  # some 2e8 operations are a slice (drive.hpp); here are 1e9
+    """[N1.3] A long call runs in slices, between which signals are polled; no bit changes."""
+    case = Case(500, 8, 32, 180)  # a slice has some 2e8 operations (drive.hpp), this call 1e9
     weights, inputs = call(cell, case, "float32")
     dy, dstates = out_gradients(weights, inputs)
     whole = outcome(native.run, weights, inputs, dy, dstates, threads=threads)
@@ -269,7 +269,7 @@ LAYERS = (
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("make", LAYERS, ids=lambda make: repr(make(seed=0)))
 def test_stream(native: Chosen, make: object, dtype: str, batch: int) -> None:
-    """[N1.3] One call, steps, steps into an array of the caller's, chunks: the same bits."""
+    """[N1.3] One call, steps, steps with `out` and chunks have the same bits."""
     layer = make(dtype=dtype, seed=1)  # type: ignore[operator]
     rng = np.random.default_rng(6)
     x = rng.standard_normal((8, batch, 5)).astype(dtype)
@@ -296,7 +296,7 @@ LENGTHS = (6, 0, 3, 6, 1, 5, 2)
 
 
 def flipped(a: Array, lengths: Array) -> Array:
-    """Each sequence of (T, B, ...) from its last valid step to its first; padding stays."""
+    """Each sequence of (T, B, ...) reversed from its last real step to its first; padding stays."""
     out = a.copy()
     for b, n in enumerate(lengths):
         out[:n, b] = a[:n, b][::-1]
@@ -306,7 +306,7 @@ def flipped(a: Array, lengths: Array) -> Array:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", RECURRENT)
 def test_padding(native: Chosen, cell: str, dtype: str) -> None:
-    """[N1.1] [L1] [L5] A padded sequence is the sequence alone; NaN in padding changes nothing."""
+    """[N1.1] [L1] [L5] A padded sequence has the bits of the sequence alone, also beside NaN."""
     case = Case(6, 7, 4, 21, directions=2, lengths=LENGTHS, reset=True, initial=True)
     weights, inputs = call(cell, case, dtype)
     dy, dstates = out_gradients(weights, inputs)
@@ -342,7 +342,7 @@ def test_padding(native: Chosen, cell: str, dtype: str) -> None:
 def test_two_directions(
     native: Chosen, cell: str, dtype: str, lengths: tuple[int, ...] | None
 ) -> None:
-    """[L2] [L3] Both at once are one forwards and one over flipped input; dx is their sum."""
+    """[L2] [L3] Two directions equal two calls, one of them on flipped input; dx is their sum."""
     case = Case(6, 7, 5, 18, directions=2, lengths=lengths, reset=True, initial=True)
     weights, inputs = call(cell, case, dtype)
     dy, dstates = out_gradients(weights, inputs)
@@ -391,7 +391,7 @@ two_isas = pytest.mark.skipif(len(FMA_ISAS) < 2, reason="one instruction set wit
 
 
 def extreme(rng: np.random.Generator, inputs: Inputs) -> None:
-    """Some denormal, huge, infinite and undefined numbers among the inputs."""
+    """Put denormal, huge, infinite and undefined numbers into the inputs."""
     assert inputs.x is not None
     flat = inputs.x.reshape(-1)
     kinds = [1e-40, -3e-39, 1e30, -1e30, np.inf, -np.inf, np.nan, -0.0]
@@ -402,7 +402,7 @@ def extreme(rng: np.random.Generator, inputs: Inputs) -> None:
 @two_isas
 @given(st.data())
 def test_instruction_sets(data: st.DataObject) -> None:
-    """[N2.1] All with fma agree; so do the gradients when one reads what another saved."""
+    """[N2.1] Results agree on all with fma, also gradients if one walks back what another saved."""
     cell, case, seed = data.draw(any_case(), "call")
     dtype = data.draw(st.sampled_from(DTYPES), "dtype")
     weights, inputs = call(cell, case, dtype, seed)
@@ -431,7 +431,7 @@ def test_instruction_sets(data: st.DataObject) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELL_NAMES)
 def test_all_save_alike(cell: str, dtype: str) -> None:
-    """What any instruction set saved, baseline included, any other can walk back."""
+    """Every instruction set, baseline included, can walk back what any other saved."""
     weights, inputs = call(cell, Case(3, 5, 6, 37, directions=2), dtype)
     gradient = out_gradients(weights, inputs)
     run, shapes = by_name("native"), set()
@@ -450,13 +450,13 @@ def test_all_save_alike(cell: str, dtype: str) -> None:
     assert len(shapes) == 1
 
 
-# --- the same input in other clothes -----------------------------------------------------------
+# --- the same input in other forms -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", RECURRENT)
 def test_tokens_are_one_hot_rows(native: Chosen, cell: str, dtype: str) -> None:
-    """[S4] Weight gradients included, over several partial sums."""
+    """[S4] Tokens give the bits of one-hot rows, also in gradients of several partial sums."""
     for case in (
         Case(5, 130, 7, 20, tokens=True),
         Case(6, 3, 11, 9, directions=2, lengths=(6, 0, 4), reset=True, tokens=True),
@@ -474,7 +474,7 @@ def test_tokens_are_one_hot_rows(native: Chosen, cell: str, dtype: str) -> None:
 
 
 def strided_copies(x: Array) -> list[Array]:
-    """The same numbers in other places of memory: axes 0 and 1 may have any strides."""
+    """The same numbers in other memory layouts: axes 0 and 1 may have any strides."""
     steps, batch, size = x.shape
     major = np.ascontiguousarray(x.transpose(1, 0, 2)).transpose(1, 0, 2)
     roomy = np.full((steps + 1, batch + 2, size + 3), np.nan, x.dtype)[1:, 1:-1, 2:-1]
@@ -488,7 +488,7 @@ def strided_copies(x: Array) -> list[Array]:
 @pytest.mark.parametrize("shape", [(5, 7, 6, 19), (6, 1, 3, 33), (4, 70, 130, 5)], ids=str)
 @pytest.mark.parametrize("cell", CELL_NAMES)
 def test_strided_x(native: Chosen, cell: str, shape: tuple[int, ...]) -> None:
-    """Batch-major, padded, reversed x is read where it lies, one or two directions, any threads."""
+    """Batch-major, padded and reversed x is read in place, for any directions and threads."""
     directions = 1 if cell == "dense" else 2
     weights, inputs = call(cell, Case(*shape, directions=directions), "float32")
     gradient = out_gradients(weights, inputs)
@@ -509,7 +509,7 @@ def test_strided_x(native: Chosen, cell: str, shape: tuple[int, ...]) -> None:
 
 @needs_native
 def test_packs_are_per_instruction_set() -> None:
-    """A pack keeps the panels of each, and makes them anew when its weights change."""
+    """A pack keeps panels for each instruction set, and renews them when its weights change."""
     weights, inputs = call("lstm", Case(3, 2, 4, 20), "float32")
     doubled = [{**complete(weights[0]), "w_ih": 2 * weights[0].w_ih}]
 

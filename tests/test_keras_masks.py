@@ -1,9 +1,9 @@
-"""Keras's masks beside ours: "repeat" is its default, "zero" its zero_output_for_mask=True.
+"""Keras's masks and ours: "repeat" is Keras's default, "zero" its zero_output_for_mask=True.
 
-Left, gappy and right masks; outputs, last states and, on its torch backend, every gradient. Bound
-of every element: 2^-20 times the larger of 1 and the array's largest, because Keras rounds to
-float32 inside, whatever its dtype. What a wrong rule would change is of order 0.1.
-[L6] [L8]
+Left, gappy and right masks; outputs, last states and, on Keras's torch backend, every gradient. The
+bound of every element is 2^-20 times the larger of 1 and the array's largest element, because Keras
+computes in float32 in some places, whatever its dtype. A wrong rule would change results by about
+0.1. [L6] [L8]
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MASKS = {
 
 
 def twins(cell: str, bidirectional: bool, zero: bool) -> tuple[Any, Any]:
-    """A Keras layer, batch-first, and ours with its weights; biases that are not zeros."""
+    """A Keras layer, batch-first, and ours with its weights; the biases are not zeros."""
     kind, options = CELLS[cell]
     theirs = kind(
         H,
@@ -56,7 +56,7 @@ def twins(cell: str, bidirectional: bool, zero: bool) -> tuple[Any, Any]:
     )
     if bidirectional:
         theirs = keras.layers.Bidirectional(theirs, dtype="float64")
-        for one in (theirs.forward_layer, theirs.backward_layer):  # which it sets to True
+        for one in (theirs.forward_layer, theirs.backward_layer):  # Bidirectional sets it to True
             one.zero_output_for_mask = zero
     theirs.build((None, T, I))
     rng = np.random.default_rng(0)
@@ -80,7 +80,7 @@ def close(found: Array, right: Array) -> bool:
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
 def test_masks(backend: Chosen, cell: str, bidirectional: bool, kind: str, zero: bool) -> None:
-    """Outputs, last states, and gradients of x and of every weight."""
+    """Outputs, last states, and gradients of x and of every weight agree."""
     theirs, layer = twins(cell, bidirectional, zero)
     rng = np.random.default_rng(1)
     mask = np.array(MASKS[kind], bool)
@@ -94,7 +94,7 @@ def test_masks(backend: Chosen, cell: str, bidirectional: bool, kind: str, zero:
     tx = torch.tensor(x, requires_grad=True) if on_torch else x
     out, *states = theirs(tx, mask=torch.tensor(mask) if on_torch else mask)
     assert close(y, keras.ops.convert_to_numpy(out))
-    # Theirs: h (and c) of the forward direction, then of the backward one.
+    # Keras returns h (and c) of the forward direction, then of the backward one.
     ours = [(n, d) for d in range(2 if bidirectional else 1) for n in range(len(arrays_of(last)))]
     for state, (n, d) in zip(states, ours, strict=True):
         assert close(arrays_of(last)[n][d], keras.ops.convert_to_numpy(state))
@@ -107,5 +107,5 @@ def test_masks(backend: Chosen, cell: str, bidirectional: bool, kind: str, zero:
     assert close(found["x"], tx.grad.numpy())
     gradients = [w.value.grad.numpy() for w in theirs.trainable_weights]
     for name, right in fw.from_keras(gradients, cell).items():
-        if not name.startswith("bias_hh") or cell == "gru":  # Keras has one bias elsewhere
+        if not name.startswith("bias_hh") or cell == "gru":  # Keras's other cells have one bias
             assert close(found[name], right), name

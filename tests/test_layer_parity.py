@@ -1,4 +1,4 @@
-"""Every option of a layer and of its calls at once, drawn by hypothesis: native and reference."""
+"""Kernels and reference agree on any options of a layer and of its calls, drawn by hypothesis."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ACTIVATION = st.one_of(
 
 
 def layer_of(draw: Any, dtype: str) -> Any:
-    """A layer of any kind with any options."""
+    """Draw a layer of any kind with any options."""
     kind = draw(st.sampled_from((fr.RNN, fr.LSTM, fr.GRU)), "kind")
     flag = lambda name: draw(st.booleans(), name)  # noqa: E731
     sizes = draw(st.lists(st.sampled_from((3, 4, 9, 17)), min_size=1, max_size=3), "H")
@@ -52,14 +52,14 @@ def layer_of(draw: Any, dtype: str) -> Any:
     if kind is fr.GRU:
         options["reset_after"] = flag("reset_after")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # dropout with one layer
+        warnings.simplefilter("ignore")  # warns of dropout with one layer
         return kind(
             draw(st.sampled_from((0, 1, 3, 16)), "I"), hidden, dtype=dtype, seed=0, **options
         )
 
 
 def outcome(layer: Any, call: dict[str, Any], back: dict[str, Any], seed: int) -> dict[str, Array]:
-    """Everything that a plain call, a training call and its way back give."""
+    """All results of a plain call, a training call and its backward call."""
     how = {name: call.pop(name) for name in ("masked_output", "padding_value")}
     plain, plain_last = layer(**call, **how)
     y, last, saved = layer.forward(**call, **how, rng=np.random.default_rng(seed))
@@ -88,7 +88,7 @@ def outcome(layer: Any, call: dict[str, Any], back: dict[str, Any], seed: int) -
 @settings(max_examples=80)
 @given(data=st.data())
 def test_native_is_the_reference(isa: str, dtype: str, data: st.DataObject) -> None:
-    """[S8] [S9] [S10] [L8] [D7] [O1] [O3] [O4] Bound: 1e-11 (float32: 1e-4), by the largest."""
+    """[S8] [S9] [S10] [L8] [D7] [O1] [O3] [O4] Bound: 1e-11 (float32: 1e-4) of the largest."""
     draw = data.draw
     layer = layer_of(draw, dtype)
     steps, batch = draw(st.integers(0, 6), "T"), draw(st.sampled_from((0, 1, 2, 5)), "B")

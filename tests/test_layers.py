@@ -51,7 +51,7 @@ def test_call(backend: Chosen, cell: str) -> None:
 
 @pytest.mark.parametrize("cell", LAYERS)
 def test_unbatched(backend: Chosen, cell: str) -> None:
-    """[S1] Without a batch axis, the same numbers without a batch axis."""
+    """[S1] Without a batch axis the numbers are the same, and the results have no batch axis."""
     layer = LAYERS[cell](seed=0)
     state = state_of(cell, 1, 1, 5)
     y, last, saved = layer.forward(X[:, :1], state)
@@ -73,7 +73,7 @@ def test_unbatched(backend: Chosen, cell: str) -> None:
 
 @pytest.mark.parametrize("cell", LAYERS)
 def test_tokens(backend: Chosen, cell: str) -> None:
-    """[S4] What one-hot rows give; no dx."""
+    """[S4] Tokens give what one-hot rows give, but no dx."""
     layer = LAYERS[cell](seed=0, dtype=np.float64)
     ids = np.array([[0, 2], [1, 1], [2, 2], [0, 1]])
     y, state, saved = layer.forward(np.eye(3)[ids])
@@ -90,7 +90,7 @@ def test_tokens(backend: Chosen, cell: str) -> None:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("cell", LAYERS)
 def test_training_step(backend: Chosen, cell: str, bias: bool) -> None:
-    """Gradients have the parameters' names and shapes, and going against them lowers the loss."""
+    """Gradients have the parameters' names and shapes, and a step against them lowers the loss."""
     layer = LAYERS[cell](seed=0, bias=bias)
 
     def loss() -> float:
@@ -113,7 +113,7 @@ def test_training_step(backend: Chosen, cell: str, bias: bool) -> None:
 
 
 def test_parameters_are_torchs() -> None:
-    """[W1] [W4] Names, order and shapes."""
+    """[W1] [W4] Parameters have torch's names, order and shapes."""
     layer = fr.LSTM(3, 5, peepholes=True)
     assert {name: a.shape for name, a in layer.params.items()} == {
         "weight_ih_l0": (20, 3),
@@ -129,7 +129,7 @@ def test_parameters_are_torchs() -> None:
 
 
 def test_initialisation() -> None:
-    """[W5] Uniform, from default_rng(seed), in the order of the parameters."""
+    """[W5] Parameters are uniform, from default_rng(seed), in their order."""
     layer = fr.LSTM(3, 16, seed=7, dtype=np.float64)
     rng = np.random.default_rng(7)
     for a in layer.params.values():
@@ -159,7 +159,7 @@ def test_parameters_are_read_only(backend: Chosen) -> None:
 
 @pytest.mark.parametrize("cell", LAYERS)
 def test_changed_parameters_are_used(backend: Chosen, cell: str) -> None:
-    """Packed copies are renewed after each way to change."""
+    """Each way to change parameters renews the packed copies."""
     layer = LAYERS[cell](seed=0)
     seen = [layer(X)[0]]
     layer.params["weight_hh_l0"] = np.zeros(layer.params["weight_hh_l0"].shape)
@@ -190,7 +190,7 @@ def test_assignment_copies_in() -> None:
 def test_backward_wants_the_parameters_of_the_forward(backend: Chosen) -> None:
     layer = fr.LSTM(3, 5, seed=0)
     y, _, saved = layer.forward(X)
-    with pytest.raises(ValueError, match="shape"):  # a refused change is none
+    with pytest.raises(ValueError, match="shape"):  # a refused change changes nothing
         layer.params["bias_ih_l0"] = np.zeros(3)
     layer.backward(saved, y)
     layer.params["bias_ih_l0"] = np.zeros(20)
@@ -250,7 +250,7 @@ def test_state_dict() -> None:
 
 @pytest.mark.parametrize("cell", LAYERS)
 def test_copies(backend: Chosen, cell: str) -> None:
-    """Pickle and deepcopy: same options, same numbers, parameters of their own."""
+    """Pickle and deepcopy keep options and numbers; parameters are not shared."""
     layer = LAYERS[cell](seed=0, bias=cell != "gru", dtype=np.float64)
     y, _ = layer(X)
     for other in (pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer), copy.copy(layer)):
@@ -267,7 +267,7 @@ def test_copies(backend: Chosen, cell: str) -> None:
 
 
 def test_repr() -> None:
-    """What is not the default; tests/test_config.py evaluates it."""
+    """repr shows the options that are not defaults; tests/test_config.py evaluates it."""
     assert repr(fr.LSTM(3, 5)) == "LSTM(3, 5)"
     assert repr(fr.GRU(3, 5, bias=False, reset_after=False)) == (
         "GRU(3, 5, bias=False, reset_after=False)"
@@ -300,7 +300,7 @@ def test_the_given_state_may_change_after_forward(backend: Chosen) -> None:
 
 @pytest.mark.parametrize("cell", LAYERS)
 def test_empty_calls(backend: Chosen, cell: str) -> None:
-    """[S6] T = 0, B = 0, I = 0."""
+    """[S6] Calls with T = 0, B = 0 or I = 0 work."""
     layer = LAYERS[cell](seed=0)
     state = state_of(cell, 1, 2, 5)
     y, last, saved = layer.forward(X[:0], state)
@@ -324,7 +324,7 @@ def test_empty_calls(backend: Chosen, cell: str) -> None:
 
 
 def test_options_are_fixed() -> None:
-    """An option that was assigned would be shown, and not computed."""
+    """Assigning an option is refused, because it would be shown but not computed."""
     layer = fr.LSTM(3, 5, 2, dropout=0.5)
     for name in ("dropout", "hidden_size", "dtype", "bidirectional", "zoneout"):
         with pytest.raises(AttributeError, match=f"{name}: a layer's options are fixed"):
@@ -346,7 +346,7 @@ def test_a_change_during_a_forward_call_shows(backend: Chosen) -> None:
     layer = fr.GRU(3, 5, seed=0)
 
     class Changes:
-        """Read as x, it changes the parameters, as another thread might."""
+        """Changes the parameters when it is read as x, as another thread might."""
 
         def __array__(self, dtype: object = None, copy: object = None) -> Any:
             layer.params["bias_ih_l0"] = np.ones(15)
@@ -361,7 +361,7 @@ def test_a_change_during_a_forward_call_shows(backend: Chosen) -> None:
 
 
 def test_what_a_saved_call_keeps_is_its_own(backend: Chosen) -> None:
-    """Tokens by copy, y read-only for good."""
+    """A saved call keeps a copy of the tokens, and its y stays read-only."""
     layer = fr.GRU(6, 5, seed=0)
     ids = np.array([[0, 1], [2, 3], [4, 5]])
     y, _, saved = layer.forward(tokens=ids)
@@ -373,7 +373,7 @@ def test_what_a_saved_call_keeps_is_its_own(backend: Chosen) -> None:
 
 
 def test_parts_of_a_state_may_be_absent(backend: Chosen) -> None:
-    """[S5] Zeros, as the plain functions have it."""
+    """[S5] A part of a state that is None is zeros, as in the plain functions."""
     layer = fr.LSTM(3, 5, seed=0)
     c = np.ones((1, 2, 5), np.float32)
     assert np.array_equal(layer(X, (None, c))[0], layer(X, (np.zeros_like(c), c))[0])  # type: ignore[arg-type]
@@ -382,7 +382,7 @@ def test_parts_of_a_state_may_be_absent(backend: Chosen) -> None:
 
 @pytest.mark.parametrize("kind", [fr.LSTM, fr.GRU])
 def test_normalised_gates_are_of_the_call(backend: Chosen, kind: Any) -> None:
-    """[O1] They are made again from the products, with the gains of the call or not at all."""
+    """[O1] Gates need the gains of the call; if these have changed, reading gates is an error."""
     layer = kind(3, 5, seed=0, layer_norm=True)
     _, _, seen = layer.forward(X)
     _, _, unseen = layer.forward(X)

@@ -1,4 +1,4 @@
-"""The text model: gradients, bits, training that stops and goes on anywhere."""
+"""The text model: gradients, bits per character, and training that stops and continues anywhere."""
 
 from __future__ import annotations
 
@@ -144,9 +144,10 @@ def test_bits_are_those_of_one_reading() -> None:
     logits = model.dense(y[511:, 0])
     right = softmax_cross_entropy(logits, tokens).value / math.log(2)
     assert model.bits(tokens, context=context, streams=1) == pytest.approx(right, rel=1e-12)
-    # Pieces begin 512 tokens early, so their first predictions have a past almost as good.
+    # Long texts are cut into pieces that begin 512 tokens early, so the first predictions of a
+    # piece have almost the complete past.
     assert model.bits(tokens, context=context) == pytest.approx(right, rel=1e-6)
-    # Without a context the first token is given.
+    # Without a context the first token is given and not predicted.
     y, _ = model.recurrent(None, None, tokens=tokens[:-1, None])
     right = softmax_cross_entropy(model.dense(y[:, 0]), tokens[1:]).value / math.log(2)
     assert model.bits(tokens) == pytest.approx(right, rel=1e-12)
@@ -331,7 +332,7 @@ def test_an_update_happens_whole_or_not_at_all(
     for old, new in zip(before, snapshot(found), strict=True):
         np.testing.assert_array_equal(old, new)
 
-    # Within the change itself Ctrl-C waits for its end.
+    # Ctrl-C waits for the end of the change itself.
     step = found.optimizer.step
 
     def interrupted(*arguments: Any) -> None:
@@ -358,7 +359,7 @@ def test_divergence_is_told_and_changes_nothing() -> None:
 
 
 def test_a_loss_beyond_all_bounds_is_divergence_too() -> None:
-    """--lr 1e30: every number stays finite, and the model is worth nothing."""
+    """With --lr 1e30 every number stays finite, but the model is worthless."""
     found = trainer(lr=1e30)
     found.check()
     found.update(0.0)

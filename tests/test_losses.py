@@ -1,4 +1,4 @@
-"""Losses against plain NumPy, arithmetic by hand, torch; what is padding and what is extreme."""
+"""Losses against plain NumPy, arithmetic by hand, and torch; padding and extreme numbers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def classes(*shape: int, seed: int = 0) -> Array:
 
 
 def slope(f: Callable[[], float], x: Array, step: float = 1e-6) -> Array:
-    """Central differences of a scalar function."""
+    """The gradient of a scalar function by central differences."""
     g = np.zeros_like(x)
     for place in np.ndindex(x.shape):
         old = x[place]
@@ -48,7 +48,7 @@ def same(one: Loss, other: Loss) -> None:
 
 
 def padded(seed: int = 0, dtype: str = "float64") -> tuple[Array, Array]:
-    """Logits and targets with rubbish in the padding."""
+    """Logits and targets whose padding holds NaN, infinities and wrong classes."""
     logits, targets = numbers(T, B, V, seed=seed, dtype=dtype), classes(T, B, seed=seed)
     rubbish = np.resize([np.nan, np.inf, -np.inf, 1e30], (~REAL).sum())
     logits[~REAL] = rubbish[:, None]
@@ -70,10 +70,10 @@ def test_cross_entropy_and_its_gradient() -> None:
 
 
 def test_cross_entropy_counts_no_padding() -> None:
-    """The mean is over real rows: 1.088 came in place of 1.179 on a padded batch."""
+    """The mean is over the real rows; a mean over all rows gave 1.088 instead of 1.179 here."""
     logits = np.zeros((2, 2, 2))
     logits[0, 0], logits[1, 0], logits[0, 1] = [0, 1], [2, 0], [0, 0]
-    logits[1, 1] = [0, 9]  # padding, predicted well
+    logits[1, 1] = [0, 9]  # padding that is predicted well
     targets = np.array([[0, 1], [1, 1]])
     losses = [math.log(1 + math.e), math.log(1 + math.e**2), math.log(2)]
     loss = softmax_cross_entropy(logits, targets, lengths=[2, 1])
@@ -86,7 +86,7 @@ def test_cross_entropy_counts_no_padding() -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_no_bit_depends_on_what_is_in_the_padding(dtype: str) -> None:
-    """Value and gradient are those of the real rows alone; the padding gets exactly 0."""
+    """Value and gradient are those of the real rows alone; the gradient of padding is exactly 0."""
     logits, targets = padded(dtype=dtype)
     alone = softmax_cross_entropy(logits[REAL], targets[REAL])
     assert math.isfinite(alone.value)
@@ -104,7 +104,7 @@ def test_no_bit_depends_on_what_is_in_the_padding(dtype: str) -> None:
     same(both, softmax_cross_entropy(logits, targets, mask=REAL & (targets != targets[0, 0])))
     assert both.value != expected.value
 
-    # Sequences as rows: the same rows in another order, so the sum may round differently.
+    # batch_first has the same rows in another order, so the sum may round differently.
     other = softmax_cross_entropy(
         logits.swapaxes(0, 1), targets.T, lengths=LENGTHS, batch_first=True
     )
@@ -114,7 +114,7 @@ def test_no_bit_depends_on_what_is_in_the_padding(dtype: str) -> None:
         softmax_cross_entropy(logits.swapaxes(0, 1), targets.T, mask=REAL.T, batch_first=True),
         other,
     )
-    # Without a batch axis.
+    # The same without a batch axis.
     one = softmax_cross_entropy(logits[:, 1], targets[:, 1], lengths=2)
     same(one, softmax_cross_entropy(logits[:, 1], targets[:, 1], mask=REAL[:, 1]))
     assert one.value == softmax_cross_entropy(logits[:2, 1], targets[:2, 1]).value
@@ -122,7 +122,7 @@ def test_no_bit_depends_on_what_is_in_the_padding(dtype: str) -> None:
 
 
 def test_the_head_does_not_learn_from_padding() -> None:
-    """y is 0 at padding, so logits are the bias there; a loss that counts them trains it."""
+    """y is 0 at padding, so logits are the bias there; a loss that counts them trains the bias."""
     gru, head = fr.GRU(2, 6, seed=0, dtype="float64"), nn.Dense(6, V, seed=1, dtype="float64")
     x, targets = numbers(T, 1, 2), classes(T, 1)
 
@@ -198,16 +198,16 @@ def test_cross_entropy_of_any_size_is_finite(dtype: str) -> None:
 
 
 def test_the_largest_logits_have_their_value() -> None:
-    """[[3e38, -3e38]], target 1, float32 gave inf and a RuntimeWarning, which is an error here."""
+    """[[3e38, -3e38]] with target 1 in float32 once gave inf and a RuntimeWarning."""
     logits = np.array([[3e38, -3e38]], np.float32)
     loss = softmax_cross_entropy(logits, [1])
     assert loss.value == float(logits[0, 0]) - float(logits[0, 1]) > 5.9e38
     np.testing.assert_array_equal(loss.gradient, [[1, -1]])
     largest = np.finfo(np.float64).max
-    # The sum of the rows is past the largest float64, and their mean is not.
+    # The sum of the rows exceeds the largest float64, but their mean does not.
     rows = softmax_cross_entropy(np.full((4, 2), [largest / 2, -largest / 4]), [1, 1, 1, 1])
     assert rows.value == pytest.approx(0.75 * largest, rel=1e-12)
-    # This one's loss is itself past it.
+    # This loss itself exceeds it.
     assert softmax_cross_entropy([[largest, -largest]], [1]).value == math.inf
 
 
@@ -215,11 +215,11 @@ def test_the_largest_logits_have_their_value() -> None:
 def test_infinite_logits_give_what_arithmetic_gives(dtype: str) -> None:
     inf, nan = math.inf, math.nan
     logits = np.array([[-inf, 0.0], [0.0, 1.0]], dtype)
-    loss = softmax_cross_entropy(logits, [1, 1])  # a class that cannot be
+    loss = softmax_cross_entropy(logits, [1, 1])  # class 0 has probability 0
     assert loss.value == pytest.approx(math.log1p(math.exp(-1)) / 2, rel=1e-6)
     np.testing.assert_array_equal(loss.gradient[0], [0, 0])
-    assert softmax_cross_entropy(logits, [0, 1]).value == inf  # and was
-    with np.errstate(all="raise"):  # somebody's setting is no error of ours
+    assert softmax_cross_entropy(logits, [0, 1]).value == inf  # it was the target
+    with np.errstate(all="raise"):  # a strict setting of the caller
         for row in ([nan, 0], [inf, 0], [inf, inf], [-inf, -inf]):
             logits[0] = row
             loss = softmax_cross_entropy(logits, [0, 1])
@@ -427,11 +427,11 @@ def test_masked_mse_by_differences() -> None:
 
 
 def test_mse_of_any_size() -> None:
-    """Squares past float32 are no infinity; NaN is told by the value, not by a warning."""
+    """Squares above float32's range stay finite; NaN shows in the value, without a warning."""
     loss = mse(np.array([3e38, 0.0], np.float32), [-3e38, 0.0])
     assert loss.value == pytest.approx(36e76 / 2, rel=1e-6)
     assert loss.gradient.dtype == np.float32
-    assert loss.gradient[0] == np.inf  # 6e38 is no float32
+    assert loss.gradient[0] == np.inf  # 6e38 does not fit float32
     assert mse(np.full(4, 1e150), np.zeros(4)).value == pytest.approx(1e300)
     assert mse(np.full(4, 1.2e154), np.zeros(4)).value == pytest.approx(1.44e308)
     with np.errstate(all="raise"):

@@ -1,4 +1,4 @@
-"""sigmoid and tanh of the kernels against wider arithmetic; tests/cpp/ulp.cpp sweeps them all."""
+"""sigmoid and tanh of the kernels against wider arithmetic; tests/cpp/ulp.cpp sweeps all inputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fusedrnn._cells import Array
 
 
 def sample(dtype: str) -> Array:
-    """Every exponent with many mantissas, both signs, and dense where results turn over."""
+    """Every exponent with many mantissas and both signs, dense where the formulas change."""
     rng = np.random.default_rng(0)
     info = np.finfo(dtype)
     exponents = np.arange(info.minexp, info.maxexp, dtype=np.float64)
@@ -22,7 +22,7 @@ def sample(dtype: str) -> Array:
 
 
 def ulps(found: Array, exact: Array) -> float:
-    """Largest error where the exact result is a normal number; elsewhere it may also be 0."""
+    """Largest error in ulps if the exact result is a normal number; otherwise 0 is allowed too."""
     tiny = np.finfo(found.dtype).tiny
     normal = np.abs(exact) >= tiny
     unit = np.spacing(np.abs(exact).astype(found.dtype))
@@ -35,7 +35,7 @@ def ulps(found: Array, exact: Array) -> float:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ["sigmoid", "tanh"])
 def test_ulps(native: Chosen, name: str, dtype: str) -> None:
-    """[N3.1] At most 2 ULP, 4 without fma."""
+    """[N3.1] Errors are at most 2 ULP, without fma at most 4."""
     from fusedrnn import _core
 
     x = sample(dtype)

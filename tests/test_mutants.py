@@ -1,4 +1,4 @@
-"""The faults of mutants.py still fit the text; planting and killing them is nightly work."""
+"""The faults of mutants.py still match the sources; tests/nightly.sh plants and kills them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nn.Dense against plain NumPy; losses and optimiser have files of their own."""
+"""nn.Dense against plain NumPy; losses and optimiser have test files of their own."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_dense_refuses_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match=r"x: expected shape \(..., 3\), got \(4, 2\)"):
         layer(np.zeros((4, 2)))
     for integers in (np.zeros((4, 3), int), [[1, 2, 3]], np.zeros((4, 3), bool)):
-        # Dense has no tokens, so it must not be advised to pass them.
+        # Dense takes no tokens, so the error must not advise them.
         with pytest.raises(
             TypeError, match=r"^x: expected floating point, got (int64|bool); Dense"
         ) as e:
@@ -95,7 +95,7 @@ def test_dense_parameters_are_its_own() -> None:
         np.testing.assert_array_equal(twin(x), layer(x))
     before = layer(x)
     state = layer.state_dict()
-    state["bias"] += 1  # a copy
+    state["bias"] += 1  # state_dict returns copies
     np.testing.assert_array_equal(layer(x), before)
     layer.load_state_dict(state)
     np.testing.assert_allclose(layer(x), before + 1, rtol=1e-6)
@@ -106,7 +106,7 @@ def test_dense_parameters_are_its_own() -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("bias", [True, False])
 def test_dense_says_all_of_itself(bias: bool, dtype: str) -> None:
-    """repr is evaluated, config goes through JSON; both give the layer again."""
+    """repr is evaluated and config goes through JSON; both give the layer again."""
     layer = Dense(3, 2, bias=bias, dtype=dtype, seed=4)
     config = json.loads(json.dumps(layer.config()))
     again = Dense.from_config(config, layer.state_dict())
@@ -150,7 +150,7 @@ def test_a_config_that_does_not_fit_is_refused() -> None:
             Dense.from_config(wrong, state)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="missing 'bias'"):
         Dense.from_config(config, {"weight": state["weight"]})
-    # What an older version did not know has its default.
+    # A config of an older version lacks newer options, which then have their defaults.
     sizes = {"kind": "nn.Dense", "in_features": 3, "out_features": 2}
     assert repr(Dense.from_config(sizes, state)) == "Dense(3, 2)"
 

@@ -1,7 +1,7 @@
-"""Dropout, variational dropout, zoneout and DropConnect in one file, because one way judges all.
+"""Dropout, variational dropout, zoneout and DropConnect in one file, because one method judges all.
 
-The masks that a call drew are read from what it saved, judged by their statistics, and handed to
-the loops of layer_oracle.py, which must then give the same outputs.
+The masks that a call drew are read from what it saved. Their statistics are judged, and the loops
+of layer_oracle.py must give the same outputs with these masks.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def rng(seed: int = 1) -> np.random.Generator:
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_forward(backend: Chosen, cell: str, noise: str, rows: str) -> None:
-    """[D1] [D2] [D3] [D4] [D5] Outputs are the equations' under the masks drawn, 1e-13."""
+    """[D1] [D2] [D3] [D4] [D5] Outputs follow the equations with the masks drawn, within 1e-13."""
     layer = noisy(cell, noise, batch_first=rows == "mask")
     g = given_of(layer, T, B, rng(0), rows=rows, reset=True, initial=True)
     y, last, saved = layer.forward(**arguments(layer, g), rng=rng())
@@ -80,7 +80,7 @@ def test_forward(backend: Chosen, cell: str, noise: str, rows: str) -> None:
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("cell", SMOOTH)
 def test_gradients(backend: Chosen, cell: str, noise: str) -> None:
-    """[D6] Exact for the masks drawn: the same seed draws them again."""
+    """[D6] Gradients are exact for the masks drawn; differences draw them again from the seed."""
     layer = noisy(cell, noise, batch_first=noise == "all")
     draw = rng(0)
     g = given_of(layer, 4, 3, draw, rows="mask" if noise == "all" else "whole")
@@ -104,7 +104,7 @@ def test_gradients(backend: Chosen, cell: str, noise: str) -> None:
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("cell", ["rnn_tanh", "lstm_projected", "gru", "gru_norm"])
 def test_training_without_noise(backend: Chosen, cell: str, noise: str) -> None:
-    """[D9] A plain call's bits and their gradients, zoneout's expectation too; nothing is drawn."""
+    """[D9] The bits are a plain call's, with zoneout's expectation, and nothing is drawn."""
     layer = noisy(cell, noise)
     draw = rng(0)
     g = given_of(layer, 4, 3, draw)
@@ -135,7 +135,7 @@ def test_training_without_noise(backend: Chosen, cell: str, noise: str) -> None:
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("cell", ["rnn_tanh", "lstm_projected", "gru"])
 def test_a_seed_decides(backend: Chosen, cell: str, noise: str) -> None:
-    """[D7] Same seed, same bits, on any threads; both dtypes and both layouts drop the same."""
+    """[D7] A seed gives the same bits for any threads, the same masks for any dtype and layout."""
     layer, single = noisy(cell, noise), noisy(cell, noise, dtype=np.float32)
     first = noisy(cell, noise, batch_first=True)
     g = given_of(layer, T, B, rng(0))
@@ -157,7 +157,7 @@ def test_a_seed_decides(backend: Chosen, cell: str, noise: str) -> None:
 
 
 def drawn(saved: Any) -> list[Array]:
-    """Every mask of a call, in the order in which they are drawn."""
+    """Every mask of a call, in the order in which the masks are drawn."""
     found: list[Array] = []
     for kept in saved._kept:
         m = kept.drawn
@@ -168,7 +168,7 @@ def drawn(saved: Any) -> list[Array]:
 
 @pytest.mark.parametrize("cell", ["rnn_tanh", "lstm_projected", "gru_reset_before"])
 def test_no_rate_no_noise(backend: Chosen, cell: str) -> None:
-    """[D7] Rate 0 gives the plain call's bits, and takes nothing from the generator."""
+    """[D7] Rates of 0 give the plain call's bits and draw nothing from the generator."""
     rates = dict.fromkeys(("dropout", "input_dropout", "recurrent_dropout", "zoneout"), 0.0)
     layer = make(cell, 4, 2, bidirectional=True, drop_connect=0.0, **rates)
     g = given_of(layer, T, B, rng(0))
@@ -183,7 +183,7 @@ def test_no_rate_no_noise(backend: Chosen, cell: str) -> None:
 
 
 def within(masks: list[Array], kept: float, value: float) -> None:
-    """Elements are 0 or `value`, the latter at rate `kept`: six standard deviations."""
+    """Assert that elements are 0 or `value`, the latter at rate `kept` within six sigma."""
     a = np.concatenate([mask.ravel() for mask in masks])
     assert set(np.unique(a)) == {0.0, value}
     sigma = np.sqrt(kept * (1 - kept) / a.size)
@@ -191,7 +191,7 @@ def within(masks: list[Array], kept: float, value: float) -> None:
 
 
 def test_statistics() -> None:
-    """[D1] [D2] [D3] [D4] [D5] Rates, scales and shapes; each mask by itself."""
+    """[D1] [D2] [D3] [D4] [D5] Each mask has its rate, scale and shape."""
     rates: dict[str, Any] = {
         "dropout": 0.4,
         "input_dropout": 0.3,
@@ -224,7 +224,7 @@ def test_statistics() -> None:
 
 @pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru_reset_before"])
 def test_drop_connect_masks_its_gradient(backend: Chosen, cell: str) -> None:
-    """[D5] [D6] dR is 0 where R was dropped, of every sequence by itself too."""
+    """[D5] [D6] dR is 0 where R was dropped, also in per-sample gradients."""
     layer = noisy(cell, "drop_connect")
     g = given_of(layer, T, B, rng(0))
     y, _, saved = layer.forward(**arguments(layer, g), rng=rng())
@@ -240,7 +240,7 @@ def test_drop_connect_masks_its_gradient(backend: Chosen, cell: str) -> None:
 
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_tokens(backend: Chosen, batch_first: bool) -> None:
-    """[D2] [S4] Variational input dropout drops ids: the one-hot rows' bits, and still no dx."""
+    """[D2] [S4] Input dropout on tokens gives the bits of one-hot rows, and no dx."""
     layer = noisy("lstm", "all", batch_first=batch_first)
     ids = np.random.default_rng(0).integers(0, 3, (B, T))
     y, last, saved = layer.forward(tokens=ids, rng=rng())
@@ -256,7 +256,7 @@ def test_tokens(backend: Chosen, batch_first: bool) -> None:
 
 
 def test_what_is_kept_is_counted(backend: Chosen) -> None:
-    """[D8] saved.nbytes has the masks, the inputs under them, and the outputs between layers."""
+    """[D8] saved.nbytes counts masks, the inputs that they changed, and outputs between layers."""
     x = np.ones((T, B, 3))
     plain = make("gru", 4, 2).forward(x)[2].nbytes
     single = make("gru", 4).forward(x)[2].nbytes
@@ -264,11 +264,11 @@ def test_what_is_kept_is_counted(backend: Chosen) -> None:
         T * B * 4 * 8
     )
     sizes = {
-        "dropout": 2 * T * B * 4,  # the mask, and what the second layer read
+        "dropout": 2 * T * B * 4,  # the mask, and the second layer's input
         "input_dropout": B * (3 + 4) + T * B * (3 + 4),
         "recurrent_dropout": 2 * B * 4,
         "zoneout": 2 * T * B * 4,
-        "drop_connect": 2 * 2 * 12 * 4,  # with the R that is left
+        "drop_connect": 2 * 2 * 12 * 4,  # with the dropped copy of R
     }
     for noise, size in sizes.items():
         layer = make("gru", 4, 2, **NOISES[noise])
@@ -276,7 +276,7 @@ def test_what_is_kept_is_counted(backend: Chosen) -> None:
 
 
 def test_warning() -> None:
-    """[D1] Dropout acts between layers, so one layer makes it nothing; said where it was made."""
+    """[D1] Dropout acts between layers, so with one layer it does nothing; a warning says so."""
     with pytest.warns(UserWarning, match="dropout acts between layers") as caught:
         layer = fr.GRU(3, 4, dropout=0.5)
     assert caught[0].filename == __file__

@@ -1,7 +1,7 @@
-"""Layer normalisation: what the grids of the other tests do not ask of these cells by themselves.
+"""Layer normalisation: what the grids of the other tests do not check for these cells.
 
-[Y1] [Y2] [Y3] [Y4] (test_forward judges them by the oracle, test_gradients by central differences,
-test_options with every option drawn, test_rounding to the bit.)
+[Y1] [Y2] [Y3] [Y4] (test_forward checks them with the oracle, test_gradients with central
+differences, test_options with every option drawn, test_rounding to the bit.)
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ def with_noise(cell: str, case: Case, dtype: str) -> tuple[tuple[Weights, ...], 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", NORMED)
 def test_sizes_around_the_vectors(backend: Chosen, cell: str, dtype: str, hidden: int) -> None:
-    """[Y1] Lanes past the last unit do not count, whatever the width."""
+    """[Y1] Lanes past the last unit do not count, for any width of vectors."""
     weights, inputs = call(cell, Case(2, 3, 5, hidden), dtype)
     y, states, _ = backend.run.forward(weights, inputs, save=False, num_threads=None)
     backend.ran(f"{cell} {dtype}")
     right, right_states = oracle.forward(weights, inputs, np.longdouble)
     for found, exact in zip((y, *states), (right, *right_states), strict=True):
-        # A row of small deviations is stretched by up to 1 / sqrt(1e-5).
+        # In a row of small deviations LN enlarges errors by up to 1 / sqrt(1e-5).
         assert np.abs(found - exact).max() <= 400 * UNIT[dtype] * (8 + np.sqrt(hidden))
 
 
 @pytest.mark.parametrize("cell", NORMED)
 def test_one_unit_is_its_biases(backend: Chosen, cell: str) -> None:
-    """[Y1] With H = 1, LN is 0, and weights and gains change nothing."""
+    """[Y1] With H = 1, LN is 0, so weights and gains have no effect."""
     weights, inputs = call(cell, Case(3, 2, 4, 1), "float32")
     first = outcome(backend.run, weights, inputs, *out_gradients(weights, inputs))
     other, gains = 3 * weights[0].w_ih, {"norm_ih": -weights[0].w_ih[:, 0]}
@@ -65,7 +65,7 @@ def test_one_unit_is_its_biases(backend: Chosen, cell: str) -> None:
 
 @pytest.mark.parametrize("cell", NORMED)
 def test_a_row_of_equal_sums(backend: Chosen, cell: str) -> None:
-    """[Y1] Where all units' sums are equal, LN is 0, and no gradient is infinite."""
+    """[Y1] If the sums of all units are equal, LN is 0, and no gradient is infinite."""
     weights, inputs = call(cell, Case(3, 2, 4, 17, states=False), "float64")
     weights[0].w_ih[:] = weights[0].w_ih[:1]
     found = outcome(backend.run, weights, inputs, *out_gradients(weights, inputs))
@@ -76,7 +76,7 @@ def test_a_row_of_equal_sums(backend: Chosen, cell: str) -> None:
 
 @pytest.mark.parametrize("cell", NORMED)
 def test_what_normalisation_takes_out(backend: Chosen, cell: str) -> None:
-    """[Y1] [Y2] Adding the same to all units of a gate changes nothing, in each gate alone."""
+    """[Y1] [Y2] Adding a number to all units of one gate changes nothing."""
     weights, inputs = call(cell, Case(4, 3, 6, 21), "float64")
     y = backend.run.forward(weights, inputs, save=False, num_threads=None).y
     for name in ("w_ih", "w_hh"):
@@ -89,7 +89,7 @@ def test_what_normalisation_takes_out(backend: Chosen, cell: str) -> None:
 
 
 def test_the_cell_state_is_not_normalised(backend: Chosen) -> None:
-    """[Y3] c is the sum of f c and i g; gc and bc change h, not c, where nothing recurs."""
+    """[Y3] c is the sum of f c and i g; without recurrence gc and bc change h but not c."""
     weights, inputs = call("lstm_norm", Case(4, 3, 6, 21), "float64")
     assert weights[0].w_hh is not None
     weights[0].w_hh[:] = 0
@@ -105,7 +105,7 @@ def test_the_cell_state_is_not_normalised(backend: Chosen) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", NORMED)
 def test_absent_biases_are_zeros(backend: Chosen, cell: str, dtype: str) -> None:
-    """[Y2] [S5]"""
+    """[Y2] [S5] Absent biases give the bits of biases that are zeros."""
     weights, inputs = call(cell, Case(4, 3, 6, 21, bias=False), dtype)
     (w,) = weights
     shapes = w.spec.shapes(6, 21)
@@ -121,7 +121,7 @@ def test_absent_biases_are_zeros(backend: Chosen, cell: str, dtype: str) -> None
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", NORMED)
 def test_threads_with_noise(native: Chosen, cell: str, dtype: str, lengths: bool) -> None:
-    """[N1.2] Gradients of gains and biases too, over several partial sums."""
+    """[N1.2] Gradients of gains and biases are compared too, over several partial sums."""
     given = tuple(1 + b * 12 // 45 for b in range(45)) if lengths else None
     case = Case(12, 45, 40, 65, directions=2, lengths=given, reset=lengths)
     weights, inputs = with_noise(cell, case, dtype)
@@ -136,7 +136,7 @@ def test_threads_with_noise(native: Chosen, cell: str, dtype: str, lengths: bool
 
 @pytest.mark.parametrize("cell", NORMED)
 def test_few_rows_are_not_divided(native: Chosen, cell: str) -> None:
-    """[N1.2] Nobody shares a row that is normalised: with few rows there are few threads."""
+    """[N1.2] Threads never share a normalised row, so few rows use few threads."""
     weights, inputs = call(cell, Case(4, 11, 24, 181), "float32")
     gradient = out_gradients(weights, inputs)
     serial = outcome(native.run, weights, inputs, *gradient, threads=1)
@@ -149,7 +149,7 @@ def test_few_rows_are_not_divided(native: Chosen, cell: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", NORMED)
 def test_instruction_sets_with_noise(cell: str, dtype: str, hidden: int) -> None:
-    """[N2.1] One saves, another walks back: the same bits, whatever the width."""
+    """[N2.1] If one instruction set saves and another walks back, the bits are the same."""
     weights, inputs = with_noise(cell, Case(3, 4, 5, hidden, reset=True, initial=True), dtype)
     dy, dstates = out_gradients(weights, inputs)
     found = []
@@ -166,7 +166,7 @@ def test_instruction_sets_with_noise(cell: str, dtype: str, hidden: int) -> None
 
 @pytest.mark.parametrize("cell", NORMED)
 def test_a_long_call_is_the_reference(native: Chosen, cell: str) -> None:
-    """Several partial sums of the weight gradients, rows in many groups, every parameter."""
+    """Several partial sums of weight gradients, rows in many groups, and every parameter."""
     weights, inputs = with_noise(cell, Case(7, 130, 9, 70, directions=2), "float64")
     gradient = out_gradients(weights, inputs)
     found = outcome(native.run, weights, inputs, *gradient)

@@ -1,7 +1,8 @@
-"""The nodes of fusedrnn.onnx, long because rivals are judged here too, by the same oracle.
+"""The nodes of fusedrnn.onnx; long, because the same oracle judges other libraries here too.
 
 ONNX's own node tests, a grid over every attribute against the specification's equations in float64
-(onnx_oracle.py), every activation in every place, and ONNX Runtime where it is right.
+(onnx_oracle.py), every activation in every place, and ONNX Runtime where it follows the
+specification.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ PLAIN = Case("LSTM", "forward", 0, None, "hc", False, None, Chosen(), False, Fal
 
 
 def plain(operator: str, **more: Any) -> Case:
-    """A node with nothing but a bias and first states, and what is asked for."""
+    """A node with only a bias and first states, and the attributes in `more`."""
     lstm = operator == "LSTM"
     base = replace(PLAIN, operator=operator, initial="hc" if lstm else "h")
     base = replace(base, outputs=oracle.OUTPUTS[operator][0], **more)
@@ -71,7 +72,7 @@ OFFICIAL = (
 @cache
 def official_cases() -> dict[str, Any]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the tests of other operators
+        warnings.simplefilter("ignore")  # other operators' tests warn
         from onnx.backend.test.loader import load_model_tests
 
         cases = {case.name: case for case in load_model_tests(kind="node")}
@@ -102,7 +103,8 @@ def test_official(name: str, native: Path) -> None:
 
 # --- the grid ---------------------------------------------------------------------------------
 
-# Of max(1, |y|), element by element. Measured over the grid: 1.8e-7 and 6.2e-16.
+# Bounds of max(1, |y|) for each element. The largest errors measured over the grid are 1.8e-7 and
+# 6.2e-16.
 BOUNDS = {"float32": 1e-6, "float64": 2e-15}
 
 
@@ -115,7 +117,7 @@ def judge(case: Case, found: Any, wanted: dict[str, Any], bound: float, what: st
         assert (error <= bound).all(), f"{what} {name}: {error.max():.2e} > {bound}: {case}"
 
 
-COUNT = {"RNN": 144, "GRU": 288, "LSTM": 1152}  # of one direction and layout: 9504 in all
+COUNT = {"RNN": 144, "GRU": 288, "LSTM": 1152}  # for one direction and layout; 9504 in all
 
 
 @pytest.mark.slow
@@ -143,7 +145,7 @@ def test_grid(operator: str, direction: str, layout: int) -> None:
 # --- activations ------------------------------------------------------------------------------
 
 PLACES = [(op, k) for op, names in oracle.DEFAULT.items() for k in range(len(names))]
-# Name: (alpha, beta) of the specification; None where there is no such parameter.
+# For each name (alpha, beta) of the specification; None if the activation has no such parameter.
 PARAMETERS = {
     "Relu": (None, None),
     "Tanh": (None, None),
@@ -168,7 +170,7 @@ def test_activations_are_those_of_the_layers() -> None:
 
 
 def with_lists(operator: str, at: int, name: str, form: str) -> Chosen:
-    """`name` at place `at`, its parameters by default, in order, or by position."""
+    """`name` at place `at`; its parameters by default, in order, or by position."""
     names = list(oracle.DEFAULT[operator])
     names[at] = name
     alpha, beta = PARAMETERS[name]
@@ -178,7 +180,7 @@ def with_lists(operator: str, at: int, name: str, form: str) -> Chosen:
     meant = [(one, 0.0, 0.0) for one in names]
     meant[at] = (name, alpha or 0.0, beta or 0.0)
     lists: list[tuple[float, ...]] = [() if v is None else (v,) for v in (alpha, beta)]
-    if form == "position":  # 9 stands where nobody may read
+    if form == "position":  # 9 marks values that must not be read
         lists = [(9.0,) * at + v + (9.0,) * (len(names) - at - 1) if v else v for v in lists]
     if form == "default":
         lists = [(), ()]
@@ -196,17 +198,17 @@ def test_every_activation_in_every_place(operator: str, at: int, form: str) -> N
             judge(case, found, oracle.expected(case, arrays), 2e-6, f"{name} {clip}")
 
 
-# The lists of a node, and the (alpha, beta) of each activation that they stand for.
+# The names and lists of a node, and the (alpha, beta) that each activation takes from them.
 RULES: list[tuple[list[str], list[float], list[float], list[tuple[float, ...]]]] = [
-    # in order, by those that take one
+    # in order, by the activations that take one
     (["HardSigmoid", "Tanh", "LeakyRelu"], [0.3, 0.4], [0.6], [(0.3, 0.6), (), (0.4,)]),
-    # what is not reached has its default
+    # activations that the list does not reach have their defaults
     (["HardSigmoid", "Tanh", "LeakyRelu"], [0.3], [], [(0.3, 0.5), (), (0.01,)]),
     (["Affine", "HardSigmoid", "Tanh"], [], [0.25], [(1.0, 0.25), (0.2, 0.5), ()]),
-    # one for each activation: by position
+    # as many values as activations: by position
     (["HardSigmoid", "Tanh", "LeakyRelu"], [0.3, 0.4, 0.5], [0.6], [(0.3, 0.6), (), (0.5,)]),
     (["Sigmoid", "Elu", "Tanh"], [0, 0.7, 0], [0, 0, 0], [(), (0.7,), ()]),
-    # both agree where every activation takes one
+    # both readings agree if every activation takes one
     (["Elu", "LeakyRelu", "Elu"], [0.1, 0.2, 0.3], [], [(0.1,), (0.2,), (0.3,)]),
 ]
 
@@ -216,12 +218,12 @@ def test_whose_alpha_it_is(names: Any, alphas: Any, betas: Any, meant: Any) -> N
     from fusedrnn.onnx._activations import chosen
 
     assert [numbers for _, numbers in chosen("here", names, alphas, betas)] == meant
-    case = [name.swapcase() for name in names]  # exporters do not agree on it
+    case = [name.swapcase() for name in names]  # exporters write names in different cases
     assert chosen("here", case, alphas, betas) == chosen("here", names, alphas, betas)
 
 
 def test_rnn_takes_its_default_written_out() -> None:
-    """The specification's default is two activations, for one direction too."""
+    """The specification's default is a list of two activations, also for one direction."""
     for names in ((), ("Tanh",), ("Tanh", "Tanh")):
         case = plain("RNN", chosen=Chosen(names, (), (), (("Tanh", 0, 0),)))
         arrays = oracle.draw(case, 3)
@@ -242,7 +244,7 @@ def test_an_infinite_clip_is_none() -> None:
 
 # --- ONNX Runtime -----------------------------------------------------------------------------
 
-# Its tanh and sigmoid are rational approximations; these are of max(1, |y|).
+# Its tanh and sigmoid are rational approximations; the bound is of max(1, |y|).
 RUNTIME_BOUND = 2e-6
 
 
@@ -280,7 +282,7 @@ def test_onnxruntime_agrees(operator: str, direction: str) -> None:
 
 
 def differs(case: Case) -> None:
-    """We compute what the specification says, and ONNX Runtime something else."""
+    """Assert that we compute what the specification says and that ONNX Runtime does not."""
     arrays = oracle.draw(case, 5)
     model, given = oracle.model(case, arrays)
     wanted = oracle.expected(case, arrays)
@@ -290,12 +292,12 @@ def differs(case: Case) -> None:
 
 
 def refuses(case: Case, text: str) -> None:
-    """We compute what the specification says, and ONNX Runtime will not."""
+    """Assert that we compute what the specification says and that ONNX Runtime refuses the node."""
     arrays = oracle.draw(case, 5)
     model, given = oracle.model(case, arrays)
     wanted = oracle.expected(case, arrays)
     judge(case, Backend.run_model(model, given), wanted, BOUNDS[case.dtype])
-    with pytest.raises(Exception, match=text):  # its exceptions have no common base
+    with pytest.raises(Exception, match=text):  # no common base class
         runtime(model, given)
 
 
@@ -315,12 +317,13 @@ BY_POSITION = {
     "LSTM": plain("LSTM", chosen=with_lists("LSTM", 1, "Elu", "position")),
 }
 LAYOUT = "Batchwise|layout|rnn.h"
-# What ONNX Runtime 1.31.1 does not do as the specification says. An entry fails when it is mended:
-# take it out, here, in it_is_right and in docs/onnx.md. Issue numbers are onnxruntime's.
+# Points where ONNX Runtime 1.31.1 does not follow the specification. If an entry fails because it
+# is repaired there, remove it here, in it_is_right and in docs/onnx.md. The numbers are of issues
+# and pull requests of onnxruntime.
 DEFECTS: dict[str, tuple[Any, ...]] = {
-    # 27224, fix PR 27239 not merged
+    # Issue 27224; the fix, PR 27239, is not merged.
     "LSTM clip leaves the input of h": (differs, plain("LSTM", clip=0.375)),
-    # PR 7687
+    # Issue 7687.
     "RNN layout 1": (refuses, plain("RNN", layout=1), LAYOUT),
     "GRU layout 1": (refuses, plain("GRU", layout=1), LAYOUT),
     "LSTM layout 1": (refuses, plain("LSTM", layout=1), LAYOUT),
@@ -333,11 +336,11 @@ DEFECTS: dict[str, tuple[Any, ...]] = {
         for operator in oracle.GATES
         for name in ("Affine", "ThresholdedRelu", "ScaledTanh")
     },
-    # The specification can be read both ways: it never reads a list by position.
+    # The specification can be read in two ways; ONNX Runtime never reads a list by position.
     "RNN alpha by position": (differs, BY_POSITION["RNN"]),
     "GRU alpha by position": (differs, BY_POSITION["GRU"]),
     "LSTM alpha by position": (differs, BY_POSITION["LSTM"]),
-    # The specification does not say what a sequence of length 0 returns; it forgets the state.
+    # The specification does not say what a sequence of length 0 returns; ONNX Runtime returns 0.
     "GRU length 0": (differs, plain("GRU", lengths=(0, 4, 2))),
     "LSTM length 0": (differs, plain("LSTM", lengths=(0, 4, 2))),
 }
@@ -369,7 +372,7 @@ session.run(None, {"X": x})
     ],
 )
 def test_empty_inputs(tmp_path: Any, operator: str, sizes: tuple[int, int], aborts: bool) -> None:
-    """T = 0 and B = 0, for which ONNX Runtime 1.31.1 aborts the process in three of six cases."""
+    """ONNX Runtime 1.31.1 aborts the process in three of the six cases with T = 0 or B = 0."""
     pytest.importorskip("onnxruntime")
     case = plain(operator, initial="")
     model, _ = oracle.model(case, oracle.draw(case, 0))

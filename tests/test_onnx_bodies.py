@@ -1,7 +1,7 @@
-"""Graphs in graphs on fusedrnn.onnx, beside ONNX Runtime: If, Loop, Scan, functions of the model.
+"""If, Loop, Scan and functions of the model on fusedrnn.onnx, compared with ONNX Runtime.
 
-Models are in ONNX's own text form. Also what a prepared model tells: where its nodes run, and that
-some are slow.
+Models are in ONNX's text form. The file also tests what a prepared model reports: where its nodes
+run, and that some are slow.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def parsed(text: str, arrays: dict[str, Any] | None = None, opset: int = 17) -> 
 
 
 def agree(model: Any, given: dict[str, Any], bound: float = 2e-6) -> tuple[Any, ...]:
-    """Ours, which are ONNX Runtime's in shape, type and number."""
+    """Our outputs; asserts that ONNX Runtime's have the same shapes, types and numbers."""
     found = Backend.run_model(model, given)
     for a, b in zip(found, runtime(model, given), strict=True):
         assert a.shape == b.shape
@@ -65,7 +65,7 @@ model (float[T, B, 3] X, bool flag) => (float[T, D, B, 4] Y) {
 
 
 def test_recurrent_nodes_in_branches() -> None:
-    """[cases/small 16] nodes in If bodies are found, and run on the kernels."""
+    """Nodes in bodies of If are found and run on the kernels."""
     model = parsed(BRANCHES, WEIGHTS | {"one": np.float32(1)})
     for flag in (True, False):
         for given in (np.array(flag), np.array(flag)):
@@ -88,7 +88,7 @@ def test_recurrent_nodes_in_branches() -> None:
 
 
 def test_a_branch_that_never_runs_may_be_wrong() -> None:
-    """What only a run can find is not an error before the branch is taken."""
+    """What only a run can find is no error while the branch is not taken."""
     text = """model (float[3] X, bool flag) => (float[n] Y) {
         Y = If(flag) <
             then_branch = a () => (Z) { Z = Identity(X) },
@@ -107,7 +107,7 @@ def test_a_branch_that_never_runs_may_be_wrong() -> None:
 
 
 def test_a_loop_over_a_recurrent_node() -> None:
-    """States are carried, weights and inputs captured; outputs are stacked along a new axis."""
+    """States are carried, weights and inputs captured, outputs stacked along a new axis."""
     text = """model (float[T, B, 3] X, int64 n, float[1, B, 4] h0, float[1, B, 4] c0)
         => (float[1, B, 4] h, float[1, B, 4] c, float[n, T, D, B, 4] Ys) {
         h, c, Ys = Loop(n, yes, h0, c0) <body = again (int64 i, bool on, float[1, B, 4] hi,
@@ -145,7 +145,7 @@ LOOP = """model (int64 n, bool go, float[2] x) => (float[2] last, float[k] sums,
 @pytest.mark.parametrize("count", [0, 1, 2, 9])
 @pytest.mark.parametrize("go", [True, False])
 def test_loops_that_stop(count: int, go: bool) -> None:
-    """By the count, by the condition, or before the first step: scalars and vectors stacked."""
+    """A loop ends by its count, by its condition, or before the first step."""
     model = parsed(LOOP, {"most": np.float32(20)})
     x = np.array([1, 2], "float32")
     last, sums, _ = agree(model, {"n": np.array(count), "go": np.array(go), "x": x})
@@ -162,7 +162,7 @@ def test_loops_without_a_count_or_a_condition() -> None:
 
 
 def test_a_captured_name_is_not_the_body_s_input() -> None:
-    """onnx.reference 1.23 lets the outer value stand where a body's input has the same name."""
+    """onnx.reference 1.23 reads the outer value if a body's input has the same name."""
     text = """model (float[2] x) => (float[2] y) {
         y = Loop(n, , x) <body = b (int64 i, bool on, float[2] v)
             => (bool more, float[2] w) { more = Identity(on)  w = Mul(v, x) }>
@@ -173,14 +173,14 @@ def test_a_captured_name_is_not_the_body_s_input() -> None:
 
 
 def test_a_name_may_be_used_again_inside() -> None:
-    """ONNX forbids it and files have it: the nearest value of a name is meant."""
+    """ONNX forbids it, but files have it: a name means its nearest value."""
     text = """model (float[2] x) => (float[2] y) {
         k = Constant<value_floats = [1.0, 2.0]>()
         y = Loop(n, , x) <body = b (int64 i, bool on, float[2] v)
             => (bool more, float[2] w) { more = Identity(on)  k = Add(v, v)  w = Neg(k) }>
     }"""
     model = parsed(text, {"n": np.array(1)})
-    rep = _rep.BackendRep(model, None)  # without the checker, which refuses it
+    rep = _rep.BackendRep(model, None)  # not checked: the checker refuses it
     np.testing.assert_array_equal(rep.run([np.array([3, 4], "float32")])[0], [-6, -8])
 
 
@@ -237,7 +237,7 @@ def test_a_scan_of_a_recurrent_node() -> None:
 
 
 def test_a_scan_of_opset_8_has_a_batch_axis() -> None:
-    """And lengths; what lies past the end of a sequence is zeros."""
+    """It also has lengths; what lies past the end of a sequence is zeros."""
     text = """model (float[B, 2] s, float[B, T, 2] u) => (float[B, 2] t, float[B, T, 2] ys) {
         t, ys = Scan<num_scan_inputs = 1, %s body = one (float[2] si, float[2] ui)
             => (float[2] so, float[2] y) { so = Add(si, ui)  y = Mul(so, ui) }>(%s s, u)
@@ -257,7 +257,7 @@ def test_a_scan_of_opset_8_has_a_batch_axis() -> None:
 
 
 def test_no_steps() -> None:
-    """A scan and a loop over nothing stack nothing, of the shape that the body declares."""
+    """A scan or loop without steps gives empty arrays of the shape that the body declares."""
     text = """model (float[3] s, float[0, 2] u) => (float[3] t, float[0, 2] z) {
         t, z = Scan<num_scan_inputs = 1, body = one (float[3] si, float[2] ui)
             => (float[3] so, float[2] y) { so = Identity(si)  y = Neg(ui) }>(s, u)
@@ -272,7 +272,7 @@ def test_no_steps() -> None:
 
 
 def test_sequences() -> None:
-    """Lists of arrays go through the graph, from an input or a node, and through a body."""
+    """Lists of arrays come from an input or a node, and go through the graph and through a body."""
     text = """model (seq(float[T, B, 3]) Xs, float[n, 2] rest)
         => (seq(float[1, B, 4]) hs, float[k] one)
     {
@@ -316,7 +316,7 @@ Twice(x, w, r, choice) => (y) {
 
 
 def test_functions_of_the_model() -> None:
-    """Attributes given and by default, inputs left out, an opset of their own, functions inside."""
+    """Functions have attributes, defaults, absent inputs, an opset and functions of their own."""
     model = parsed(FUNCTIONS, WEIGHTS)
     for flag in (True, False):
         y, z = agree(model, {"X": X, "flag": np.array(flag)})
@@ -334,7 +334,7 @@ def test_functions_of_the_model() -> None:
 
 
 def test_functions_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that calls itself, and forty that call one another twice: named errors, at once."""
+    """A function that calls itself, or forty that double the nodes, are named errors at once."""
     text = """model (float[2] x) => (float[2] y) { y = local.f(x) }
     <domain: "local", opset_import: ["" : 17, "local" : 1]>
     f (a) => (b) { b = local.f(a) }"""
@@ -346,13 +346,13 @@ def test_functions_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
         <domain: "local", opset_import: ["" : 17, "local" : 1]>
         f{k} (a) => (c) {{ b = local.f{k + 1}(a)  c = local.f{k + 1}(b) }}"""
     text += '\n<domain: "local", opset_import: ["" : 17]>\nf40 (a) => (b) { b = Neg(a) }'
-    assert _protos.MAX_NODES == 50_000  # takes seconds
+    assert _protos.MAX_NODES == 50_000  # that many take seconds
     monkeypatch.setattr(_protos, "MAX_NODES", 1000)
     with pytest.raises(ValueError, match="nodes of the model: expected at most 1000"):
         Backend.prepare(parsed(text))
 
 
-# --- what is wrong with them ------------------------------------------------------------------
+# --- errors in them ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -426,7 +426,7 @@ def test_wrong_values() -> None:
 
 
 def test_the_bodies_are_these() -> None:
-    """Every operator of ONNX that has a graph among its attributes, but an attention."""
+    """The list has every operator of ONNX with a graph as an attribute, except attention."""
     kind = onnx.defs.OpSchema.AttrType.GRAPH
     names = {
         schema.name
@@ -436,7 +436,7 @@ def test_the_bodies_are_these() -> None:
     assert {*_control.CONTROL, "FlexAttention"} >= names
 
 
-# --- what a prepared model tells --------------------------------------------------------------
+# --- what a prepared model reports ------------------------------------------------------------
 
 
 def test_report() -> None:
@@ -484,7 +484,7 @@ def test_large_arrays_on_the_slow_road_warn_once(monkeypatch: pytest.MonkeyPatch
 
 
 def test_random_nodes_are_not_constants() -> None:
-    """Nothing goes in, or constants, and every run has other numbers; a seed is the model's."""
+    """Random nodes have constant inputs at most, yet each run draws anew, or by a seed."""
     text = """model () => (float[4] a, float[4] b, float[4] c) {
         a = RandomUniform<shape = [4]>()
         b = RandomNormalLike(k)
@@ -504,7 +504,7 @@ def test_random_nodes_are_not_constants() -> None:
 @pytest.mark.parametrize("operator", ["LSTM", "GRU", "RNN"])
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 def test_models_of_16_bits_are_widened(kind: str, operator: str) -> None:
-    """[cases/small 16] computed in float32, rounded at the end of each node; types stay."""
+    """Nodes compute in float32 and round at their end; the types of the graph stay."""
     code = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOAT16}[kind]
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(code))
     layer = {"LSTM": fr.LSTM, "GRU": fr.GRU, "RNN": fr.RNN}[operator](INPUTS, H, seed=1)
@@ -559,7 +559,7 @@ def test_states_and_lengths_of_16_bits() -> None:
 
 
 def test_numbers_in_another_file(tmp_path: Path) -> None:
-    """Read with the model; a model that was loaded without them is refused by name."""
+    """The numbers are read with the model; a model loaded without them is refused by name."""
     model = parsed(BRANCHES, WEIGHTS | {"one": np.float32(1)})
     path = tmp_path / "model.onnx"
     onnx.save(model, path, save_as_external_data=True, location="numbers.bin", size_threshold=16)

@@ -1,4 +1,4 @@
-"""fusedrnn.onnx.export: what it writes, run by ONNX Runtime and by us, read back to the bit."""
+"""fusedrnn.onnx.export: what it writes runs in ONNX Runtime and here, and is read back exactly."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ LAYERS = (fr.RNN, fr.GRU, fr.LSTM)
 
 
 def flat(state: Any) -> list[Any]:
-    """The arrays of a state, in order: h, then c; of each layer if their sizes differ."""
+    """The arrays of a state in order: h, then c; one for each layer if their sizes differ."""
     if isinstance(state, (tuple, list)):
         return [a for part in state for a in flat(part)]
     return [state]
 
 
 def drawn(layer: Any, batch: int, seed: int = 0) -> Any:
-    """A state of the layer's form."""
+    """A random state in the layer's form."""
     rng = np.random.default_rng(seed)
     d = 2 if layer.bidirectional else 1
 
@@ -46,7 +46,7 @@ def drawn(layer: Any, batch: int, seed: int = 0) -> Any:
 
 
 def given(layer: Any, x: Any, lengths: Any, state: Any, prefix: str = "") -> dict[str, Any]:
-    """The inputs of the exported model by the names that the docstring says."""
+    """The inputs of the exported model, by the names that the docstring of `export` gives."""
     found = {"x": x} | ({} if lengths is None else {"lengths": lengths.astype("int32")})
     if state is not None:
         for name, part in zip(
@@ -59,7 +59,7 @@ def given(layer: Any, x: Any, lengths: Any, state: Any, prefix: str = "") -> dic
 
 
 def agree(layer: Any, path: Path, *, lengths: bool, initial: bool, runs: bool = True) -> None:
-    """The layer, our backend and ONNX Runtime, for two sizes of T and B."""
+    """Assert that the layer, our backend and ONNX Runtime agree, for two sizes of T and B."""
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     rep = Backend.prepare(path)
@@ -81,7 +81,7 @@ def agree(layer: Any, path: Path, *, lengths: bool, initial: bool, runs: bool = 
 
 
 def read_back(layer: Any, path: Path) -> None:
-    """The parameters come back to the bit; zeros for a bias that the layer does not have."""
+    """Assert that the parameters come back to the bit, with zeros for a missing bias."""
     found: dict[str, Any] = {}
     for k, (name, one) in enumerate(weights.onnx_layers(path).items()):
         assert name == f"l{k}"
@@ -144,7 +144,7 @@ ACTIVATIONS: list[Any] = [
 
 @pytest.mark.parametrize("both", [False, True])
 def test_activations(both: bool, tmp_path: Path) -> None:
-    """Every activation that ONNX has, in the place of each, with its numbers or its defaults."""
+    """Every activation of ONNX in each place, with given parameters or with the defaults."""
     path = tmp_path / "layer.onnx"
     for k, one in enumerate([*ACTIVATIONS, "identity"]):
         layers = [fr.RNN(INPUTS, H, nonlinearity=one, bidirectional=both, seed=k)]
@@ -163,7 +163,7 @@ def test_activations(both: bool, tmp_path: Path) -> None:
 
 
 OPTIONS: list[tuple[Any, bool]] = [
-    # A layer, and whether ONNX Runtime computes what the specification says.
+    # A layer, and whether ONNX Runtime computes it as the specification says.
     (fr.LSTM(INPUTS, H, peepholes=True, seed=1), True),
     (
         fr.LSTM(INPUTS, H, peepholes=True, bidirectional=True, num_layers=2, bias=False, seed=1),
@@ -171,7 +171,7 @@ OPTIONS: list[tuple[Any, bool]] = [
     ),
     (fr.LSTM(INPUTS, H, coupled=True, seed=1), True),
     (fr.LSTM(INPUTS, H, coupled=True, peepholes=True, bias="hidden", seed=1), True),
-    (fr.LSTM(INPUTS, H, clip=0.25, seed=1), False),  # it does not clip the input of h
+    (fr.LSTM(INPUTS, H, clip=0.25, seed=1), False),  # it does not clip h's input
     (fr.LSTM(INPUTS, H, clip=float("inf"), forget_bias=1.0, seed=1), True),
     (fr.GRU(INPUTS, H, reset_after=False, seed=1), True),
     (fr.GRU(INPUTS, H, reset_after=False, bidirectional=True, bias="input", seed=1), True),
@@ -181,7 +181,7 @@ OPTIONS: list[tuple[Any, bool]] = [
     (fr.RNN(INPUTS, H, nonlinearity="relu", num_layers=3, seed=1), True),
     (fr.LSTM(INPUTS, H, dtype="float64", seed=1), False),  # it has no float64
     (fr.GRU(INPUTS, H, dtype="float64", clip=0.25, bidirectional=True, seed=1), False),
-    # Noise does nothing in a call, and so nothing in the model.
+    # Noise has no effect in a call, so it is not in the model.
     (
         fr.LSTM(
             INPUTS,
@@ -220,7 +220,7 @@ def test_every_opset_from_14(opset: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", [False, True])
 def test_small_models(first: bool, tmp_path: Path) -> None:
-    """Layers and dense layers, one after the other; names of states begin with their place."""
+    """Layers and dense layers in a list; the name of a state begins with the place of its part."""
     path = tmp_path / "model.onnx"
     parts: list[Any] = [
         Dense(INPUTS, 5, seed=0),
@@ -252,7 +252,7 @@ def test_dense_layers_alone(tmp_path: Path) -> None:
     dense = Dense(INPUTS, 4, seed=0)
     x = np.random.default_rng(0).standard_normal((2, 3, INPUTS)).astype("float32")
     for model in (dense, (dense,), [dense, Dense(4, 4, seed=1)]):
-        export(model, path, lengths=True)  # nothing has lengths
+        export(model, path, lengths=True)  # no part takes lengths
         rep = Backend.prepare(path)
         assert (rep.input_names, rep.output_names) == (("x",), ("y",))
         wanted = x
@@ -329,7 +329,7 @@ REFUSED: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
 
 @pytest.mark.parametrize("at", range(len(REFUSED)))
 def test_refusals(at: int, tmp_path: Path) -> None:
-    """By name, and before anything is written."""
+    """The error names what cannot be written, and the old file is as it was."""
     model, more, error, text = REFUSED[at]
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")

@@ -1,7 +1,7 @@
-"""Models as exporters write them, on fusedrnn.onnx beside ONNX Runtime and their origin.
+"""Models as exporters write them, on fusedrnn.onnx, compared with ONNX Runtime and their origin.
 
-PyTorch's exporter of today (dynamo) and the one before, Keras through tf2onnx, skl2onnx. The suite
-takes a part of each grid; `-m exhaustive` the whole. ONNX Runtime is the judge.
+The exporters are PyTorch's present one (dynamo) and the one before, Keras through tf2onnx, and
+skl2onnx. The suite takes a part of each grid, `-m exhaustive` the whole.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ INPUTS = 5
 
 
 def agree(model: Any, xs: list[Any], wanted: list[Any]) -> Any:
-    """Ours beside ONNX Runtime's and what the origin computes; returns the prepared model."""
+    """Assert that our, ONNX Runtime's and the origin's results agree; returns the model."""
     rep = Backend.prepare(model)
     for x, y in zip(xs, wanted, strict=True):
         (name,) = rep.input_names
@@ -47,7 +47,7 @@ def agree(model: Any, xs: list[Any], wanted: list[Any]) -> Any:
 
 
 class Shape(NamedTuple):
-    """A model: layers of torch, and a Linear on the last step or not."""
+    """A model: recurrent layers of torch, with or without a Linear on the last step."""
 
     operator: str
     hidden: int
@@ -59,14 +59,14 @@ class Shape(NamedTuple):
 
 
 def grid(dynamics: tuple[str, ...]) -> Iterator[Shape]:
-    """Every combination; dropout between two layers takes turns with none."""
+    """Every combination; every other stack of two layers has dropout."""
     axes = (("LSTM", "GRU", "RNN"), (16, 96), (1, 2), (False, True), (False, True), dynamics)
     for turn, values in enumerate(product(*axes)):
         yield Shape(*values, dropout=0.3 if values[2] == 2 and turn % 2 else 0.0)
 
 
 def of_torch(shape: Shape, dynamo: bool) -> tuple[Any, list[Any], list[Any]]:
-    """The exported model, inputs of two sizes, and what torch makes of them."""
+    """The exported model, inputs of two sizes, and torch's results for them."""
     torch = pytest.importorskip("torch")
 
     class Model(torch.nn.Module):  # type: ignore[misc, name-defined]
@@ -94,7 +94,7 @@ def of_torch(shape: Shape, dynamo: bool) -> tuple[Any, list[Any], list[Any]]:
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logging.disable(logging.CRITICAL)  # the exporter's progress
+        logging.disable(logging.CRITICAL)  # the exporter's progress messages
         try:
             if dynamo:
                 sizes: Any = ({axis: torch.export.Dim.DYNAMIC},)
@@ -120,7 +120,7 @@ def check_torch(shape: Shape, dynamo: bool, tmp_path: Path) -> None:
     rep = agree(model, xs, wanted)
     placed = [p for p in rep.report() if p.operator == shape.operator]
     if shape.operator == "RNN" and dynamo:
-        assert not placed  # that exporter writes its steps one by one
+        assert not placed  # this exporter unrolls the steps
         return
     assert [p.runs_on for p in placed] == ["kernel"] * shape.layers
     if shape.head:
@@ -139,7 +139,7 @@ OLD_GRID = list(grid(("batch", "time")))
 
 @pytest.mark.torch
 def test_torch_exporter_before_dynamo(tmp_path: Path) -> None:
-    """A part of the grid in which every value of every axis stands."""
+    """A part of the grid in which every value of every axis occurs."""
     part = OLD_GRID[::9]
     for values in zip(*part, strict=True):
         assert len(set(values)) > 1
@@ -156,8 +156,9 @@ def test_torch_exporter_before_dynamo_whole(shape: Shape, tmp_path: Path) -> Non
 
 @pytest.mark.torch
 def test_torch_exporter(tmp_path: Path) -> None:
-    """[cases/small 16] torch's default exporter: a dynamic batch axis, both directions, a stack,
-    the last step, a head; at 96 units its weights are slices and concatenations of initializers.
+    """torch's default exporter: dynamic batch axis, two directions, a stack, the last step, a head.
+
+    At 96 units the weights are slices and concatenations of initializers.
     """
     pytest.importorskip("onnxscript")
     shape = Shape("LSTM", 96, 2, both=True, head=True, dynamic="batch")
@@ -175,7 +176,7 @@ def test_torch_exporter(tmp_path: Path) -> None:
     assert len(weights.onnx_layers(path)) == 2
 
 
-# Its time axis cannot be dynamic: torch.export unrolls a recurrent layer.
+# The time axis cannot be dynamic here, because torch.export unrolls a recurrent layer.
 @pytest.mark.torch
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("shape", list(grid(("batch",))), ids=str)
@@ -193,7 +194,7 @@ def test_torch_exporter_whole(shape: Shape, tmp_path: Path) -> None:
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("name", ["LSTM", "GRU", "SimpleRNN"])
 def test_tf2onnx(name: str, both: bool, sequences: bool, mask: bool) -> None:
-    """Keras on TensorFlow (KERAS_BACKEND=tensorflow): LSTM nodes, or loops over TensorArrays."""
+    """Keras on TensorFlow (KERAS_BACKEND=tensorflow) exports LSTM nodes or TensorArray loops."""
     if os.environ.get("KERAS_BACKEND") != "tensorflow":
         pytest.skip("KERAS_BACKEND is not tensorflow")
     with warnings.catch_warnings():
@@ -216,7 +217,7 @@ def test_tf2onnx(name: str, both: bool, sequences: bool, mask: bool) -> None:
         xs = [np.random.default_rng(n).standard_normal((3, n, INPUTS)) for n in (7, 4)]
         xs = [a.astype("float32") for a in xs]
         for a in xs:
-            a[1, 3:] = 0  # what is masked
+            a[1, 3:] = 0  # steps that the model masks
         wanted = [model(a).numpy() for a in xs]
     agree(proto, xs, wanted)
 
@@ -226,7 +227,7 @@ def test_tf2onnx(name: str, both: bool, sequences: bool, mask: bool) -> None:
 
 @pytest.mark.exhaustive
 def test_skl2onnx() -> None:
-    """Operators of ai.onnx.ml, which are ONNX's too, and a perceptron on our product."""
+    """Operators of ai.onnx.ml, an ONNX domain too, and a perceptron that runs on our product."""
     sklearn = pytest.importorskip("sklearn")
     skl2onnx = pytest.importorskip("skl2onnx")
     assert sklearn

@@ -1,7 +1,7 @@
-"""Graphs on fusedrnn.onnx, long because each kind of bad model has its text here.
+"""Graphs on fusedrnn.onnx; long, because the text for each kind of bad model is here.
 
-What exporters write (PyTorch's own, Keras's by hand), the nodes between the recurrent ones, a
-prepared model in use, and the errors.
+The file covers what exporters write (PyTorch's own, Keras's by hand), the nodes between recurrent
+nodes, the use of a prepared model, and errors.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def test_exported_by_torch(name: str, more: dict[str, Any], dynamic: bool) -> No
     module = getattr(torch.nn, name)(2, H, **more).eval()
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter that needs no other package
+        warnings.simplefilter("ignore")  # the old exporter warns
         torch.onnx.export(
             module,
             (torch.from_numpy(X),),
@@ -109,7 +109,7 @@ def test_exported_by_torch_with_a_state() -> None:
 
 
 def squeeze(name: str, output: str, axis: int, opset: int) -> list[Any]:
-    """Squeeze has its axes as an attribute before opset 13."""
+    """A Squeeze node; before opset 13 its axes are an attribute."""
     if opset < 13:
         return [helper.make_node("Squeeze", [name], [output], axes=[axis])]
     axes = numpy_helper.from_array(np.array([axis]), f"axes of {output}")
@@ -124,7 +124,7 @@ def squeeze(name: str, output: str, axis: int, opset: int) -> list[Any]:
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("name", ["LSTM", "GRU", "SimpleRNN"])
 def test_as_tf2onnx_writes_keras(name: str, bidirectional: bool, opset: int) -> None:
-    """(B, T, I) in, transposed for a node of layout 0; directions concatenated, or squeezed."""
+    """x (B, T, I) is transposed for a node of layout 0; directions are concatenated or squeezed."""
     layers = keras_module().layers
     layer = getattr(layers, name)(H, return_sequences=True)
     layer = layers.Bidirectional(layer) if bidirectional else layer
@@ -154,10 +154,10 @@ def test_as_tf2onnx_writes_keras(name: str, bidirectional: bool, opset: int) -> 
     close(y, np.asarray(keras_module().ops.convert_to_numpy(layer(x))))
 
 
-# --- the nodes between ------------------------------------------------------------------------
+# --- the nodes between recurrent nodes --------------------------------------------------------
 
 
-# What the first version took; now it is every standard operator.
+# The operators that the first version took between recurrent nodes; now every standard operator is.
 BETWEEN = {
     "Cast",
     "Concat",
@@ -182,7 +182,7 @@ def test_every_node_between() -> None:
 
 
 def every_node_between(opset: int) -> None:
-    """A stack whose shapes and first state come from the graph itself."""
+    """A stack whose shapes and first state are computed in the graph."""
     first, second = (fr.GRU(inputs, H, reset_after=False, seed=inputs) for inputs in (2, H))
     constants: dict[str, Any] = {
         f"{name}{at}": a
@@ -229,7 +229,7 @@ def every_node_between(opset: int) -> None:
 
 
 def small(**more: Any) -> tuple[Any, dict[str, Any]]:
-    """An LSTM node, its weights constants."""
+    """A model of one LSTM node whose weights are constants."""
     case = plain("LSTM", **more)
     return oracle.model(case, oracle.draw(case, 1))
 
@@ -266,7 +266,7 @@ def test_weights_folded_from_constants_are_packed_once(monkeypatch: pytest.Monke
     for _ in range(2):
         np.testing.assert_array_equal(rep.run([X])[0], lstm(X)[1][0])
     assert len(packed) == 1
-    # Nothing is folded from an initializer that a run can replace.
+    # A value that depends on an initializer which a run can replace is not computed in prepare.
     turned = arrays["turned"]
     kind = onnx.TensorProto.FLOAT
     model.graph.input.append(helper.make_tensor_value_info("turned", kind, turned.shape))
@@ -441,7 +441,7 @@ def test_the_module_is_a_backend_too() -> None:
 
 
 def changed(operator: str = "LSTM", opset: int = 22, **attributes: Any) -> Any:
-    """A small model whose node has other attributes; None takes one away."""
+    """A small model whose node has other attributes; None removes an attribute."""
     case = plain(operator, opset=opset)
     model, given = oracle.model(case, oracle.draw(case, 1))
     (node,) = model.graph.node
@@ -454,7 +454,7 @@ def changed(operator: str = "LSTM", opset: int = 22, **attributes: Any) -> Any:
 
 
 def other_arrays(operator: str = "LSTM", **arrays: Any) -> Any:
-    """A small model with other arrays, None for none; weights are constants."""
+    """A small model with other arrays (None for none); weights are constants."""
     case = plain(operator)
     drawn = oracle.draw(case, 1) | arrays
     return oracle.model(case, {name: a for name, a in drawn.items() if a is not None})
@@ -473,7 +473,7 @@ def inputs_of(model_and_given: Any, given: Any) -> Any:
 
 
 def through_cast(kind: str) -> Any:
-    """A model that declares its types in a node of its own."""
+    """A model whose node Cast declares the type of X."""
     model, given = small()
     cast = helper.make_node("Cast", ["X"], ["cast"], to=getattr(onnx.TensorProto, kind))
     node = model.graph.node[0]
@@ -505,7 +505,7 @@ def nodes_inputs(*names: str, outputs: tuple[str, ...] = ("Y",), operator: str =
 NODE = "onnx: node 'the node' (LSTM): "
 GRAPH = "onnx: graph 'the graph': "
 LENGTHS = np.array([4, 4, 4], "int32")
-# What makes the model and its inputs, the error, and what its text holds.
+# A function that makes the model and its inputs, the error, and a part of its text.
 FAULTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     # attributes
     (lambda: changed(foo=1), ValueError, NODE + "attributes: expected activation_alpha, "),
@@ -731,7 +731,7 @@ def test_without_the_package() -> None:
     assert text in done.stderr
 
 
-# --- the page ---------------------------------------------------------------------------------
+# --- the page of the docs ---------------------------------------------------------------------
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs/onnx.md").read_text()
 

@@ -1,4 +1,4 @@
-"""weights.onnx_layers on graphs as exporters leave them: computed weights, bodies, functions."""
+"""weights.onnx_layers on graphs as exporters write them: computed weights, bodies, functions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WEIGHTS = weights.to_onnx(LSTM.params, LSTM.cell)
 
 
 def saved(path: Path, text: str, arrays: dict[str, Any], opset: int = 17) -> Path:
-    """A file from the text of a model."""
+    """Save a model from its text; returns the path."""
     head = f'<ir_version: 8, opset_import: ["" : {opset}, "local" : 1]>\n'
     model = onnx.parser.parse_model(head + text)
     model.graph.initializer.extend(
@@ -33,7 +33,7 @@ def saved(path: Path, text: str, arrays: dict[str, Any], opset: int = 17) -> Pat
 
 
 def same(layer: weights.OnnxLayer, scale: float = 1) -> None:
-    """These are the weights of LSTM, to the bit."""
+    """Assert that these are the weights of LSTM, to the bit."""
     for name, a in weights.from_onnx(layer.arrays, layer.cell).items():
         factor = scale if name == "weight_ih_l0" else 1
         np.testing.assert_array_equal(a, factor * LSTM.params[name])
@@ -48,7 +48,7 @@ COMPUTED = {
     "Reshape": "W = Reshape(flat, shape)",
     "Mul": "W = Mul(half, two)",
     "a chain": "a = Mul(half, two)  b = Unsqueeze(a, zero)  d = Squeeze(b, zero)  W = Identity(d)",
-    # torch's exporter brings the gates into ONNX's order so, from 64 units on.
+    # torch's exporter reorders the gates in this way from 64 units on.
     "gates": "i = Slice(torch, zero, four, zero)  f = Slice(torch, four, eight, zero)  "
     "g = Slice(torch, eight, twelve, zero)  o = Slice(torch, twelve, sixteen, zero)  "
     "whole = Concat<axis = 0>(i, o, f, g)  W = Unsqueeze(whole, zero)",
@@ -72,7 +72,7 @@ PARTS = {
 
 @pytest.mark.parametrize("way", COMPUTED)
 def test_computed_weights(way: str, tmp_path: Path) -> None:
-    """[cases/small 16] weights that are made of initializers by nodes of the graph."""
+    """Nodes of the graph compute the weights from initializers."""
     text = f"""model (float[T, B, 3] X) => (float[T, D, B, 4] Y) {{
         {COMPUTED[way]}
         Y, h, c = LSTM<hidden_size = 4>(X, W, R, B)
@@ -124,7 +124,7 @@ Inner<size, way: string = "forward">(x, w, r, b) => (y) {
 
 
 def test_nodes_inside_others_have_a_path(tmp_path: Path) -> None:
-    """[cases/small 16] bodies of If and Loop, functions: each sees the names around it."""
+    """Bodies of If and Loop and functions have a path, and see the names around them."""
     arrays = WEIGHTS | {"two": np.float32(2), "half": W / 2}
     found = weights.onnx_layers(saved(tmp_path / "m.onnx", PLACES, arrays))
     assert list(found) == [
@@ -140,7 +140,7 @@ def test_nodes_inside_others_have_a_path(tmp_path: Path) -> None:
 
 
 def test_nodes_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    """ONNX lets nodes share a name; none is lost."""
+    """Nodes may share a name in ONNX; all of them are found."""
     nodes = [
         helper.make_node("LSTM", ["X", "W", "R", "B"], [f"Y{k}"], "rnn", hidden_size=H)
         for k in range(3)
@@ -152,7 +152,7 @@ def test_nodes_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_operators_of_other_domains_are_not_ours(tmp_path: Path) -> None:
-    """Microsoft's quantised LSTM and somebody's GRU are other operators; the rest is found."""
+    """Microsoft's quantised LSTM and a GRU of another domain are skipped; the rest is found."""
     text = """model (float[T, B, 3] X) => (float[T, D, B, 4] Y) {
         G = com.example.GRU(X, W, R)
         S = com.example.Swirl(X)

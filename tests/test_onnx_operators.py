@@ -1,7 +1,7 @@
 """Every operator that ONNX Runtime and onnx.reference have, in every version since opset 7.
 
-Long because it is a table. The values are ONNX Runtime's. What they found wrong, old or missing in
-onnx.reference 1.23.2 is what fusedrnn.onnx._mended holds.
+The file is long because it is a table. ONNX Runtime gives the right values. fusedrnn.onnx._mended
+holds replacements for what is wrong, old or missing in onnx.reference 1.23.2.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from onnx import helper, numpy_helper  # noqa: E402
 
 from fusedrnn.onnx import Backend, _mended  # noqa: E402
 
-NEWEST = 25  # of ONNX Runtime 1.31.1
+NEWEST = 25  # the newest opset of ONNX Runtime 1.31.1
 
 
 class Case(NamedTuple):
-    """A node: its inputs (None for one left out), and the opsets in which it is valid."""
+    """A node: its inputs (None for an absent one), and the opsets in which it is valid."""
 
     operator: str
     inputs: list[Any]
@@ -357,7 +357,7 @@ case("SoftmaxCrossEntropyLoss NegativeLogLikelihoodLoss", X, LABELS, since=12)
 
 
 def versions(one: Case) -> list[int]:
-    """Opsets in which the operator changed, among those in which the case is valid."""
+    """The opsets in which the operator changed, of those in which the case is valid."""
     changes = {
         schema.since_version
         for schema in onnx.defs.get_all_schemas_with_history()
@@ -368,7 +368,7 @@ def versions(one: Case) -> list[int]:
 
 
 def model(one: Case, opset: int, outputs: list[Any] | None = None) -> Any:
-    """The node alone; its first input is the graph's, the others are constants."""
+    """A model of the node alone; its first input is the graph's, and the others are constants."""
 
     def kind(a: Any) -> int:
         return int(helper.np_dtype_to_tensor_dtype(np.asarray(a).dtype))
@@ -441,7 +441,7 @@ def test_what_is_mended_is_compared() -> None:
 
 
 def window(pick: random.Random) -> tuple[Case, int]:
-    """A convolution or a pool over one or two axes, every attribute at random."""
+    """A random convolution or pool over one or two axes, with every attribute at random."""
     operator = pick.choice(["Conv", "Conv", "ConvTranspose", "AveragePool", "MaxPool", "LpPool"])
     n, channels, groups = pick.choice([1, 1, 2]), pick.choice([2, 4]), pick.choice([1, 1, 2])
     kernel = [pick.randint(1, 4) for _ in range(n)]
@@ -452,7 +452,7 @@ def window(pick: random.Random) -> tuple[Case, int]:
     if pick.random() < 0.5:
         more["pads"] = [pick.randint(0, kernel[k % n] - 1) for k in range(2 * n)]
     elif pick.random() < 0.5:
-        # Where both are given, ONNX Runtime's shapes are its own.
+        # With strides and SAME together, ONNX Runtime's shapes differ from the specification's.
         plain = not more and operator in ("Conv", "AveragePool", "MaxPool")
         more["auto_pad"] = pick.choice(["SAME_UPPER", "SAME_LOWER"] if plain else ["VALID"])
     inputs: list[Any] = [x]

@@ -1,7 +1,7 @@
-"""Random graphs on fusedrnn.onnx beside ONNX Runtime, and broken files.
+"""Random graphs on fusedrnn.onnx, compared with ONNX Runtime, and broken files.
 
-The graphs are what people join by hand: recurrent nodes, shapes computed from shapes, weights made
-of other weights, branches. Every value is used, so that a wrong one reaches the output.
+The graphs are such as people write by hand: recurrent nodes, shapes computed from shapes, weights
+computed from other weights, branches. Every value is used, so that a wrong one reaches the output.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Graph:
         return name
 
     def constant(self, a: Any) -> str:
-        """An initializer, or the output of a Constant node."""
+        """An initializer, or the output of a Constant node, for the array."""
         a = np.asarray(a)
         if self.draw(True, False):
             return self.node("Constant", value=numpy_helper.from_array(a))
@@ -73,7 +73,7 @@ class Graph:
     # --- pieces
 
     def size(self, axis: int) -> str:
-        """The size of an axis, (1,) int64, from the graph itself."""
+        """The size of an axis, (1,) int64, computed in the graph."""
         shape = self.node("Shape", self.name)
         if self.draw(True, False):
             return self.node("Gather", shape, self.constant([axis]), axis=0)
@@ -81,7 +81,7 @@ class Graph:
         return self.node("Slice", shape, begin, end)
 
     def weight(self, a: Any) -> str:
-        """A weight as an initializer, or made of some."""
+        """A weight as an initializer, or computed from initializers."""
         way = self.draw("plain", "sliced", "joined", "turned", "cast", "scaled")
         if way == "sliced":
             padded = np.concatenate([a, a[:, :1]], axis=1)
@@ -184,7 +184,7 @@ class Graph:
         self.into(self.node("Slice", self.name, *parts), tuple(shape))
 
     def flatten(self) -> None:
-        """To two axes, by arithmetic on sizes."""
+        """Flatten to two axes, with sizes computed in the graph."""
         if len(self.shape) < 2:
             return
         rows = self.size(0)
@@ -245,7 +245,7 @@ class Graph:
         self.into(self.node("Expand", one, shape), (2, *self.shape))
 
     def branch(self) -> None:
-        """The same steps in both branches, the negative in one; weights are captured or inside."""
+        """Both branches run the same steps, one of them negated; weights are captured or inside."""
         condition = self.constant(np.array(self.draw(True, False)))
         if self.draw(True, False):
             last = self.node("ReduceMax", self.name, keepdims=0)
@@ -304,7 +304,7 @@ def test_random_graphs(data: st.DataObject, opset: int, steps: int) -> None:
     ("seed", "count"), [(0, 600), pytest.param(1, 10_000, marks=pytest.mark.exhaustive)]
 )
 def test_broken_files(seed: int, count: int) -> None:
-    """Each is read, or refused by a named error: no crash, no hang, no other exception."""
+    """Each broken file is read or refused by a named error, without a crash or a hang."""
     pytest.importorskip("resource")
     program = Path(__file__).with_name("onnx_fuzz.py")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The plain-array functions: results, gradients, what they keep."""
+"""The plain-array functions: results, gradients, and what a saved call keeps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FUNCTIONS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 
 
 def arguments(cell: str, case: Case, dtype: str) -> tuple[dict[str, Any], Any, Any]:
-    """Keyword arguments of a forward function, and the call as a backend takes it."""
+    """Keyword arguments of a forward function, and the same call as a backend takes it."""
     weights, inputs = call(cell, case, dtype)
     w = weights[0]
     given = {"x": inputs.x, "w_ih": w.w_ih, "w_hh": w.w_hh, "b_ih": w.b_ih, "b_hh": w.b_hh}
@@ -40,7 +40,7 @@ def arguments(cell: str, case: Case, dtype: str) -> tuple[dict[str, Any], Any, A
 
 
 def otherwise_laid_out(a: Array) -> list[Array]:
-    """The numbers of `a` in arrays that the kernels cannot read as they are."""
+    """The numbers of `a` in arrays that the kernels cannot read without a conversion."""
     apart = np.zeros((*a.shape, 2), a.dtype)
     apart[..., 0] = a
     unaligned = np.zeros(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
@@ -53,7 +53,7 @@ def otherwise_laid_out(a: Array) -> list[Array]:
 def test_arguments_that_need_no_conversion_take_a_shorter_way(
     native: Chosen, cell: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the same bits; and each argument that needs one is seen."""
+    """The bits are the same, and any argument that needs a conversion is noticed."""
     given, _, _ = arguments(cell, Case(2, 3, 4, 9), dtype)
     short_ways: list[bool] = []
     forward_plain = choice.current().forward_plain
@@ -81,7 +81,7 @@ def test_arguments_that_need_no_conversion_take_a_shorter_way(
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", FUNCTIONS)
 def test_forward_and_backward(backend: Chosen, cell: str, dtype: str) -> None:
-    """[S3] States without the axis of layers; the same bits as the backend gave."""
+    """[S3] States have no axis of layers, and the bits are those that the backend gives."""
     given, weights, inputs = arguments(cell, Case(5, 3, 4, 9), dtype)
     forward, backward, _ = FUNCTIONS[cell]
     y, *states, nothing = forward(**given)
@@ -119,7 +119,7 @@ def test_forward_and_backward(backend: Chosen, cell: str, dtype: str) -> None:
 
 
 def test_absent_arguments_are_zeros(backend: Chosen) -> None:
-    """[S5] Same bits with zeros given, for biases, states and incoming gradients."""
+    """[S5] Absent biases, states and incoming gradients give the same bits as zeros."""
     given, weights, inputs = arguments("lstm", Case(4, 2, 3, 5), "float32")
     for name in ("b_ih", "b_hh", "h0", "c0"):
         given.pop(name)
@@ -139,7 +139,7 @@ def test_absent_arguments_are_zeros(backend: Chosen) -> None:
 
 
 def test_weights_are_kept_by_copy(backend: Chosen) -> None:
-    """What backward uses cannot change under it; x and the read-only y are shared."""
+    """backward uses copies of the weights; x and the read-only y are shared."""
     given, weights, inputs = arguments("lstm_peephole", Case(4, 2, 3, 5), "float32")
     dy, _ = out_gradients(weights, inputs)
     *_, saved = fr.lstm_forward(**given, save=True)
@@ -153,7 +153,7 @@ def test_weights_are_kept_by_copy(backend: Chosen) -> None:
 
 
 def test_backward_runs_where_forward_ran(reference: Chosen) -> None:
-    """A change of backend in between changes nothing: `saved` names its own."""
+    """backward runs on the backend that `saved` names, even if another one was chosen since."""
     given, weights, inputs = arguments("gru", Case(), "float64")
     *_, saved = fr.gru_forward(**given, save=True)
     if fr.supported_isas():
@@ -188,7 +188,7 @@ def test_dense(backend: Chosen, dtype: str) -> None:
 
 
 def test_spec_shapes() -> None:
-    """[W1] [W2] [W3]"""
+    """[W1] [W2] [W3] The shapes of the weights by their names."""
     assert CELLS["lstm_peephole"].shapes(3, 5) == {
         "w_ih": (20, 3),
         "w_hh": (20, 5),
@@ -204,7 +204,7 @@ def test_spec_shapes() -> None:
 
 @pytest.mark.parametrize("cell", FUNCTIONS)
 def test_lengths_masks_and_resets(backend: Chosen, cell: str) -> None:
-    """[L1] [L3] [L6] The plain functions hand them on; what a layer of the same weights gives."""
+    """[L1] [L3] [L6] The plain functions give the bits of a layer with the same weights."""
     given, weights, _ = arguments(cell, Case(5, 3, 4, 9), "float64")
     forward, backward, _ = FUNCTIONS[cell]
     rng = np.random.default_rng(0)
@@ -231,7 +231,7 @@ def test_lengths_masks_and_resets(backend: Chosen, cell: str) -> None:
 
 
 def test_projection(backend: Chosen) -> None:
-    """[S8] h, y and their gradients have P; c keeps H."""
+    """[S8] h, y and their gradients have size P; c has size H."""
     rng = np.random.default_rng(0)
     x, w_ih, w_hh = (rng.standard_normal(s) / 3 for s in ((4, 2, 3), (20, 3), (20, 2)))
     w_hr, h0, c0 = (rng.standard_normal(s) for s in ((2, 5), (2, 2), (2, 5)))

@@ -29,7 +29,7 @@ def numbers(*shape: int, seed: int = 0, dtype: str = "float64") -> Array:
 
 
 def gradients_of(layer: Any, seed: int = 0) -> dict[str, Array]:
-    """Gradients of the names, shapes and dtypes of a layer."""
+    """Gradients with the names, shapes and dtypes of a layer."""
     return {
         name: numbers(*p.shape, seed=1000 * seed + k, dtype=p.dtype.name)
         for k, (name, p) in enumerate(layer.params.items())
@@ -43,7 +43,7 @@ def assert_equal(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> None
 
 
 class Model:
-    """Layers under prefixes, and an array of its own."""
+    """A model: layers under prefixes, and an array of its own."""
 
     def __init__(self, **layers: Any) -> None:
         self.layers = layers
@@ -67,7 +67,7 @@ class Model:
 
 
 class Wrapper:
-    """What its layer has, and nothing more."""
+    """Has `params` and `writable` of its layer, and nothing else."""
 
     def __init__(self, layer: Any) -> None:
         self.params, self.writable = layer.params, layer.writable
@@ -126,7 +126,7 @@ def test_one_adam_over_two_modules_is_torchs(dtype: str) -> None:
 
 
 def test_a_parameter_counts_its_own_steps() -> None:
-    """A first gradient that comes late is corrected as a first one: the step has the size of lr."""
+    """Bias correction counts steps per parameter: a late first step also has the size of lr."""
     p, adam = {"early": np.zeros(1), "late": np.zeros(1)}, Adam(0.1)
     for _ in range(9):
         adam.step(p, {"early": np.ones(1)})
@@ -157,11 +157,11 @@ def test_any_layout_of_memory_gives_the_same_bits(dtype: str) -> None:
     assert scalar["p"] == scalar["one"][0] != 2
 
 
-# --- whose the moments are ------------------------------------------------------------------------
+# --- who owns the moments -------------------------------------------------------------------------
 
 
 def test_equal_names_of_two_mappings_never_meet() -> None:
-    """a.step({"w": p1}, {"w": 1}); a.step({"w": p2}, {"w": -1}) moved p2 by 0.0053, not by 0.1."""
+    """With moments by name, a step of a second mapping moved its "w" by 0.0053 instead of 0.1."""
     p1, p2, adam = np.zeros(1), np.zeros(1), Adam(0.1)
     adam.step({"w": p1}, {"w": np.array([1.0])})
     adam.step({"w": p2}, {"w": np.array([-1.0])})
@@ -183,7 +183,7 @@ def test_two_layers_of_equal_names_never_share_moments() -> None:
 
 
 def test_every_way_to_a_layer_leads_to_one_state() -> None:
-    """Itself, what writable() yields, a dict of that, models that have it, made anew each time."""
+    """A layer, what writable() yields, a dict of it, and models with it all share one state."""
     layer, head = fr.GRU(3, 4, seed=0), Dense(4, 2, seed=1)
     expected, other = fr.GRU(3, 4, seed=0), Dense(4, 2, seed=1)
     adam, plain = Adam(0.01), Adam(0.01)
@@ -243,7 +243,7 @@ def test_what_is_of_no_layer_is_the_models() -> None:
 
 
 def test_a_model_must_show_the_arrays_that_it_opens() -> None:
-    """With copies in `params`, moments would be the layer's in one call, the model's in another."""
+    """If `params` were copies, moments would be the layer's in one call, the model's in another."""
 
     class Copies(Model):
         @property
@@ -272,7 +272,7 @@ def test_a_part_of_a_layers_parameter_is_refused() -> None:
 
 
 def test_views_made_anew_for_each_step_share_the_moments() -> None:
-    """The memory of a flat vector has the state, not the view that a step was given."""
+    """The moments belong to the memory of a flat vector, not to the view that a step is given."""
     flat, whole = np.zeros(6), {"a": np.zeros((2, 2)), "b": np.zeros(2)}
     adam = Adam(0.1)
     for t in range(5):
@@ -311,8 +311,8 @@ def test_a_reused_id_is_no_layer_of_old() -> None:
         adam.step({"w": p}, {"w": np.ones(3)})
         np.testing.assert_allclose(p, -0.1, rtol=1e-6)
         del p
-    assert reused  # else this showed nothing
-    # An owner that is gone without a word, as its id comes back before the news of its end.
+    assert reused  # otherwise nothing was shown
+    # An owner whose id is used again before the weak reference reports that the owner is gone.
     kept: Any = adam._kept
     old, new = np.zeros(3), np.zeros(3)
     kept.put(old, "w", 1)
@@ -325,7 +325,7 @@ def test_a_reused_id_is_no_layer_of_old() -> None:
 
 
 def test_a_layer_keeps_its_arrays_in_a_step() -> None:
-    """A layer copies what somebody holds at the ends of a block; a step holds nothing."""
+    """A layer copies arrays that somebody holds when a block begins or ends; a step holds none."""
     layer, model = fr.GRU(3, 4, seed=0), Model(gru=fr.GRU(3, 4, seed=0), head=Dense(4, 2, seed=0))
     adam = Adam(0.1)
 
@@ -339,7 +339,7 @@ def test_a_layer_keeps_its_arrays_in_a_step() -> None:
             assert places(target) == before
 
 
-# --- all or nothing -------------------------------------------------------------------------------
+# --- a step changes all parameters or none --------------------------------------------------------
 
 
 def wrong_gradients(g: dict[str, Array]) -> list[tuple[object, type[Exception], str]]:
@@ -427,7 +427,7 @@ def test_a_refused_step_changes_nothing(case: int) -> None:
         adam.step(layer, wrong)  # type: ignore[arg-type]
     assert_equal(layer.state_dict(), before)
     assert_equal(adam.state_dict(layer), moments)
-    layer.backward(saved, y)  # the parameters were not even opened
+    layer.backward(saved, y)  # the parameters were not opened, so this works
 
 
 class Slots:
@@ -518,7 +518,7 @@ def test_ctrl_c_waits_for_the_end_of_a_step() -> None:
 
 
 def test_what_fails_before_the_write_changes_nothing() -> None:
-    """An error, or Ctrl-C, of whoever opens the parameters; arrays that are not those of params."""
+    """Opening fails with an error or Ctrl-C, or opens other arrays than those of params."""
 
     class Failing(Model):
         fault: Callable[[dict[str, Array]], dict[str, Array]]
@@ -557,7 +557,7 @@ def test_what_fails_before_the_write_changes_nothing() -> None:
 
 
 def test_gradients_of_any_size_are_taken_in_silence() -> None:
-    """Warnings are errors here, and an error amid the write would leave half a step."""
+    """A warning would be an error here, and an error during the write would leave half a step."""
     for setting in ({}, {"all": "raise"}):
         with np.errstate(**setting):  # type: ignore[arg-type]
             p, adam = {"big": np.ones(2, "f4"), "small": np.ones(2), "nan": np.ones(2)}, Adam(0.1)
@@ -569,13 +569,13 @@ def test_gradients_of_any_size_are_taken_in_silence() -> None:
                     "nan": np.array([np.nan, 1.0]),
                 },
             )
-        np.testing.assert_array_equal(p["big"], 1)  # the square is past float32
+        np.testing.assert_array_equal(p["big"], 1)  # the square exceeds float32
         assert math.isnan(p["nan"][0])
         assert p["nan"][1] == pytest.approx(0.9)
 
 
 def test_steps_of_several_threads_are_all_counted() -> None:
-    """One gets in, the others get the error that says so; the first steps lose no moments."""
+    """One thread steps, the others get the error that says so; first steps lose no moments."""
     for _ in range(10):
         layer, adam = Dense(3, 2, seed=0), Adam(0.1)
         g, start = gradients_of(layer), threading.Barrier(4)
@@ -631,7 +631,7 @@ HYPERPARAMETERS: list[tuple[str, object, type[Exception], str]] = [
 def test_hyperparameters_are_checked(
     name: str, value: Any, kind: type[Exception], text: str
 ) -> None:
-    """At construction and when they are assigned; then the old value stays."""
+    """They are checked at construction and on assignment; a refused value changes nothing."""
     with pytest.raises(kind, match=text):
         Adam(**{name: value})
     adam = Adam(0.5, betas=(0.25, 0.5), eps=0.125)
@@ -641,7 +641,7 @@ def test_hyperparameters_are_checked(
 
 
 def test_hyperparameters_become_plain_numbers() -> None:
-    """A float64 of NumPy would make float32 arithmetic round elsewhere."""
+    """A NumPy float64 would make float32 arithmetic round differently."""
     adam = Adam(np.float64(0.01), betas=[np.float32(0.5), 0], eps=np.float64(1e-8))  # type: ignore[arg-type]
     assert repr(adam) == "Adam(lr=0.01, betas=(0.5, 0.0), eps=1e-08)"
     assert {type(v) for v in (adam.lr, *adam.betas, adam.eps)} == {float}
@@ -665,7 +665,7 @@ def test_checks_for_the_trainer() -> None:
 
 
 def test_adam_takes_no_parameters() -> None:
-    """The habit from torch, Adam(model.parameters()), is told where they go."""
+    """The error for torch's Adam(model.parameters()) says where parameters are passed."""
     for habit in (Dense(3, 2).params, iter(()), Dense(3, 2)):
         with pytest.raises(
             TypeError, match=r"lr: .*; the parameters are given to step\(target, grads\)"
@@ -692,7 +692,7 @@ def test_a_loaded_state_goes_on_with_the_same_bits(dtype: str) -> None:
     state = before.state_dict(first)
     after.load_state_dict(second, state)
     for a in state.values():
-        a[...] = 7  # a copy
+        a[...] = 7  # these are copies
     run(second, after, range(3, 6))
     assert_equal(second.state_dict(), whole.state_dict())
     assert_equal(after.state_dict(second), adam.state_dict(whole))
@@ -713,7 +713,7 @@ def test_what_a_state_looks_like() -> None:
     assert (state["steps.bias"].dtype, state["steps.bias"].shape) == (np.int64, ())
     np.testing.assert_allclose(state["mean.bias"], 0.1 * g["bias"], rtol=1e-6)
     np.testing.assert_allclose(state["square.bias"], 0.001 * g["bias"] ** 2, rtol=1e-6)
-    # Loading a state takes the place of what was there.
+    # Loading a state replaces the present one.
     adam.load_state_dict(layer, fresh)
     assert_equal(adam.state_dict(layer), fresh)
 
@@ -798,7 +798,7 @@ def test_a_parameter_that_was_replaced_is_told() -> None:
 
 def test_a_deep_copy_of_model_and_optimiser_goes_on_as_both_would() -> None:
     class Owner:
-        """Has its optimiser as an attribute, before and after its layer."""
+        """Has its optimiser as an attribute, set before its layer."""
 
         def __init__(self) -> None:
             self.adam = Adam(0.01, betas=(0.5, 0.75), eps=1e-4)
@@ -812,7 +812,7 @@ def test_a_deep_copy_of_model_and_optimiser_goes_on_as_both_would() -> None:
     pairs = [first, (second[1], second[0]), (third.layer, third.adam), (layer, copy.deepcopy(adam))]
     gc.collect()
     after = gradients_of(layer, seed=1)
-    # The last pair is the layer itself with a copy of its optimiser, so it goes last.
+    # The last pair has the layer itself and a copy of its optimiser, so it must be compared last.
     moments = [twin.state_dict(other) for other, twin in pairs]
     adam_of_old = copy.deepcopy((layer, adam))
     adam_of_old[1].step(adam_of_old[0], after)
@@ -854,7 +854,7 @@ def test_clipping() -> None:
 
 
 def test_two_layers_of_equal_names_are_clipped_together() -> None:
-    """{**of_first, **of_second} left the first's norm of 123 as it was, and out of the norm."""
+    """{**of_first, **of_second} loses the first gradients: their norm stayed 123."""
     layers = [fr.GRU(3, 5, seed=k) for k in (0, 1)]
     given = [gradients_of(layer, seed=k) for k, layer in enumerate(layers)]
 

@@ -1,7 +1,7 @@
-"""Beyond the grid of cases.py: chosen activations, projection, masks, noise, gradients of gates.
+"""Options that cases.py leaves out: chosen activations, projection, masks, noise, gates' gradients.
 
-Every option at once, drawn by hypothesis: the kernels against the reference, and the reference's
-gradients against differences along a random line.
+hypothesis draws every option together. The kernels are compared with the reference, and the
+reference's gradients with differences along a random line.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Call:
         return {"y": y, **{f"state {k}": s for k, s in enumerate(states)}, **named(g)}
 
     def line(self) -> Call:
-        """Another call with a random direction in place of every array that has a gradient."""
+        """Another call, with a random direction in place of every array that has a gradient."""
         other: Call = object.__new__(Call)
         other.weights = tuple(
             replace(w, **{n: like(self.rng, getattr(w, n)) for n in ARRAYS}) for w in self.weights
@@ -167,7 +167,7 @@ def named(g: Gradients) -> dict[str, Array]:
 @settings(max_examples=25)
 @given(data=st.data())
 def test_native_is_the_reference(isa: str, cell: str, data: st.DataObject) -> None:
-    """[L1] [L6] Outputs, states and every gradient; one thread or three; saved or not."""
+    """[L1] [L6] Outputs, states and every gradient, with one thread or three, saved or not."""
     dtype = data.draw(st.sampled_from(("float64", "float64", "float32")), "dtype")
     call = Call(data.draw, cell, dtype, NAMES)
     right = call.run(reference(), 1)
@@ -185,9 +185,9 @@ def test_native_is_the_reference(isa: str, cell: str, data: st.DataObject) -> No
 @settings(max_examples=20)
 @given(data=st.data())
 def test_gradients_along_a_line(cell: str, data: st.DataObject) -> None:
-    """[N3.4] The derivative of the loss along a random line is the gradients' product with it.
+    """[N3.4] The derivative of the loss along a random line is the gradient times its direction.
 
-    (relu is not smooth; its gradients are tested element by element in test_gradients.)
+    (relu is not smooth; test_gradients tests its gradients element by element.)
     """
     run, call = reference(), Call(data.draw, cell, "float64", SMOOTH)
     call.dcells = call.dgates = None

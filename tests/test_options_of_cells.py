@@ -1,4 +1,4 @@
-"""What chooses a cell, in one file: activations, clip, coupling, forget bias, which biases."""
+"""Options that choose a cell, in one file: activations, clip, coupling, forget bias, biases."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from layer_cases import (
 )
 from layer_oracle import DEFAULTS, run
 
-# Names alone, with alpha, with both; each with parameters unlike the defaults.
+# Each activation by name, with alpha, and with both parameters; these differ from the defaults.
 ACTIVATIONS: tuple[Any, ...] = (
     *NAMES,
     ("affine", 0.7),
@@ -74,7 +74,7 @@ T, B = 5, 3
 
 
 def agree(backend: Chosen, layer: Any, bound: float = 1e-13) -> None:
-    """Outputs and states are the loops' within `bound`; pre-activations go past the clip."""
+    """Assert that outputs and states are the oracle's within `bound`; x is large enough to clip."""
     g = given_of(layer, T, B, np.random.default_rng(1), rows="lengths", reset=True)
     g.x *= 2
     y, last = layer(**arguments(layer, g))
@@ -90,7 +90,7 @@ def agree(backend: Chosen, layer: Any, bound: float = 1e-13) -> None:
 @pytest.mark.parametrize("bias", [True, False, "input", "hidden"])
 @pytest.mark.parametrize("option", OPTIONS)
 def test_options(backend: Chosen, option: str, bias: Any) -> None:
-    """[E1] [E3] [E5] [E7] [E8] [E9] [W6] The equations with each option."""
+    """[E1] [E3] [E5] [E7] [E8] [E9] [W6] The equations hold with each option."""
     kind, options = OPTIONS[option]
     layer = kind(3, 6, dtype=np.float64, seed=2, bidirectional=True, bias=bias, **options)
     agree(backend, layer)
@@ -101,7 +101,7 @@ def test_options(backend: Chosen, option: str, bias: Any) -> None:
 
 @pytest.mark.parametrize("f", ACTIVATIONS, ids=str)
 def test_activations(backend: Chosen, f: Any) -> None:
-    """[E8] Each of the eleven, in each gate group, with and without its parameters."""
+    """[E8] Each of the eleven activations in each gate group, with and without its parameters."""
     for kind, options in (
         (fr.RNN, {"nonlinearity": f}),
         (fr.LSTM, {"activations": (f, "tanh", "tanh"), "clip": 1.5}),
@@ -114,7 +114,7 @@ def test_activations(backend: Chosen, f: Any) -> None:
 
 
 def test_defaults() -> None:
-    """[E8] alpha and beta where not given are ONNX's."""
+    """[E8] If alpha and beta are not given, they are ONNX's."""
     assert {name: defaults(name) for name in NAMES} == {
         name: DEFAULTS.get(name, (0.0, 0.0)) for name in NAMES
     }
@@ -128,7 +128,7 @@ def test_defaults() -> None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_gradients(backend: Chosen, option: str) -> None:
-    """[E9] [G10] Clipped values have gradient 0; coupled gates send theirs through i."""
+    """[E9] [G10] Clipped values have gradient 0; the gradient of coupled gates goes to i."""
     kind, options = OPTIONS[option]
     layer = kind(3, 4, 2, dtype=np.float64, seed=2, **options)
     rng = np.random.default_rng(4)
@@ -149,7 +149,7 @@ def test_gradients(backend: Chosen, option: str) -> None:
 
 
 def test_all_is_clipped(backend: Chosen) -> None:
-    """[E9] Far past the clip nothing depends on x, and every gradient through it is 0."""
+    """[E9] Far beyond the clip nothing depends on x, and every gradient through it is 0."""
     for kind in (fr.RNN, fr.LSTM, fr.GRU):
         layer = kind(3, 4, dtype=np.float64, seed=0, clip=0.01)
         layer.params["bias_ih_l0"] = np.full(layer.params["bias_ih_l0"].shape, 9.0)
@@ -186,14 +186,14 @@ def test_all_is_clipped(backend: Chosen) -> None:
     ],
 )  # fmt: skip
 def test_the_usual_keeps_its_kernel(backend: Chosen, layer: Any, cell: str) -> None:
-    """[E8] [P1] Only what the plain cells cannot do runs on the one that chooses."""
+    """[E8] [P1] Only options that the plain cells lack run on the cell with chosen activations."""
     layer()(np.zeros((T, B, 3)))
     backend.ran(f"{cell} float32")
 
 
 @pytest.mark.parametrize("bias", [True, "input", "hidden"])
 def test_forget_bias(bias: Any) -> None:
-    """[W7] The forget gate's biases start at it, in sum; all else as without."""
+    """[W7] The sum of the forget gate's biases starts at this value; all else is as without it."""
     more: dict[str, Any] = {"bidirectional": True, "bias": bias, "seed": 0}
     layer, plain = fr.LSTM(3, [4, 5], forget_bias=1.5, **more), fr.LSTM(3, [4, 5], **more)
     for k, size in enumerate((4, 5)):
@@ -220,7 +220,7 @@ EVERY = [
 
 @pytest.mark.parametrize(("kind", "options"), EVERY)
 def test_copies_and_text(backend: Chosen, kind: Any, options: dict[str, Any]) -> None:
-    """[W8] Pickle, deepcopy, repr and state_dict keep or tell everything."""
+    """[W8] Pickle, deepcopy, repr and state_dict keep every option."""
     for hidden in (4, [4, 6]):
         layer = kind(3, hidden, 2, seed=0, bidirectional=True, batch_first=True, **options)
         g = given_of(layer, T, B, np.random.default_rng(0))
@@ -249,7 +249,7 @@ def test_repr() -> None:
 
 
 def test_given_options_are_not_shared() -> None:
-    """A list of the caller's, changed later, changes no layer."""
+    """If the caller changes a list that was given as an option, no layer changes."""
     chosen: list[Any] = ["sigmoid", ["elu", 0.5], "tanh"]
     layer = fr.LSTM(3, 4, seed=0, activations=chosen)
     text, (y, _) = repr(layer), layer(np.ones((T, B, 3)))

@@ -1,7 +1,7 @@
 """Packed weights, number by number, against the layout of csrc/inner/pack.hpp written in NumPy.
 
-The law is that of cells/cell.hpp and cells/slots.hpp. Memory that a pack lands in is dirty, so that
-a place which nobody writes is found.
+cells/cell.hpp and cells/slots.hpp define the layout. A pack is written to memory that holds NaN, so
+that a place which is never written is found.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from cases import DTYPES, same_bits
 from fusedrnn._cells import CELLS, Array
 
 _core = pytest.importorskip("fusedrnn._core")
-CHOSEN = None  # the activations of the cells that choose them change no pack
+CHOSEN = None  # chosen activations change no pack
 LANE_BYTES = {name: size for name, supported, size in _core.isas() if supported}
-# Hidden sizes around the vectors and panels of every instruction set, with an input size each.
+# Hidden sizes around the vectors and panels of every instruction set, each with an input size.
 SIZES = [(1, 0), (2, 1), (3, 17), (5, 3), (7, 16), (9, 8), (15, 70), (16, 15), (17, 33), (31, 4)]
 SIZES += [(33, 130), (64, 65), (70, 1), (130, 2)]
 
@@ -30,7 +30,7 @@ def up(n: int, to: int) -> int:
 
 @dataclass
 class Layout:
-    """Where one layer's weights lie: `hidden` and `output` units, vectors of `lanes`."""
+    """The layout of one layer: `hidden` and `output` units, vectors of `lanes`."""
 
     cell: dict[str, int]
     hidden: int
@@ -39,19 +39,19 @@ class Layout:
     dtype: str
 
     def api_rows(self, slot: int) -> int:
-        """The first row of the API's matrix that a slot takes."""
+        """The first row of the weight matrix that a slot takes."""
         first = self.cell["h_first"] if self.cell["h_first"] < self.cell["gates"] else 0
         return (slot - first) % self.cell["x_gates"] * self.hidden
 
     def pitch(self, vector: int) -> int:
-        """Lanes from a slot to the next: fewer than a vector's where the last units share one."""
+        """Lanes from a slot to the next; fewer than a vector if the last units share vectors."""
         c, left = self.cell, self.hidden - vector * self.lanes
         shares = c["gates"] >= 3 and c["x_gates"] == c["gates"] and c["h_first"] == 0
         shares = shares and c["late"] == 0 and not c["norm"]
         return left if shares and left < self.lanes else self.lanes
 
     def places(self, v0: int, count: int, slots: range) -> Iterator[tuple[int, int, int]]:
-        """(slot, unit, place) of `count` unit vectors from v0 on, in one K index of a panel."""
+        """(slot, unit, place) of `count` vectors of units from v0, for one K index of a panel."""
         for v in range(v0, v0 + count):
             for i, slot in enumerate(slots):
                 for unit in range(v * self.lanes, min((v + 1) * self.lanes, self.hidden)):
@@ -59,7 +59,7 @@ class Layout:
                     yield slot, unit, place
 
     def region(self, size: int, parts: list[Array]) -> Array:
-        """Parts one after the other, zeros after them, a multiple of 64 bytes."""
+        """Parts one after the other, followed by zeros up to a multiple of 64 bytes."""
         out = np.zeros(up(size, self.block), self.dtype)
         flat = np.concatenate([np.zeros(0, self.dtype), *(part.reshape(-1) for part in parts)])
         out[: len(flat)] = flat
@@ -85,7 +85,7 @@ class Layout:
         return out.reshape(-1)
 
     def rows(self, w: Array, slots: range) -> Array:
-        """Forward panels: a lane for each row."""
+        """Forward panels: a lane for each row of the matrix."""
         parts, k = [], w.shape[1]
         units = 1 if self.cell["gates"] >= 3 else 4 // self.cell["gates"]
         vectors = -(-self.hidden // self.lanes)
@@ -99,7 +99,7 @@ class Layout:
         return self.region(up(self.hidden, self.block) * len(slots) * k, parts)
 
     def columns(self, w: Array, slots: range) -> Array:
-        """Backward panels: a lane for each column, K over the slots of a block of units."""
+        """Backward panels: a lane for each column; K runs over the slots of a block of units."""
         order = [
             self.api_rows(slot) + unit
             for u0 in range(0, self.hidden, self.block)
@@ -120,7 +120,7 @@ def expected(
     arrays: tuple[Array | None, ...],
     backward: bool,
 ) -> Array:
-    """Regions in the order of csrc/outer/layout.cpp."""
+    """The pack's regions in the order of csrc/outer/layout.cpp."""
     w_ih, w_hh, b_ih, b_hh, p, w_hr = arrays
     c = layout.cell
     assert w_ih is not None
@@ -140,7 +140,7 @@ def expected(
 
 
 def dirty(items: int, dtype: str) -> None:
-    """Memory of about this size, full of NaN, given back for the next array."""
+    """Fill memory of about this size with NaN and free it, so that the next array gets it."""
     for extra in range(4):
         np.full(items + 16 * extra, np.nan, dtype)
 

@@ -32,7 +32,7 @@ SMOOTH = [name for name in CELLS if name != "rnn_relu"]
 
 
 def compare(layer: Any, given: Given, how: dict[str, Any], bound: float = 1e-13) -> None:
-    """y and the states of every layer within `bound`, y's padding exactly."""
+    """Assert that y and the states of every layer are within `bound`, and y's padding exact."""
     y, last = layer(**arguments(layer, given), **how)
     right = run(layer, given, **how)
     y = turned(layer, y)
@@ -51,7 +51,7 @@ def compare(layer: Any, given: Given, how: dict[str, Any], bound: float = 1e-13)
 @settings(max_examples=150)
 @given(data=st.data())
 def test_forward(data: st.DataObject) -> None:
-    """[L1] [L2] [L3] [L4] [L6] [L7] [L8] [S6] [S8] Every cell, option and layout at once."""
+    """[L1] [L2] [L3] [L4] [L6] [L7] [L8] [S6] [S8] Every cell, option and layout is drawn."""
     name, isa = data.draw(st.sampled_from(PATHS), "path")
     flag = lambda what: data.draw(st.booleans(), what)  # noqa: E731
     cell = data.draw(st.sampled_from(list(CELLS)), "cell")
@@ -101,7 +101,7 @@ def test_forward(data: st.DataObject) -> None:
 def test_gradients(
     backend: Chosen, cell: str, rows: str, masked_output: str, batch_first: bool
 ) -> None:
-    """[L3] [L4] [L6] [L8] A bidirectional stack; resets, initial; masked steps repeat."""
+    """[L3] [L4] [L6] [L8] A bidirectional stack with resets, initial and repeated masked output."""
     layer = make(cell, 3, 2, bidirectional=True, batch_first=batch_first, **small(cell))
     rng = np.random.default_rng(6)
     g = given_of(layer, 5, 3, rng, rows=rows, reset=True, initial=True)
@@ -127,7 +127,7 @@ def small(cell: str) -> dict[str, Any]:
 @pytest.mark.parametrize("rows", ["lengths", "mask"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_padding_is_never_read(backend: Chosen, cell: str, rows: str) -> None:
-    """[L5] NaN and Inf in padding of x, dy and initial-less links reach nothing; nor do zeros."""
+    """[L5] NaN and Inf in padding reach nothing; neither do zeros in their place."""
     layer = make(cell, 5, 2, bidirectional=True, input_dropout=0.3, dropout=0.3)
     rng = np.random.default_rng(7)
     g = given_of(layer, 6, 4, rng, rows=rows, reset=True)
@@ -153,7 +153,7 @@ def test_padding_is_never_read(backend: Chosen, cell: str, rows: str) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_nan_stays_in_its_row(backend: Chosen, cell: str) -> None:
-    """[N5] Of a bidirectional stack, dx and dh0 included; weight gradients of other rows too."""
+    """[N5] NaN in a bidirectional stack stays in its row, also in dx, dh0, per-sample gradients."""
     layer = make(cell, 5, 2, bidirectional=True)
     rng = np.random.default_rng(8)
     g = given_of(layer, 5, 4, rng, rows="mask")
@@ -178,14 +178,14 @@ def test_nan_stays_in_its_row(backend: Chosen, cell: str) -> None:
             assert same(found[name][:, others], a[:, others]), name
     for name, a in each.items():
         assert same(each2[name][others], a[others]), name
-    if cell != "rnn_relu":  # whose slope of NaN is 0
+    if cell != "rnn_relu":  # its slope at NaN is 0
         assert np.isnan(each2["weight_hh_l0"][1]).any()
 
 
 @pytest.mark.parametrize("rows", ["lengths", "mask"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_each_sequence_alone(native: Chosen, cell: str, rows: str) -> None:
-    """[N1.1] [L1] [L6] A padded batch has the bits of its sequences, cut to their real steps."""
+    """[N1.1] [L1] [L6] A padded batch has the bits of its sequences cut to their real steps."""
     for dtype in (np.float32, np.float64):
         layer = make(cell, 17, 2, bidirectional=True, dtype=dtype)
         rng = np.random.default_rng(9)

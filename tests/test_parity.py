@@ -1,4 +1,4 @@
-"""The compiled kernels against the NumPy reference: every cell, instruction set, shape and option.
+"""The kernels against the NumPy reference: every cell, instruction set, shape and option.
 
 [N3.2] [N3.3] [S4] [S5] [S6] [L1] [L2] [L3] [L4]
 """
@@ -24,7 +24,7 @@ UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}
 
 
 def assert_within(found: dict[str, Array], right: dict[str, Array], bound: float) -> None:
-    """Every element off by at most `bound` times the largest one of its array, or 1."""
+    """Assert that errors are at most `bound` times the larger of 1 and the largest element."""
     assert found.keys() == right.keys()
     for name, exact in right.items():
         assert found[name].shape == exact.shape, name
@@ -36,13 +36,13 @@ def assert_within(found: dict[str, Array], right: dict[str, Array], bound: float
 
 @given(st.data())
 def test_any_call(data: st.DataObject) -> None:
-    """Forward and backward, one to three threads; each array off by rounding alone.
+    """Forward and backward calls on one to three threads differ only by rounding.
 
-    A sum of K terms is off by at most (8 + sqrt(K)) half-ulps where its terms are of order 1
-    (N3.2), be they the terms of a pre-activation, of dx (all gates) or of a weight gradient (all
-    rows). The recurrence of these cases carries errors on without enlarging them much: among
-    thousands of calls the worst was off by 1.7 of these bounds, and 4 are allowed. Normalisation
-    does enlarge them, the more the closer the sums of a row: by 20 at worst, and 40 are allowed.
+    A sum of K terms of order 1 is off by at most (8 + sqrt(K)) half-ulps (N3.2). The terms are
+    those of a pre-activation, of dx (all gates) or of a weight gradient (all rows). The recurrence
+    of these cases hardly enlarges errors: among thousands of calls the worst was off by 1.7 of
+    these bounds, and 4 are allowed. Normalisation enlarges them more, the closer the sums of a row
+    are to each other: by 20 at worst, and 40 are allowed.
     """
     cell, case, seed = data.draw(any_case(measured=True), "call")
     dtype = data.draw(st.sampled_from(DTYPES), "dtype")
@@ -68,7 +68,7 @@ def test_any_call(data: st.DataObject) -> None:
             found = outcome(run, weights, inputs, given_dy, given_dstates, threads=threads)
             assert fr.last_path()[:3] == ("native", isa, f"{cell} {dtype}")
         if cell == "rnn_relu" and not np.array_equal(found["y"] > 0, right["y"] > 0):
-            continue  # rounding took a pre-activation across relu's kink, where gradients jump
+            continue  # a pre-activation crossed relu's kink, where gradients jump
         times = 40 if weights[0].spec.norm else 4
         assert_within(found, right, times * (8 + np.sqrt(terms)) * UNIT[dtype])
 
@@ -76,7 +76,7 @@ def test_any_call(data: st.DataObject) -> None:
 @pytest.mark.parametrize("cell", ["rnn_identity", "dense"])
 @given(st.data())
 def test_pre_activation_bound(cell: str, data: st.DataObject) -> None:
-    """[N3.2] These cells return the pre-activation; columns of all magnitudes, any size."""
+    """[N3.2] These cells return the pre-activation; columns have all magnitudes and any size."""
     case = Case(
         steps=1,
         batch=data.draw(SIZES, "B"),
@@ -108,8 +108,8 @@ def test_pre_activation_bound(cell: str, data: st.DataObject) -> None:
         assert np.all(np.abs(y - exact) <= (8 + np.sqrt(count)) * UNIT["float32"] * size)
 
 
-# The largest of some errors is a matter of luck, the more so the fewer they are: NumPy's may come
-# out as 0. So it counts as at least FLOOR half-ulps of the array's largest element.
+# The largest of some errors depends on chance, all the more if they are few: NumPy's may be 0. It
+# therefore counts as at least FLOOR half-ulps of the array's largest element.
 FLOOR = 3
 END_TO_END = (
     Case(1, 1, 40, 64),
@@ -123,7 +123,7 @@ END_TO_END = (
 
 @lru_cache(maxsize=1)
 def yardstick(cell: str, case: Case) -> tuple[Any, dict[str, Array], dict[str, float]]:
-    """A call, its float64 results, and 4 times what plain float32 NumPy's errors count as."""
+    """A call, its float64 results, and 4 times the errors of plain float32 NumPy."""
     weights, inputs = call(cell, case, "float32")
     dy, dstates = out_gradients(weights, inputs)
     plain = outcome(reference(), weights, inputs, dy, dstates)
@@ -143,7 +143,7 @@ def yardstick(cell: str, case: Case) -> tuple[Any, dict[str, Array], dict[str, f
 @pytest.mark.parametrize("cell", CELL_NAMES)
 @pytest.mark.parametrize("case", END_TO_END, ids=str)
 def test_end_to_end_error(cell: str, case: Case) -> None:
-    """[N3.3] Largest error of each output and gradient: at most 4 times NumPy's, I + H <= 2048."""
+    """[N3.3] The largest errors are at most 4 times NumPy's, for I + H up to 2048."""
     arguments, right, allowed = yardstick(cell, case)
     for isa in ISAS:
         with fr.use_isa(isa):

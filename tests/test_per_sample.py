@@ -1,4 +1,4 @@
-"""Weight gradients of every sequence by itself."""
+"""Per-sample weight gradients: those of every sequence separately."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T, B = 5, 4
 @pytest.mark.parametrize("rows", ["whole", "lengths", "mask"])
 @pytest.mark.parametrize("cell", ALL)
 def test_per_sample(backend: Chosen, cell: str, rows: str) -> None:
-    """[O4] Each is the gradient of that sequence alone; their sum is the whole. Bounds 1e-13."""
+    """[O4] Each is the gradient of a call on that sequence within 1e-13; the sum is the whole."""
     layer = layer_of(cell, bidirectional=True)
     draw = np.random.default_rng(7)
     g = given_of(layer, T, B, draw, rows=rows, reset=True, initial=True)
@@ -66,7 +66,7 @@ def cut(state: Any, at: slice) -> Any:
 
 @pytest.mark.parametrize("cell", ["rnn_tanh", "lstm_projected", "gru"])
 def test_per_sample_with_noise(backend: Chosen, cell: str) -> None:
-    """[O4] [D5] Under every noise they add up too; tokens, no sequence at all."""
+    """[O4] [D5] They add up under every noise too, with tokens, and without any sequence."""
     layer = layer_of(cell, bidirectional=True, zoneout=0.2, batch_first=True, **NOISE)
     ids = np.random.default_rng(8).integers(0, 3, (B, T))
     for call in (
@@ -87,7 +87,7 @@ def test_per_sample_with_noise(backend: Chosen, cell: str) -> None:
 
 
 def test_per_sample_bits(native: Chosen) -> None:
-    """[O4] Where a sequence is one partial sum, its gradient has the bits of its own call."""
+    """[O4] If a sequence is one partial sum, its gradient has the bits of a call on it alone."""
     for cell in CELLS:
         layer = make(cell, 18, dtype=np.float32, bidirectional=True)
         g = given_of(layer, 9, 5, np.random.default_rng(9), rows="lengths")

@@ -1,4 +1,4 @@
-"""Threads, the GIL, fork and Ctrl-C around and during a call, in one file: the same long calls."""
+"""Threads, the GIL, fork and Ctrl-C around and during calls; one file, as they share long calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TESTS = os.path.dirname(__file__)
 
 
 def test_many_python_threads(native: Chosen) -> None:
-    """[P4] Different calls at once, some on several threads, sharing weights: the same bits."""
+    """[P4] Different calls at the same time, sharing weights, some with teams: equal bits."""
 
     def job(k: int) -> dict[str, Array]:
         cell = RECURRENT[k % len(RECURRENT)]
@@ -53,7 +53,7 @@ def test_many_python_threads(native: Chosen) -> None:
 
 
 def test_one_saved_call_walked_back_by_many_threads(native: Chosen) -> None:
-    """[P4] [G9]"""
+    """[P4] [G9] Several threads call backward for one saved call."""
     weights, inputs = call("gru_reset_before", Case(12, 20, 40, 65), "float32")
     dy, dstates = out_gradients(weights, inputs)
     saved = native.run.forward(weights, inputs, save=True, num_threads=2).saved
@@ -73,7 +73,7 @@ def test_one_saved_call_walked_back_by_many_threads(native: Chosen) -> None:
 
 @pytest.mark.parametrize("back", [False, True], ids=["forward", "backward"])
 def test_the_gil_is_released(back: bool) -> None:
-    """[P4] Another Python thread runs while a call does, throughout it; the best of 3."""
+    """[P4] Another Python thread runs during the whole call; the best of 3 tries counts."""
     run = by_name("native")
 
     def work(weights: Weights, inputs: Inputs, saved: Saved, times: list[float]) -> None:
@@ -85,14 +85,14 @@ def test_the_gil_is_released(back: bool) -> None:
         times.append(time.perf_counter())
 
     steps, times = 75, [0.0, 0.0]
-    while times[-1] - times[-2] < 0.05:  # long beside a turn, on a fast machine too
+    while times[-1] - times[-2] < 0.05:  # long compared with a turn, on any machine
         steps *= 2
         weights, inputs = call("lstm", Case(steps, 16, 64, 384), "float32")
         saved = run.forward(weights, inputs, save=True, num_threads=1).saved
         assert saved is not None
         work(weights, inputs, saved, times)
 
-    longest = []  # without a turn for this thread, as a share of the call
+    longest = []  # time without a turn for this thread, as a share of the call
     for _ in range(3):
         ticks = []
         times.clear()
@@ -142,7 +142,7 @@ def check(right, threads):
 
 
 def test_fork() -> None:
-    """[P5] After a threaded call a child computes, serially, and so does its own child."""
+    """[P5] After a threaded call a child computes serially, and so does the child's child."""
     used = 7 if THREADS else 1
     code = f"""
 right, used = work()
@@ -160,7 +160,7 @@ print("done")
 
 
 def test_fork_before_any_call_and_from_a_thread() -> None:
-    """[P5] Whoever forks, and whenever; a call may be running in another thread."""
+    """[P5] Any thread may fork at any time, even while a call runs in another thread."""
     code = """
 import threading
 def child():
@@ -188,7 +188,7 @@ print("done")
     assert output(FORK + code) == "done"
 
 
-# Cell, case, whether the way back, and when the key is pressed.
+# Cell, case, whether to interrupt the backward call, and the delay before Ctrl-C in seconds.
 INTERRUPTED = {
     "forward": ("lstm", Case(3000, 16, 64, 512), False, 0.05),
     "backward": ("gru", Case(1200, 16, 64, 512), True, 0.05),
@@ -203,7 +203,7 @@ INTERRUPTED = {
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", INTERRUPTED)
 def test_ctrl_c(name: str, threads: int) -> None:
-    """[P6] [N4] KeyboardInterrupt within 0.3 s (0.1 s more for a busy machine, the best of 3)."""
+    """[P6] [N4] KeyboardInterrupt comes within 0.3 s (0.1 s more for a busy machine; best of 3)."""
     cell, case, back, delay = INTERRUPTED[name]
     code = f"""
 import os, signal, sys, threading, time
@@ -247,7 +247,7 @@ print(best)
 
 
 def test_default_number_of_threads() -> None:
-    """[P7] OpenMP's own maximum and the affinity mask bound the default; a choice is obeyed."""
+    """[P7] OpenMP's maximum and the affinity mask bound the default; a chosen number is obeyed."""
     code = """
 import os
 if {pin}:
@@ -271,7 +271,7 @@ print(fr.num_threads(), default, fr.last_path().threads)
 @pytest.mark.skipif(fr.num_threads() < 2, reason="one core, or a quota of one")
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity masks")
 def test_teams_give_way() -> None:
-    """[P7] On crowded cores calls go serial, but not those whose threads were asked for."""
+    """[P7] On busy cores calls run serially, except those whose number of threads was asked for."""
     code = """
 import os, subprocess, sys, time
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])

@@ -21,7 +21,7 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "width", lambda _: 60)
     stream = Terminal()
     line = progress.Progress(stream)
-    now += 50  # the first picture starts the clock: a resumed run begins in the middle
+    now += 50  # the first update starts the clock: a resumed run begins in the middle
     line.update(0.5, lambda: ["a" * 15, "a"])
     now += 0.05
     line.update(0.55, lambda: pytest.fail("shown too soon"))
@@ -35,11 +35,11 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     line.close()
     pictures = stream.getvalue().split("\r")[1:]
     assert pictures[0] == "[##########..........]  50%  aaaaaaaaaaaaaaa  a  --:-- left"
-    # What does not fit is left out, the last text first and then the bar; the time left never is.
+    # What does not fit is left out, first the last text and then the bar, but never the time left.
     assert pictures[1].rstrip() == "[############........]  60%  bbbbbbbbbbbbbbb  0:40 left"
     assert pictures[2].rstrip() == " 80%  " + "c" * 35 + "  c  0:13 left"
     assert pictures[-1].rstrip() == "[####################] 100%  d  0:00 left"
-    # Blanks over the rest of the last picture, and no escape code.
+    # Spaces overwrite the rest of the previous line, and there is no escape code.
     assert len(pictures[1]) == len(pictures[0])
     assert "\x1b" not in stream.getvalue()
     assert all(len(picture.rstrip("\n")) <= 59 for picture in pictures)

@@ -1,4 +1,4 @@
-"""Single steps on kernels made ready for them: the bits of the long way, and its refusals."""
+"""Single steps on kernels that a stream prepared once: bits and refusals as in full calls."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def is_quick(stream: Any) -> bool:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_bits_of_one_call(native: Chosen, cell: str, dtype: str) -> None:
-    """[N1.3] Stacks too; quick and long steps take turns, and either goes on from the other."""
+    """[N1.3] Quick steps and full calls alternate, in stacks too; each continues from the other."""
     layer = make(cell, [9, 17], 2, dtype=dtype, zoneout=0.2)
     x = inputs(layer)
     y, last = layer(x)
@@ -77,12 +77,12 @@ def test_what_is_not_plain_is_converted_first(native: Chosen) -> None:
     stream = layer.stream(B)
     for t, a in enumerate(odd):
         assert np.array_equal(stream.step(a), y[t])
-        assert is_quick(stream)  # once converted
+        assert is_quick(stream)  # quick after the conversion
 
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_the_output_may_be_written_over_the_input(backend: Chosen, layers: int) -> None:
-    """Feeding h back, in place: x is read before out is written, also where they only overlap."""
+    """h is fed back in place: x is read before out is written, also if they overlap in part."""
     layer = fr.RNN(5, 5, layers, seed=0)
     right, stream = layer.stream(B), layer.stream(B)
     h = np.random.default_rng(0).standard_normal((B, 5), dtype=np.float32)
@@ -109,7 +109,7 @@ def test_the_output_may_be_written_over_the_input(backend: Chosen, layers: int) 
 
 
 def test_num_threads_is_quick_too(native: Chosen) -> None:
-    """[P2] Kernels are made ready anew only for another number."""
+    """[P2] Kernels are prepared again only if the number of threads changes."""
     layer = fr.GRU(3, 5, seed=0)
     x = inputs(layer)
     y, _ = layer(x)
@@ -140,7 +140,7 @@ def refused() -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize(("text", "call"), refused(), ids=lambda v: v if type(v) is str else "")
 def test_refusals_change_nothing(native: Chosen, text: str, call: Any) -> None:
-    """[X1] [X2]"""
+    """[X1] [X2] A refused step changes no state and no output."""
     layer = fr.RNN(5, 5, 2, seed=0)
     stream = layer.stream(B)
     stream.step(np.ones((B, 5), np.float32))
@@ -155,7 +155,7 @@ def test_refusals_change_nothing(native: Chosen, text: str, call: Any) -> None:
 
 
 def test_an_interrupted_stack_goes_back(native: Chosen, monkeypatch: pytest.MonkeyPatch) -> None:
-    """[P6] The first layer has stepped, the second has not: neither has."""
+    """[P6] If a step is interrupted after the first layer, that layer's step is undone."""
     layer = fr.LSTM(3, 5, 2, seed=0)
     x = inputs(layer)
     y, _ = layer(x)
@@ -179,7 +179,7 @@ def test_it_follows_every_choice() -> None:
     layer = fr.GRU(3, 5, seed=0, dtype=np.float64)
     x = inputs(layer)
     stream, right = layer.stream(B), layer.stream(B)
-    long = np.ones(B, bool)  # a mask takes the long way
+    long = np.ones(B, bool)  # with a mask a step is a full call
     for t, isa in enumerate((*ISAS, *ISAS)):
         with fr.use_isa(isa):
             h = stream.step(x[t % T])
@@ -224,7 +224,7 @@ def test_a_long_step_lets_others_run_and_threads_share_it(native: Chosen) -> Non
 
 
 def test_core_verifies_steps(native: Chosen) -> None:
-    """A stepper of _core does nothing with arrays that are not as they must be."""
+    """A stepper of _core does nothing if its arrays are not as required."""
     layer = fr.RNN(3, 5, seed=0)
     stream = layer.stream(2)
     stream.step(np.ones((2, 3), np.float32))

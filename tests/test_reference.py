@@ -1,4 +1,4 @@
-"""What is the reference's alone; its results are tested with the others' in test_forward."""
+"""What only the reference promises; test_forward tests its results together with the kernels'."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_every_cell_is_there() -> None:
 
 @pytest.mark.parametrize("cell", CELL_NAMES)
 def test_float32_stays_float32(reference: Chosen, cell: str) -> None:
-    """No step goes through float64, so that its errors are those of plain float32 NumPy."""
+    """No step computes in float64, so that its errors are those of plain float32 NumPy."""
     weights, inputs = call(cell, Case(directions=2, reset=True, initial=True), "float32")
     dy, dstates = out_gradients(weights, inputs)
     y, states, saved = reference.run.forward(weights, inputs, save=True, num_threads=None)
@@ -37,7 +37,7 @@ def test_float32_stays_float32(reference: Chosen, cell: str) -> None:
 
 
 def test_sigmoid_everywhere() -> None:
-    """No overflow, no warning, monotone ends; NaN stays."""
+    """The sigmoid has no overflow, no warning and monotone ends, and keeps NaN."""
     for dtype in (np.float32, np.float64):
         x = np.array([-np.inf, -1e4, -1, 0, 1, 1e4, np.inf, np.nan], dtype)
         y = sigmoid(x)

@@ -1,4 +1,4 @@
-"""Odd numbers and wrong arrays, all that may come in, in one file; what they do: no harm."""
+"""Odd numbers and wrong arrays, in one file: what may come in, and that it does no harm."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ SMALL = {"float32": (2.0**-100, 2.0**-40), "float64": (2.0**-1000, 2.0**-60)}
 @pytest.mark.parametrize("cell", ["rnn_identity", "dense"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_denormals_are_flushed(native: Chosen, dtype: str, cell: str) -> None:
-    """[N4] A denormal result is 0, and a denormal input counts as 0; the tails of vectors too."""
+    """[N4] Denormal results are 0 and denormal inputs count as 0, also in the tails of vectors."""
     factors = SMALL[dtype]
     for x, w, right in (
         (*factors, 0.0),  # the product is denormal
-        (factors[0] * factors[1], 1 / factors[0], 0.0),  # x is; the product would be normal
-        (1 / factors[0], factors[0] * factors[1], 0.0),  # w is
-        (factors[0], 1.0, factors[0]),  # none is
+        (factors[0] * factors[1], 1 / factors[0], 0.0),  # x is denormal, the product is normal
+        (1 / factors[0], factors[0] * factors[1], 0.0),  # w is denormal
+        (factors[0], 1.0, factors[0]),  # none is denormal
     ):
         weights = Weights(CELLS[cell], np.full((37, 1), w, dtype))
         if cell == "rnn_identity":
@@ -59,13 +59,13 @@ def test_denormals_are_flushed(native: Chosen, dtype: str, cell: str) -> None:
         assert saved is not None
         g = native.run.backward(saved, np.full(y.shape, x, dtype), None, num_threads=1)
         assert g.dx is not None
-        # 37 equal terms in each element of dx
+        # Each element of dx is a sum of 37 equal terms.
         assert (g.dx == 37 * right).all()
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_control_word_is_restored(native: Chosen, threads: int) -> None:
-    """[N4] After calls, after errors, and in another thread while calls run."""
+    """[N4] It is restored after calls and errors, and never changes in another thread."""
     word = fpu.control()
     assert fpu.denormals_live()
     weights, inputs = call("lstm", Case(40, 30, 40, 64), "float32")
@@ -98,7 +98,7 @@ def test_the_control_word_is_restored(native: Chosen, threads: int) -> None:
 
 
 def test_the_import_changes_no_control_word() -> None:
-    """[N4] Nor does a call in another thread of the process."""
+    """[N4] Neither the import nor a call in another thread changes the control word."""
     code = """
 import importlib, sys, threading
 sys.path.insert(0, FOLDER)
@@ -118,7 +118,7 @@ print(before == middle == fpu.control(), fpu.denormals_live())
 
 
 def test_sticky_flags_do_not_leak(native: Chosen) -> None:
-    """Overflow and NaN inside a kernel raise no warning of NumPy's afterwards, and none there."""
+    """Overflow and NaN inside a kernel cause no NumPy warning, neither there nor later."""
     weights, inputs = call("rnn_identity", Case(3, 2, 4, 9), "float32")
     assert inputs.x is not None
     inputs.x[0] = 3e38
@@ -136,7 +136,7 @@ def test_sticky_flags_do_not_leak(native: Chosen) -> None:
 @pytest.mark.parametrize("threads", [1, 7])
 @pytest.mark.parametrize("cell", CELL_NAMES)
 def test_nan_in_a_gradient(native: Chosen, cell: str, threads: int) -> None:
-    """[N5] NaN in dy of one sequence: NaN in its own dx and dh0 up to that step, nowhere else."""
+    """[N5] NaN in dy of one sequence stays in its own dx and dh0, up to that step."""
     case = Case(31, 45, 40, 65)
     weights, inputs = call(cell, case, "float32")
     dy, dstates = out_gradients(weights, inputs)
@@ -160,7 +160,7 @@ def test_nan_in_a_gradient(native: Chosen, cell: str, threads: int) -> None:
 
 @pytest.mark.parametrize("cell", RECURRENT)
 def test_nan_state(native: Chosen, cell: str) -> None:
-    """[N5] A sequence that starts from NaN is NaN throughout, units of the last vector too."""
+    """[N5] A sequence that starts from NaN is NaN in all units, also those of the last vector."""
     weights, inputs = call(cell, Case(3, 7, 4, 37), "float64")
     clean = native.run.forward(weights, inputs, save=False, num_threads=1).y
     assert inputs.states is not None
@@ -178,7 +178,7 @@ def test_nan_state(native: Chosen, cell: str) -> None:
 
 @pytest.mark.parametrize("cell", RECURRENT)
 def test_read_only_inputs(native: Chosen, cell: str) -> None:
-    """[X3] [X4] Weights, input, states, lengths, reset, gradients: nothing is written."""
+    """[X3] [X4] Weights, input, states, lengths, reset and gradients may be read-only."""
     case = Case(5, 4, 3, 18, directions=2, lengths=(5, 0, 3, 4), reset=True, initial=True)
     weights, inputs = call(cell, case, "float32")
     gradient = out_gradients(weights, inputs)
@@ -197,11 +197,11 @@ def test_read_only_inputs(native: Chosen, cell: str) -> None:
     assert all(np.array_equal(a, b) for a, b in copies)
 
 
-# --- too much ----------------------------------------------------------------------------------
+# --- too large sizes, too little memory --------------------------------------------------------
 
 
 def test_sizes_that_overflow(native: Chosen) -> None:
-    """[X5] Found before anything is allocated; what could be addressed is a MemoryError."""
+    """[X5] Overflow is found before an allocation; sizes that fit 64 bits are a MemoryError."""
     weights, _ = call("lstm", Case(2, 2, 1, 64), "float32")
     zero, ids = np.zeros((), np.float32), np.broadcast_to(np.int64(0), (2**29, 2**29))
     calls = [Inputs(None, ids)]
@@ -222,7 +222,7 @@ def test_sizes_that_overflow(native: Chosen) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits as Linux keeps them")
 @pytest.mark.slow
 def test_out_of_memory() -> None:
-    """[X5] However little there is: MemoryError or the right result; with more, it works again."""
+    """[X5] With too little memory a call is a MemoryError or right; later calls work again."""
     code = """
 import gc, resource
 layer = fr.LSTM(4, 64, seed=0)
@@ -255,11 +255,11 @@ print(*sorted(seen), sep=",")
     assert output(code, FUSEDRNN_NUM_THREADS="1") == expected
 
 
-# --- _core trusts nobody -----------------------------------------------------------------------
+# --- _core verifies its arguments --------------------------------------------------------------
 
 
 def damaged(a: Array) -> Iterator[tuple[str, Any]]:
-    """An array that is wrong in one way."""
+    """Yields the array, wrong in one way each time, with a description."""
     yield "a list", a.tolist()
     yield "rank + 1", a[None]
     for axis in range(a.ndim):
@@ -279,7 +279,7 @@ def damaged(a: Array) -> Iterator[tuple[str, Any]]:
 
 
 def packed(isa: str, w: Weights, cell: str = "lstm_peephole", **changed: Any) -> Any:
-    """Weights some of whose arrays were replaced, as _core takes them."""
+    """Weights as _core takes them, with some of the arrays replaced."""
     from fusedrnn import _core
 
     names = ("w_ih", "w_hh", "b_ih", "b_hh", "p", "w_hr")
@@ -288,7 +288,7 @@ def packed(isa: str, w: Weights, cell: str = "lstm_peephole", **changed: Any) ->
 
 
 class Calls:
-    """Right calls of _core, forward and backward, whose arguments can be replaced by name."""
+    """Valid arguments of forward and backward of _core; each can be replaced by name."""
 
     def __init__(self, isa: str, tokens: bool) -> None:
         from fusedrnn import _core
@@ -331,7 +331,7 @@ class Calls:
 
 @pytest.mark.parametrize("function", ["forward", "backward"])
 def test_core_verifies_arrays(native: Chosen, function: str) -> None:
-    """[X2] Every array argument, wrong in every way: ValueError, never a crash or a conversion."""
+    """[X2] Every array argument, wrong in every way, is a ValueError; nothing is converted."""
     for tokens in (False, True):
         calls = Calls(native.isa, tokens)
         before = calls.run(function)
@@ -356,7 +356,7 @@ def test_core_verifies_arrays(native: Chosen, function: str) -> None:
 
 @pytest.mark.parametrize("function", ["forward", "backward"])
 def test_core_verifies_values(native: Chosen, function: str) -> None:
-    """Names, sizes, ids, lengths, numbers of arrays, absent arrays."""
+    """Wrong names, sizes, ids, lengths, numbers of arrays and absent arrays are errors."""
     calls, ids = Calls(native.isa, False), Calls(native.isa, True)
     arguments = getattr(calls, function)
     packs = arguments["packs"]
@@ -410,7 +410,7 @@ def test_core_verifies_values(native: Chosen, function: str) -> None:
 
 
 def test_core_verifies_weights(native: Chosen) -> None:
-    """Packing reads every array by its shape."""
+    """Packing checks the shape of every array that it reads."""
     from fusedrnn import _core
 
     (w,), _ = call("lstm_peephole", Case(1, 1, 5, 18), "float32")
@@ -420,7 +420,7 @@ def test_core_verifies_weights(native: Chosen) -> None:
     for name in ("w_ih", "w_hh", "b_ih", "b_hh", "p", "w_hr"):
         for what, bad in damaged(getattr(w, name)):
             if name == "w_ih" and what.endswith("axis 1"):
-                continue  # another input size
+                continue  # that is a valid layer of another input size
             with pytest.raises(ValueError):
                 packed(native.isa, w, **{name: bad})
     for missing in ("w_hh", "p"):

@@ -1,4 +1,4 @@
-"""The rounding order to the bit: kernels against law.py, which takes one operation at a time.
+"""The rounding order to the bit: the kernels against law.py, which does one operation at a time.
 
 [R1] [R2] [R3] [R4] [R5] [G1] [G2] [G3] [G4] [G5] [G6] [G7] [Y5] [Y6] [Y7] [Y8]
 """
@@ -16,7 +16,7 @@ from fusedrnn._cells import Array
 pytestmark = pytest.mark.skipif(not FMA_ISAS, reason="no instruction set with fma here")
 
 CASES = (
-    Case(3, 2, 5, 21),  # units past a 64-byte block, and a tail
+    Case(3, 2, 5, 21),  # units beyond a 64-byte block, with a tail
     Case(2, 1, 260, 70),  # several pieces of x, of h and of da
     Case(2, 3, 19, 8, bias=False, states=False),
     Case(5, 200, 2, 3),  # partial sums of two steps, the first of one
@@ -47,7 +47,7 @@ def test_every_rounding(cell: str, dtype: str, case: Case, isa: str) -> None:
         found = outcome(chosen.run, weights, inputs, *out_gradients(weights, inputs), threads=1)
         chosen.ran(f"{cell} {dtype}", 1)
     right = lawful(cell, dtype, case)
-    if cell == "dense":  # whose state is none
+    if cell == "dense":  # it has no state
         found = {k: a for k, a in found.items() if "state" not in k}
         right = {k: a for k, a in right.items() if "state" not in k}
     assert_same_bits(found, right)

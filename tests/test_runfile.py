@@ -1,4 +1,4 @@
-"""The file of a run: whole or not at all, and nothing in it believed before it is checked."""
+"""The file of a run is written whole or not at all, and checked before anything in it is used."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_run_is_read_as_it_was_written(run: Path) -> None:
         np.testing.assert_array_equal(again.state_dict()[name], array)
     for name, array in made.model.params.items():
         np.testing.assert_array_equal(read.model().params[name], array)
-    # A .npz like any other.
+    # The file is a .npz like any other.
     with np.load(run, allow_pickle=False) as file:
         np.testing.assert_array_equal(file["model.dense.bias"], made.model.params["dense.bias"])
 
@@ -65,7 +65,7 @@ def test_a_failed_save_leaves_the_old_file(run: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_file_cut_anywhere_is_damaged(run: Path, tmp_path: Path) -> None:
-    """A model file truncated at every tenth byte: one sentence that names the file, each time."""
+    """A file cut at any tenth byte is an error of one sentence that names the file."""
     whole, cut = run.read_bytes(), tmp_path / "cut.npz"
     for length in range(0, len(whole), 10):
         cut.write_bytes(whole[:length])
@@ -119,7 +119,7 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN)
 def test_foreign_files_are_refused(make: Callable[[Path], object], tmp_path: Path) -> None:
-    """Never NumPy's advice to allow pickles: "not a fusedrnn model file"."""
+    """The text is "not a fusedrnn model file", never NumPy's advice to allow pickles."""
     path = tmp_path / "m.npz"
     make(path)
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: {OURS}") as error:
@@ -139,7 +139,7 @@ def rewritten(
     header: Callable[[dict[str, Any]], object] = lambda _: None,
     **arrays: Array | None,
 ) -> Path:
-    """The run with some entries changed, or left out."""
+    """The run with some entries changed or left out."""
     read = runfile.load(run)
     header(read.header)
     named = {"header": np.array(json.dumps(read.header)), **read.arrays, **arrays}
@@ -217,7 +217,7 @@ LACKING = {
 
 @pytest.mark.parametrize("name", LACKING)
 def test_an_array_that_is_missing_is_named(run: Path, name: str) -> None:
-    """A resumed run whose Adam means are missing does not go on in silence."""
+    """A run whose Adam means are missing must not be resumed silently."""
     rewritten(run, **{name: None})
     with pytest.raises(ValueError, match=f"^{re.escape(str(run))}: {LACKING[name]}"):
         runfile.load(run).trainer(trainer().tokens)
@@ -233,7 +233,7 @@ def test_parameters_that_are_not_finite_are_refused(run: Path, value: float) -> 
 
 
 def test_a_header_that_promises_too_much_is_damaged(run: Path) -> None:
-    """An array of a terabyte in a file of a kilobyte."""
+    """A file of a kilobyte claims an array of 8 terabytes."""
     with zipfile.ZipFile(run, "a") as file, file.open("huge.npy", "w") as entry:
         np.lib.format.write_array_header_1_0(
             entry, {"descr": "<f8", "fortran_order": False, "shape": (1 << 40,)}

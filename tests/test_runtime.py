@@ -1,4 +1,4 @@
-"""All of runtime.py in one file: choices, the environment, missing and broken kernels.
+"""runtime.py in one file: choices, the environment, missing and broken kernels.
 
 [P1] [P2] [P3]
 """
@@ -30,7 +30,7 @@ Done = subprocess.CompletedProcess[str]
 def run(code: str, path: Path | None = None, **environment: str) -> Done:
     """Run Python code in a process of its own, on this package or on another copy."""
     variables = {k: v for k, v in os.environ.items() if not k.startswith("FUSEDRNN_")}
-    # The parent's own search path, whether the package was installed or is on PYTHONPATH.
+    # The parent's search path, whether the package is installed or on PYTHONPATH.
     folders = [str(path or PACKAGE.parent), *filter(None, sys.path)]
     variables |= {"PYTHONPATH": os.pathsep.join(folders), **environment}
     return subprocess.run(
@@ -54,7 +54,7 @@ def last_line(done: Done) -> str:
 
 
 def package_copy(folder: Path, native: bool, reason: str = "it was a test") -> Path:
-    """The package without its compiled module, with a build note."""
+    """A copy of the package without its compiled module, with a _build.py."""
     shutil.copytree(
         PACKAGE,
         folder / "fusedrnn",
@@ -69,7 +69,7 @@ def package_copy(folder: Path, native: bool, reason: str = "it was a test") -> P
 
 
 def test_last_path_is_this_threads(backend: Chosen) -> None:
-    """[P1]"""
+    """[P1] last_path is that of the calling thread."""
     fr.GRU(3, 5)(X)
     backend.ran("gru float32")
     seen = []
@@ -134,7 +134,7 @@ print(fr.last_path().isa, fr.isa())
 
 @needs_native
 def test_a_choice_is_its_contexts() -> None:
-    """A thread started later begins with what the environment says."""
+    """A choice made in a `with` does not hold in a thread that is started there."""
     seen = []
     with fr.use_backend("reference"):
         thread = threading.Thread(target=lambda: seen.append(backend_of_a_call()))
@@ -145,7 +145,7 @@ def test_a_choice_is_its_contexts() -> None:
 
 @needs_native
 def test_instruction_sets() -> None:
-    """[P3]"""
+    """[P3] Every instruction set of the machine can be chosen, and no other."""
     assert ISAS[-1] in ("baseline", "neon")
     for isa in ISAS:
         with fr.use_backend("native"), fr.use_isa(isa):
@@ -162,7 +162,7 @@ def test_instruction_sets() -> None:
 
 @needs_native
 def test_an_instruction_set_that_the_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """[P3] The text says so, and which there are."""
+    """[P3] The text says that the machine lacks it, and which ones it has."""
     from fusedrnn import _core
 
     monkeypatch.setattr(_core, "isas", lambda: [("avx9", False, 256), ("avx2", True, 32)])
@@ -183,7 +183,7 @@ def test_threads_are_checked() -> None:
 
 @needs_native
 def test_threads_are_obeyed() -> None:
-    """Even above the number of cores, and the argument of a call before all else."""
+    """set_num_threads is obeyed even above the number of cores; num_threads= overrides it."""
     layer = fr.LSTM(64, 128, seed=0)
     x = np.ones((20, 64, 64), np.float32)
     with fr.use_backend("native"), fr.set_num_threads(3):
@@ -242,7 +242,7 @@ def test_environment_isa_and_threads() -> None:
 
 
 def test_rooms_are_imported_when_first_used() -> None:
-    """`import fusedrnn as fr` then fr.nn, fr.weights; importing fusedrnn pays for none of them."""
+    """fr.nn and fr.weights work after `import fusedrnn as fr`, which imports none of them."""
     code = """
 import sys
 rooms = ("nn", "weights", "onnx")
@@ -272,7 +272,7 @@ except AttributeError as error:
 
 
 def test_without_kernels(tmp_path: Path) -> None:
-    """[P2] The reference runs, and says so once, at the first call, naming the user's line."""
+    """[P2] The reference runs, and a single warning at the first call names the user's line."""
     where = package_copy(tmp_path, native=False, reason="no compiler was there")
     code = """
 import warnings
@@ -306,7 +306,7 @@ print(fr.build_config()["reason"])
 
 
 def test_broken_kernels(tmp_path: Path) -> None:
-    """[P2] Built but not loadable: ImportError with the cause; the reference if asked for."""
+    """[P2] A module that cannot be loaded is an ImportError, unless the reference was chosen."""
     where = package_copy(tmp_path, native=True)
     for broken in (None, "_core.so", "_core.cpython-27-x86_64-linux-gnu.so"):
         if broken is not None:

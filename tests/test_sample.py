@@ -1,4 +1,4 @@
-"""Text that a model writes: repeatable, and drawn by the model's own odds."""
+"""Text that a model writes is repeatable and follows the model's probabilities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXT = "the quick brown fox jumps over the lazy dog; pack my box with five dozen
 def test_generated_text_depends_on_seed_prompt_and_temperature(backend: Chosen) -> None:
     model = CharLM(Alphabet(TEXT), 8, seed=0)
     with model.writable() as p:
-        p["dense.weight"] *= 10  # far from even odds
+        p["dense.weight"] *= 10  # probabilities far from equal
 
     def write(prompt: str = "the ", seed: int = 0, temperature: float = 1.0) -> str:
         return "".join(generate(model, prompt, 40, temperature=temperature, seed=seed))

@@ -1,4 +1,4 @@
-"""Stacks and directions: torch's numbers, and the bits of one-layer, one-direction calls."""
+"""Stacks and directions: torch's numbers, and the bits of calls with one layer and direction."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ T, B, I = 7, 6, 4  # noqa: E741
 def test_chained_by_hand(
     backend: Chosen, cell: str, bidirectional: bool, hidden: tuple[int, ...]
 ) -> None:
-    """[S8] [S9] A stack's bits are those of its layers called one after the other, back too."""
+    """[S8] [S9] A stack has the bits of its layers called one after the other, backward too."""
     size: Any = 5 if len(set(hidden)) == 1 else list(hidden)
     proj = {"proj_size": 2} if "proj_size" in CELLS[cell][1] else {}
     layer = make(cell, size, len(hidden), bidirectional=bidirectional, dtype=np.float32, **proj)
@@ -70,7 +70,7 @@ def test_chained_by_hand(
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_two_directions(backend: Chosen, cell: str) -> None:
-    """[S9] A forward and a flipped run, side by side; dx is their sum, one addition."""
+    """[S9] Two directions equal a forward and a flipped run; dx is their sum, by one addition."""
     layer = make(cell, bidirectional=True, dtype=np.float32)
     rng = np.random.default_rng(1)
     g = given_of(layer, T, B, rng)
@@ -88,7 +88,7 @@ def test_two_directions(backend: Chosen, cell: str) -> None:
         y_one, last_one, saved_one = one.forward(g.x[turn], first)
         assert same(y_one[turn], y[..., half])
         assert same_states(last_one, last)
-        if d:  # h_n of the reverse direction is its half of y[0]
+        if d:  # the last state of the reverse direction is its half of y[0]
             assert same(parts(state)[0][1], y[0, :, half])
         dx_one, dfirst_one, dparams_one = one.backward(saved_one, dy[turn, :, half], dlast)
         sums.append(dx_one[turn])
@@ -99,7 +99,7 @@ def test_two_directions(backend: Chosen, cell: str) -> None:
 
 
 def test_state_layout(backend: Chosen) -> None:
-    """[S8] Index layer * D + direction; c keeps H under projection; lists where sizes differ."""
+    """[S8] The index is layer * D + direction; c has size H; different sizes give lists."""
     layer = make("lstm_projected", 5, 3, bidirectional=True)
     y, (h, c) = layer(np.ones((T, B, 3)))
     assert (y.shape, h.shape, c.shape) == ((T, B, 6), (6, B, 3), (6, B, 5))
@@ -119,7 +119,7 @@ def test_state_layout(backend: Chosen) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_metamorphic_bits(native: Chosen, cell: str) -> None:
-    """[N1.1] [N1.4] Whatever the batch and the place in it; saved or not."""
+    """[N1.1] [N1.4] The bits do not depend on the batch, on the place in it, or on saving."""
     for dtype, bidirectional in ((np.float32, True), (np.float64, False)):
         layer = make(cell, 18, 2, bidirectional=bidirectional, dtype=dtype, inputs=I)
         rng = np.random.default_rng(2)
@@ -146,7 +146,7 @@ def test_metamorphic_bits(native: Chosen, cell: str) -> None:
 
 @pytest.mark.parametrize("cell", ["rnn_tanh", "lstm_chosen", "gru_before_chosen"])
 def test_threads(native: Chosen, cell: str) -> None:
-    """[N1.2] Two layers, two directions, a mask and noise, with work enough for seven threads."""
+    """[N1.2] Two layers, two directions, a mask and noise, with enough work for seven threads."""
     noise = {"dropout": 0.2, "input_dropout": 0.2, "recurrent_dropout": 0.2, "zoneout": 0.1}
     layer = make(cell, 65, 2, inputs=40, bidirectional=True, dtype=np.float32, **noise)
     g = given_of(layer, 30 if cell == "rnn_tanh" else 12, 45, np.random.default_rng(9))
@@ -168,7 +168,7 @@ def test_threads(native: Chosen, cell: str) -> None:
 @pytest.mark.parametrize("hidden", [5, [6, 3, 4]], ids=str)
 @pytest.mark.parametrize("cell", CELLS)
 def test_prefixes_and_streams(backend: Chosen, cell: str, hidden: Any) -> None:
-    """[N1.3] Chunks with carried state, chunks and steps of a stream: one call's bits."""
+    """[N1.3] Chunks with carried state, and chunks and steps of a stream, have one call's bits."""
     proj = {"proj_size": 2} if "proj_size" in CELLS[cell][1] else {}
     layer = make(cell, hidden, 3, dtype=np.float32, zoneout=0.2, **proj)
     g = given_of(layer, T, B, np.random.default_rng(3))
@@ -193,7 +193,7 @@ def test_prefixes_and_streams(backend: Chosen, cell: str, hidden: Any) -> None:
 @settings(max_examples=40)
 @given(data=st.data())
 def test_layouts(data: st.DataObject) -> None:
-    """[S1] [S8] batch_first and no batch axis change where numbers lie, never the numbers."""
+    """[S1] [S8] batch_first and a missing batch axis change the layout, never the numbers."""
     name, isa = data.draw(st.sampled_from(PATHS), "path")
     steps, batch = data.draw(st.integers(0, 4), "T"), data.draw(st.integers(0, 4), "B")
     cell, layers = data.draw(st.sampled_from(list(CELLS)), "cell"), data.draw(st.integers(1, 3))

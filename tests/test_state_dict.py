@@ -1,4 +1,4 @@
-"""load_state_dict and the weights that people have: PyTorch's tensors, cells, prefixes."""
+"""load_state_dict and the weights that people have: PyTorch's tensors, cells and prefixes."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def assert_loaded(layer: Any, module: Any, dtype: Any = np.float32) -> None:
 
 
 def test_named_parameters_are_detached() -> None:
-    """`Can't call numpy() on Tensor that requires grad`, once for each name, was what came."""
+    """PyTorch's error `Can't call numpy() on Tensor that requires grad` must not come."""
     module, layer = theirs(), fr.LSTM(3, 5)
     layer.load_state_dict(dict(module.named_parameters()))
     assert_loaded(layer, module)
     layer.load_state_dict(dict(theirs(torch.nn.LSTM).named_parameters()))
-    layer.params["bias_ih_l0"] = module.bias_ih_l0 * 2  # has a graph
+    layer.params["bias_ih_l0"] = module.bias_ih_l0 * 2  # a tensor with a graph
     assert np.array_equal(layer.params["bias_ih_l0"], 2 * module.bias_ih_l0.detach().numpy())
     with layer.writable() as p:
         p["bias_hh_l0"] = module.bias_hh_l0
@@ -43,7 +43,7 @@ def test_named_parameters_are_detached() -> None:
 @pytest.mark.parametrize("narrow", ["bfloat16", "float16", "float64"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_other_precisions_are_converted(narrow: str, dtype: Any) -> None:
-    """bfloat16 was refused with an unsupported ScalarType; float16 is widened."""
+    """NumPy refuses bfloat16 tensors with an unsupported ScalarType; here both are widened."""
     module, layer = theirs().to(getattr(torch, narrow)), fr.LSTM(3, 5, dtype=dtype)
     layer.load_state_dict(module.state_dict())
     for name, tensor in module.state_dict().items():
@@ -74,7 +74,7 @@ def test_a_cells_names_are_those_of_a_stack_of_one(kind: str) -> None:
 
 
 def test_a_prefix_that_would_fit_is_told() -> None:
-    """A wall of missing and unexpected names, and no word of `prefix`, was what came."""
+    """The error suggests a prefix instead of a long list of missing and unexpected names."""
 
     class Model(torch.nn.Module):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
@@ -97,7 +97,7 @@ def test_a_prefix_that_would_fit_is_told() -> None:
     assert_loaded(layer, module.encoder["rnn"])
     with pytest.raises(ValueError, match='names behind another prefix; pass prefix="enc'):
         layer.load_state_dict(dict(module.state_dict()) | {"weight_x": 1}, prefix="head.")
-    # What fits nowhere as a whole is told as it is.
+    # If no prefix makes all names fit, the error lists the names.
     part = {"rnn.weight_ih_l0": before["weight_ih_l0"]}
     with pytest.raises(ValueError) as error:
         layer.load_state_dict(part)

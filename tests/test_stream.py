@@ -1,4 +1,4 @@
-"""Streams: step by step, chunk by chunk, with the bits of one call."""
+"""Streams: single steps and chunks give the bits of one call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def same(a: object, b: object) -> bool:
 
 @pytest.mark.parametrize("cell", LAYERS)
 def test_steps_and_chunks(backend: Chosen, cell: str) -> None:
-    """[N1.3]"""
+    """[N1.3] Steps and chunks have the bits of one call."""
     layer = LAYERS[cell](seed=0)
     y, last = layer(X)
     stream = layer.stream(2)
@@ -47,7 +47,7 @@ def test_tokens(backend: Chosen, cell: str) -> None:
 
 
 def test_one_sequence(backend: Chosen) -> None:
-    """With a batch size of 1 the batch axis may be left out, and the outputs follow."""
+    """With a batch size of 1 the batch axis may be left out, also of the outputs."""
     layer = fr.GRU(3, 5, seed=0)
     y, _ = layer(X[:, 0])
     stream = layer.stream()
@@ -62,7 +62,7 @@ def test_one_sequence(backend: Chosen) -> None:
 
 
 def test_state(backend: Chosen) -> None:
-    """A copy goes out, a copy comes in; None means zeros."""
+    """The state is copied on reading and on assignment; None means zeros."""
     layer = fr.LSTM(3, 5, seed=0)
     stream = layer.stream(2)
     stream(X[:2])

@@ -1,6 +1,6 @@
-"""The commands as processes of their own: terminals, pipes, signals, full disks, kills.
+"""The command line in processes of its own: terminals, pipes, signals, full disks, kills.
 
-Each test is one of the lines of cases/cli.md; a process is started for each, so they are few.
+Each test starts a process, so there are few.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fusedrnn.charlm import runfile
 
 TEXT = "pack my box with five dozen liquor jugs; the quick brown fox jumps over it.\n" * 60
 TINY = ("--text", "text.txt", "--hidden-size", "12", "--batch", "4", "--chunk", "16")
-# A run that ends only if something ends it.
+# A run that ends only if it is interrupted.
 LONG = (*TINY, "--steps", "1000000", "--checkpoint-every", "0")
 TIMEOUT = 60
 
@@ -56,7 +56,7 @@ def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[st
 
 @contextlib.contextmanager
 def started(*arguments: object, **options: object) -> Iterator[subprocess.Popen[str]]:
-    """A process that has made its first update."""
+    """Start a process and wait until it has made its first update."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
     with subprocess.Popen(command(*arguments), **options) as process:  # type: ignore[call-overload]
         try:
@@ -78,7 +78,7 @@ def one_line(shown: str) -> bool:
 
 
 def in_a_terminal(*arguments: object, columns: int = 80, **environment: str) -> tuple[int, str]:
-    """Run a command in a pseudo-terminal; its exit code and what it wrote there."""
+    """Run a command in a pseudo-terminal; returns its exit code and what it wrote there."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
@@ -91,7 +91,7 @@ def in_a_terminal(*arguments: object, columns: int = 80, **environment: str) -> 
     )
     os.close(slave)
     written = b""
-    with contextlib.suppress(OSError):  # the end of a pseudo-terminal is an error
+    with contextlib.suppress(OSError):  # a closed pseudo-terminal raises
         while select.select([master], [], [], TIMEOUT)[0] and (part := os.read(master, 65536)):
             written += part
     os.close(master)
@@ -99,7 +99,7 @@ def in_a_terminal(*arguments: object, columns: int = 80, **environment: str) -> 
 
 
 def test_everything_fits_a_terminal_of_80_columns() -> None:
-    """The time left is there, no line is wrapped, and nothing but carriage returns moves."""
+    """The time left is shown, no line is wrapped, and only carriage returns move the cursor."""
     arguments = ("train", *TINY, "--hidden-size", "64", "--steps", "400", "--dtype", "float64")
     code, written = in_a_terminal(*arguments)
     assert code == 0, written
@@ -131,7 +131,7 @@ def test_no_escape_codes_where_colours_are_not_wanted() -> None:
 
 
 def in_control(*arguments: object) -> tuple[int, subprocess.Popen[bytes]]:
-    """A command whose controlling terminal is a new one: its other end, and the process."""
+    """A command with a new controlling terminal; returns the other end and the process."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         command(*arguments),
@@ -146,7 +146,7 @@ def in_control(*arguments: object) -> tuple[int, subprocess.Popen[bytes]]:
 
 
 def test_ctrl_c_in_a_terminal() -> None:
-    """The key itself: the terminal sends the signal, and the line of progress is ended."""
+    """The key itself is pressed: the terminal sends the signal, and the progress line is ended."""
     master, process = in_control("train", *LONG)
     written = b""
     with contextlib.suppress(OSError):
@@ -204,7 +204,7 @@ def test_a_reader_that_stops_ends_a_command_as_sigpipe_does() -> None:
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_no_error(closed: str, tmp_path: Path) -> None:
-    """fusedrnn info >&-; and a file that is opened does not become the closed stream."""
+    """fusedrnn info >&-: a file that is opened must not take the place of the closed stream."""
     script = f'"$@" --json {closed}; echo $? >code'
     arguments = command("train", *TINY, "--steps", "2")
     done = subprocess.run(
@@ -240,7 +240,7 @@ def test_standard_input_is_a_text() -> None:
 
 
 def test_ctrl_c_saves_and_resume_goes_on() -> None:
-    # Updates of a few milliseconds, so that many are left when the signal comes.
+    # Updates take a few milliseconds, so that many are left when the signal comes.
     sizes = (*TINY[:2], "--hidden-size", "32", "--batch", "8", "--chunk", "64", "--steps", "200")
     with started("train", *sizes) as process:
         process.send_signal(signal.SIGINT)
@@ -256,7 +256,7 @@ def test_ctrl_c_saves_and_resume_goes_on() -> None:
     assert losses("model.npz") == losses("whole.npz")
     whole, again = (runfile.load(name).arrays for name in ("whole.npz", "model.npz"))
     for name, array in whole.items():
-        if name != "trainer.place":  # which has the seconds that both took
+        if name != "trainer.place":  # it has the seconds of training
             np.testing.assert_array_equal(again[name], array)
 
 
@@ -300,7 +300,7 @@ def test_nohup_is_obeyed() -> None:
 
 
 def test_a_terminal_that_goes_away_does_not_lose_the_run() -> None:
-    """SIGHUP, and every write to the terminal fails from there on."""
+    """SIGHUP comes, and every later write to the terminal fails."""
     master, process = in_control("train", *LONG)
     written = b""
     while b"bits/char" not in written:
@@ -331,7 +331,7 @@ def test_ctrl_c_ends_generate() -> None:
 
 
 def test_a_disk_that_fills_up_during_the_run(tmp_path: Path) -> None:
-    """A file system of 200 KB, full when SIGTERM comes: the run is saved in TMPDIR, and says so."""
+    """A file system of 200 KB is full when SIGTERM comes; the run is saved in TMPDIR."""
     small, room = tmp_path / "small", tmp_path / "room"
     small.mkdir()
     room.mkdir()
@@ -351,7 +351,7 @@ def test_a_disk_that_fills_up_during_the_run(tmp_path: Path) -> None:
         ) as process:
             assert process.stderr is not None
             assert "update 4 " in process.stderr.readline()
-            while small.joinpath("model.npz").read_bytes() == before:  # the first checkpoint
+            while small.joinpath("model.npz").read_bytes() == before:  # no checkpoint yet
                 time.sleep(0.01)
             with (
                 contextlib.suppress(OSError),
@@ -390,7 +390,7 @@ def test_a_folder_that_is_removed_during_the_run(tmp_path: Path) -> None:
     assert losses(room / "model.npz")
 
 
-# Runs the command line, and dies as kill -9 does where a save has come this far.
+# A program that runs the command line and kills itself with SIGKILL at a given point of a save.
 KILLED = """
 import os, signal, sys
 from fusedrnn import _storage
@@ -432,7 +432,7 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.mark.parametrize("where", ["writing", "before the rename", "after it"])
 def test_a_kill_during_a_save_leaves_a_whole_file(where: str) -> None:
-    """SIGKILL within the second checkpoint: the file is the first one or the second, and whole."""
+    """SIGKILL during the second checkpoint leaves the first checkpoint or the second, complete."""
     script = Path("killed.py")
     script.write_text(textwrap.dedent(KILLED))
     done = subprocess.run(
@@ -449,7 +449,7 @@ def test_a_kill_during_a_save_leaves_a_whole_file(where: str) -> None:
 
 
 def test_a_kill_at_any_moment_leaves_a_whole_file() -> None:
-    """SIGKILL from outside while checkpoints are written all the time."""
+    """SIGKILL from outside, while checkpoints are written all the time, leaves a complete file."""
     rng = np.random.default_rng(0)
     script = Path("often.py")
     script.write_text(
@@ -477,7 +477,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file() -> None:
 
 
 def test_a_file_size_limit_is_a_full_disk() -> None:
-    """Where no folder has room, the exit code and the text say that nothing was saved."""
+    """If no folder has room, the exit code and the text say that nothing was saved."""
     limits = 'ulimit -f 8; exec "$@"'
     done = subprocess.run(
         ["bash", "-c", limits, "bash", *command("train", *TINY, "--steps", "2", "--quiet")],
@@ -502,7 +502,7 @@ def test_a_limit_of_memory_is_told_in_a_line() -> None:
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # whose buffers count too
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # its buffers count too
     )
     assert done.returncode == 2
     assert re.match(
@@ -522,7 +522,7 @@ ENVIRONMENT = {
 
 @pytest.mark.parametrize("name", ENVIRONMENT)
 def test_a_wrong_variable_is_told_in_a_line(name: str) -> None:
-    """Variable, value and choices; and whoever asks for help gets it."""
+    """The error names variable, value and choices, and --help still works."""
     if name == "FUSEDRNN_ISA" and not fr.supported_isas():
         pytest.skip("this installation has no compiled kernels")
     environment = {**os.environ, name: "foo"}
@@ -536,7 +536,7 @@ def test_a_wrong_variable_is_told_in_a_line(name: str) -> None:
 
 
 def test_the_self_test_as_a_module() -> None:
-    """`python -m fusedrnn.selftest` tests, and does not exit 0 without a word."""
+    """`python -m fusedrnn.selftest` runs the tests instead of silently exiting with 0."""
     script = [sys.executable, "-W", "error", "-m", "fusedrnn.selftest", "--json"]
     done = subprocess.run(script, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.stderr == ""

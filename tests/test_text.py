@@ -1,4 +1,4 @@
-"""Text: alphabets, where it comes from, and what contexts and compressors make of it."""
+"""Text: alphabets, where the text comes from, and the bits of contexts and compressors."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_builtin_text_is_long_and_real(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(found.text) > 100_000
     assert len(found.text) - found.split == len(found.text) // 10
     assert found.digest == load_corpus().digest
-    # A distribution that stripped the topics still has docstrings.
+    # A distribution without pydoc's topics still has docstrings.
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     monkeypatch.setattr(corpus, "DOCUMENTED", ("argparse", "json", "no_such_module"))
     name, text = corpus.builtin_text()
     assert "docstrings" in name
     assert "Command-line parsing library" in text
-    assert "JSON token scanner" in text  # of json.scanner
+    assert "JSON token scanner" in text  # from json.scanner
 
 
 def test_corpus_from_a_file(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_corpus_from_a_file(tmp_path: Path) -> None:
 
 
 def probability(training: list[int], context: tuple[int, ...], token: int, classes: int) -> float:
-    """Interpolated absolute discounting, from the definition."""
+    """The probability of a token by interpolated absolute discounting, from the definition."""
     shorter = probability(training, context[1:], token, classes) if context else 1 / classes
     k = len(context)
     pairs = Counter(tuple(training[i - k : i + 1]) for i in range(k, len(training)))
@@ -73,7 +73,7 @@ def probability(training: list[int], context: tuple[int, ...], token: int, class
 def test_contexts_by_hand() -> None:
     rng = np.random.default_rng(0)
     text = np.cumsum(rng.integers(0, 2, 260)) % 5
-    text[200:210] = 5  # never seen in training
+    text[200:210] = 5  # a token that the training text lacks
     training, validation = text[:200], text[200:]
     found = context_bits(training, validation, 6, max_order=3)
     whole = text.tolist()

@@ -1,9 +1,9 @@
 """torch.nn.RNN, LSTM and GRU beside ours: outputs, states and every gradient.
 
-Bound, per element of each array: 8 times the largest error that the plain float32 NumPy reference
-makes in that array, measured against float64. Ours may make 4 times that error ([N3.3]), and torch
-is granted as much. For float64 the same bound is scaled by 2^-29, the ratio of the two units.
-[W1] [W2] [W4] [E1] [E2] [E4] [L1] [L2]
+The bound for every element of an array is 8 times the largest error that the plain float32 NumPy
+reference makes in that array, measured against float64. Ours may make 4 times that error ([N3.3]),
+and torch is granted as much. For float64 the bound is scaled by 2^-29, the ratio of the two units
+of rounding. [W1] [W2] [W4] [E1] [E2] [E4] [L1] [L2]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fusedrnn._cells import CELLS, Array
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytestmark = pytest.mark.torch
-torch.set_num_threads(1)  # its idle threads would spin on the cores that ours need
+torch.set_num_threads(1)  # torch's idle threads would occupy the cores that ours need
 
 T, B, I, H = 12, 5, 17, 33  # noqa: E741
 PAIRS: dict[str, tuple[Any, Any]] = {
@@ -82,7 +82,7 @@ def compare(found: dict[str, Array], right: dict[str, Array], errors: dict[str, 
 
 
 def numpy_errors(layer: Any, *call: Any) -> dict[str, float]:
-    """Largest float32 error of the reference in each array of this call."""
+    """The largest float32 error of the reference in each array of this call."""
     values = layer.state_dict()
     outcomes = {}
     for dtype in DTYPES:
@@ -90,7 +90,7 @@ def numpy_errors(layer: Any, *call: Any) -> dict[str, float]:
         twin.load_state_dict({k: v.astype(np.float32) for k, v in values.items()})
         with fr.use_backend("reference"):
             x, states, dy, d = call
-            single = np.float32  # the same numbers in both
+            single = np.float32  # the same numbers in both dtypes
             outcomes[dtype] = ours(
                 twin,
                 x.astype(single),
@@ -121,7 +121,7 @@ def test_every_gradient(backend: Chosen, cell: str, dtype: str, bias: bool) -> N
 
 @pytest.mark.parametrize("cell", PAIRS)
 def test_unbatched(backend: Chosen, cell: str) -> None:
-    """[S1]"""
+    """[S1] A call without a batch axis gives torch's numbers and shapes."""
     torch.manual_seed(1)
     module = PAIRS[cell][0]()
     layer = PAIRS[cell][1]()
@@ -136,7 +136,7 @@ def test_unbatched(backend: Chosen, cell: str) -> None:
 
 
 def test_a_part_of_a_bigger_model() -> None:
-    """[W4] The state_dict of a model that holds the module, by prefix, and back again."""
+    """[W4] `prefix` loads a module from the state_dict of a whole model, and writes it back."""
     torch.manual_seed(2)
     model = torch.nn.ModuleDict({"lstm": torch.nn.LSTM(I, H), "head": torch.nn.Linear(H, 2)})
     layer = fr.LSTM(I, H)
@@ -150,7 +150,7 @@ def test_a_part_of_a_bigger_model() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", PAIRS)
 def test_packed_sequences(backend: Chosen, cell: str, dtype: str) -> None:
-    """[L1] [L2] Lengths, both directions: torch's packed, unsorted sequences."""
+    """[L1] [L2] Lengths in both directions give what torch gives for packed, unsorted sequences."""
     torch.manual_seed(3)
     module = PAIRS[cell][0](bidirectional=True, dtype=DTYPES[dtype])
     spec, p = CELLS[cell], {k: v.numpy() for k, v in module.state_dict().items()}

@@ -1,8 +1,7 @@
 """torch.nn stacks beside ours: layers, directions, layouts, projection, packed sequences.
 
-Bound of every element: 128 units of rounding (2^-53 for float64, 2^-24 for float32) of the larger
-of 1 and the array's largest element.
-[S1] [S8] [S9] [W1] [W2] [W4] [L1] [L2] [L7]
+The bound for every element is 128 units of rounding (2^-53 for float64, 2^-24 for float32) of the
+larger of 1 and the array's largest element. [S1] [S8] [S9] [W1] [W2] [W4] [L1] [L2] [L7]
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ pytestmark = [
     pytest.mark.torch,
     pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
 ]
-torch.set_num_threads(1)  # its idle threads would spin on the cores that ours need
+torch.set_num_threads(1)  # torch's idle threads would occupy the cores that ours need
 
 T, B, I, H = 6, 5, 4, 9  # noqa: E741
 CELLS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
@@ -37,7 +36,7 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
 def twins(cell: str, layers: int, dtype: str, **options: Any) -> tuple[Any, Any]:
-    """torch's module, and our layer that loaded its state_dict as it is."""
+    """torch's module, and our layer, which loaded its state_dict unchanged."""
     torchs, ours, own = CELLS[cell]
     torch.manual_seed(0)
     module = torchs(I, H, layers, dtype=DTYPES[dtype], **own, **options)
@@ -95,7 +94,7 @@ def compare(found: dict[str, Array], right: dict[str, Array]) -> None:
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("cell", CELLS)
 def test_stacks(backend: Chosen, cell: str, layers: int, bidirectional: bool, form: str) -> None:
-    """Outputs, h_n and c_n, gradients of x, of the first state and of every parameter."""
+    """Outputs, h_n, c_n, and gradients of x, of the first state and of every parameter agree."""
     for dtype in DTYPES:
         for bias in (True, False):
             rng = np.random.default_rng(1)
@@ -118,7 +117,7 @@ def test_stacks(backend: Chosen, cell: str, layers: int, bidirectional: bool, fo
 def test_packed(
     backend: Chosen, cell: str, layers: int, bidirectional: bool, batch_first: bool
 ) -> None:
-    """Unsorted lengths are torch's packed sequence with enforce_sorted=False."""
+    """Unsorted lengths give what torch gives for a packed sequence with enforce_sorted=False."""
     lengths = np.array([4, T, 1, 3, 4])
     for dtype in DTYPES:
         rng = np.random.default_rng(2)
@@ -135,7 +134,7 @@ def test_packed(
 
 
 def test_state_dicts_go_both_ways() -> None:
-    """[W4] Ours loads into torch's module too."""
+    """[W4] Our state_dict also loads into torch's module."""
     for cell in CELLS:
         module, layer = twins(cell, 2, "float32", bidirectional=True)
         values = {name: torch.from_numpy(a * 2) for name, a in layer.state_dict().items()}

@@ -1,7 +1,7 @@
-"""The documented calls as a type checker sees them: this file is run, and checked by mypy.
+"""The documented calls as a type checker sees them: this file is run, and mypy checks it.
 
-A line that must be an error has a `type: ignore` with the error's name, and mypy, which warns of
-those that are not needed, says if it is none.
+A line that must be a type error has a `type: ignore` with the error's name. mypy warns about
+unneeded ones, so it reports a line that is no error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 else:
 
     def assert_type(value: Any, kind: Any) -> Any:
-        """Nothing at run time."""
+        """Does nothing at run time."""
         return value
 
 

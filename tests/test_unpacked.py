@@ -1,4 +1,4 @@
-"""Calls that read weights as they are given have the bits of those that read a pack."""
+"""Calls that read weights without packing them have the bits of calls that read a pack."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from fusedrnn._cells import CELLS, Array
 _core = pytest.importorskip("fusedrnn._core")
 pytestmark = pytest.mark.skipif(not fr.supported_isas(), reason="no compiled kernels")
 
-# Around the vectors and panels of every instruction set, and beyond a piece of 128 K indices; the
-# long batch is divided by rows, the wide layer by units where the call is worth two threads.
+# Hidden sizes around the vectors and panels of every instruction set, and more than one piece of
+# 128 K indices. Threads divide the long batch by rows; they divide the wide layer by units if the
+# call is worth two threads.
 SHAPES = [(1, 3), (2, 1), (3, 129), (5, 16), (8, 70), (16, 15), (17, 5), (31, 0), (64, 40)]
 SHAPES += [(65, 7), (130, 33)]
 CASES = [Case(1, 1, i, h) for h, i in SHAPES] + [Case(2, 1, 9, 21), Case(2, 7, 70, 33)]
@@ -40,7 +41,7 @@ CASES += [
 def both_ways(
     native: Chosen, weights: tuple[Weights, ...], inputs: Inputs, save: bool, threads: int
 ) -> None:
-    """The first call of a pack and the second: outputs, states, what is saved."""
+    """Compare the first call of a pack with the second: outputs, states, and what is saved."""
     packed = native.run.pack(weights)
     copied = packed.nbytes
     found, right = (
@@ -61,7 +62,7 @@ def both_ways(
     if found.saved is not None and right.saved is not None and inputs.lengths is None:
         real = [units(saved, packed.hidden_size) for saved in (found.saved, right.saved)]
         assert same_bits(*real), "saved"
-    # Panels were made by the second call alone.
+    # Only the second call made panels.
     again = native.run.pack(weights)
     core.forward(again, inputs.x, **inputs.fixed(packed.spec), reset=inputs.reset)
     steps, batch = (inputs.x if inputs.tokens is None else inputs.tokens).shape[:2]  # type: ignore[union-attr]
@@ -71,7 +72,7 @@ def both_ways(
 
 
 def units(saved: Array, hidden: int) -> Array:
-    """Slots of the real units (D, T, B, slots, H) from their blocks."""
+    """The slots of the real units (D, T, B, slots, H), taken out of their blocks."""
     *rows, count, slots, block = saved.shape
     return saved.swapaxes(3, 4).reshape(*rows, slots, count * block)[..., :hidden]
 
@@ -79,7 +80,7 @@ def units(saved: Array, hidden: int) -> Array:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELL_NAMES)
 def test_bits_of_packed_weights(native: Chosen, cell: str, dtype: str) -> None:
-    """[N1.1] One and two steps, inference and training."""
+    """[N1.1] Calls of one and two steps, in inference and training."""
     for case in CASES:
         if cell == "dense" and (case.lengths or case.reset or case.tokens or case.directions > 1):
             continue
@@ -91,7 +92,7 @@ def test_bits_of_packed_weights(native: Chosen, cell: str, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELL_NAMES)
 def test_teams(native: Chosen, cell: str, dtype: str) -> None:
-    """[N1.2] Teams that divide rows, units and directions."""
+    """[N1.2] Teams that divide rows, units or directions."""
     gates = CELLS[cell].gates
     wide = Case(2, 3, 150, 190 if gates > 1 else 400, directions=2 if cell != "dense" else 1)
     for case in (replace(wide, directions=1), Case(2, 90, 80, 70), wide):
@@ -134,7 +135,7 @@ def test_noise(native: Chosen, cell: str) -> None:
 
 
 def test_nan_stays_in_its_column(native: Chosen) -> None:
-    """What lies beyond the last K index of a row of W is the next row, and is not multiplied."""
+    """Beyond the last K index of a row of W lies the next row, which must not be multiplied."""
     weights, inputs = call("gru", Case(1, 2, 5, 21), "float32")
     w_ih = weights[0].w_ih.copy()
     w_ih[3, 0] = np.nan
@@ -142,7 +143,7 @@ def test_nan_stays_in_its_column(native: Chosen) -> None:
 
 
 def test_when_it_pays() -> None:
-    """One or two steps of few rows."""
+    """Only calls of one or two steps of few rows read weights unpacked."""
     pays = [(t, b) for t in (1, 2, 3) for b in (1, 16, 17, 32, 33) if _core.unpacked_pays(t, b)]
     assert pays == [(1, 1), (1, 16), (1, 17), (1, 32), (2, 1), (2, 16)]
 
@@ -159,7 +160,7 @@ def test_the_binding_verifies_weights(native: Chosen) -> None:
     for i, name in enumerate(("w_ih", "w_hh", "b_ih", "b_hh", "p")):
         wrong = good[i]
         assert wrong is not None
-        # The dtype of w_ih is the call's.
+        # The dtype of the call is that of w_ih, so w_ih itself cannot have a wrong one.
         for other in (wrong[1:], wrong[::-1], *([wrong.astype("float64")] if i > 0 else ())):
             with pytest.raises(ValueError, match=f"^{name}: "):
                 made(*good[:i], other, *good[i + 1 :])

@@ -1,4 +1,4 @@
-"""The plan of a walk against a walk: every row of every direction, one time after the other."""
+"""The plan of a walk against a direct walk: every row in every direction, time by time."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Row = tuple[list[tuple[int, bool]], bool]  # (time, cut before it) of each step,
 
 
 def walked(steps: int, length: int | None, mask: Array | None, reset: Array, back: bool) -> Row:
-    """One row: lengths end it, masked times are passed, a reset cuts the link it lies on."""
+    """Walk one row: its length ends it, masked times are skipped, a reset cuts its link."""
     end = steps if length is None else length
     taken: list[tuple[int, bool]] = []
     cut, before = False, None
     for t in reversed(range(end)) if back else range(end):
-        if back:  # the link between t + 1 and t, which nothing comes over at the start
+        if back:  # the link between t + 1 and t; nothing crosses it at the start
             cut |= before is not None and bool(reset[before])
         else:
             cut |= bool(reset[t])
@@ -60,7 +60,7 @@ def rows(
 
 @given(calls())
 def test_plan(given_: tuple[int, int, int, Array | None, Array | None, Array]) -> None:
-    """[L1] [L6] Times and cuts of every step, and the cut on the way out."""
+    """[L1] [L6] The times and cuts of every step, and the cut before the final state."""
     steps, batch, directions, lengths, mask, reset = given_
     found = plan(steps, batch, directions, lengths, mask, reset)
     assert found.cut is not None

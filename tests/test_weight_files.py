@@ -1,4 +1,4 @@
-"""Files of weights, ours and other people's: what is read, what is refused, what is never lost."""
+"""Files of weights, ours and other programs': what is read, what is refused, what is never lost."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FILES = [".npz", ".safetensors", ".onnx"]
 
 @pytest.fixture(params=FILES)
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A file of each kind that is written."""
+    """The path of a file in each format that can be written."""
     suffix: str = request.param
     pytest.importorskip({".onnx": "onnx"}.get(suffix, "numpy"))
     return tmp_path / f"weights{suffix}"
@@ -65,7 +65,7 @@ def test_files(path: Path) -> None:
 
 
 def test_equal_arrays_give_equal_bytes(path: Path) -> None:
-    """Whatever the byte order, the layout and the kind of arrays that came."""
+    """The bytes do not depend on byte order, layout or kind of the arrays that are saved."""
     fw.save(path, K0 := {"a": K[0], "b": K[2].astype("f8")})
     first = path.read_bytes()
     fw.save(
@@ -73,11 +73,11 @@ def test_equal_arrays_give_equal_bytes(path: Path) -> None:
     )
     assert path.read_bytes() == first
     fw.save(path, {name: a.tolist() for name, a in K0.items()})
-    assert path.read_bytes() != first  # lists are float64
+    assert path.read_bytes() != first  # lists become float64
 
 
 def test_sixteen_bits_are_widened(path: Path) -> None:
-    """float16 and bfloat16 arrays and tensors, in files and out of them: float32, exactly."""
+    """float16 and bfloat16 arrays and tensors, in files or not, become float32 exactly."""
     ml_dtypes = pytest.importorskip("ml_dtypes")
     half, brain = K[0].astype("f2"), K[0].astype(ml_dtypes.bfloat16)
     fw.save(path, {"half": half, "brain": brain})
@@ -94,7 +94,7 @@ def test_sixteen_bits_are_widened(path: Path) -> None:
 
 @pytest.mark.torch
 def test_safetensors_of_others(tmp_path: Path) -> None:
-    """Those of the package itself, bfloat16 too, which its NumPy side refuses; and ours there."""
+    """We read the package's files, also bfloat16, which its NumPy side refuses; it reads ours."""
     torch = pytest.importorskip("torch")
     package = pytest.importorskip("safetensors")
     of_torch = pytest.importorskip("safetensors.torch")
@@ -180,7 +180,7 @@ def test_safetensors_that_somebody_made(data: bytes, text: str, tmp_path: Path) 
 
 
 def test_a_file_knows_the_cell(path: Path) -> None:
-    """A file of GRU(reset_after=False) was loaded into GRU(), and gave other numbers."""
+    """A file of GRU(reset_after=False) fitted GRU(), which gave other numbers; it is refused."""
     before = fr.GRU(INPUTS, H, seed=0, reset_after=False)
     for weights in (before, before.state_dict(), before.params):
         fw.save(path, weights)
@@ -235,7 +235,7 @@ def test_a_cell_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_optimisers_state_has_a_file(path: Path) -> None:
-    """Numbers of steps are integers, and were refused."""
+    """Step counts are integers, which a file must hold too."""
     gru, adam = fr.GRU(INPUTS, H, seed=0), nn.Adam()
     y, _, saved = gru.forward(X)
     adam.step(gru, gru.backward(saved, y)[2])
@@ -268,7 +268,7 @@ def paths_of(tree: Mapping[str, Any]) -> list[tuple[str, Any]]:
 @example(tree={"": {"": 1.0}, "/": 2.0})
 @example(tree={"__metadata__": 1.0})
 def test_no_name_is_lost(tmp_path_factory: pytest.TempPathFactory, tree: Arrays) -> None:
-    """Each array comes back by its name, or the text says which name stands in the way."""
+    """Each array comes back by its name, or the error says which name is the problem."""
     paths = paths_of(tree)
     names = [name for name, _ in paths]
     wrong = [name for name in names if names.count(name) > 1 or "\0" in name or "\ud800" in name]
@@ -301,7 +301,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     np.savez(path, a=np.array([print], object))
     with pytest.raises(ValueError, match="'a': it holds Python objects, which are never unpickled"):
         fw.load(path)
-    path.write_bytes(b"\x80\x04N.")  # a pickle by another name
+    path.write_bytes(b"\x80\x04N.")  # a pickle with the suffix .npz
     with pytest.raises(
         ValueError, match=r"objects.npz: no .npz, or damaged: File is not a zip file"
     ):
@@ -350,7 +350,7 @@ def test_an_extra_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(importlib, "import_module", absent)
     fw.save(tmp_path / "a.safetensors", LSTM)
-    same(fw.load(tmp_path / "a.safetensors"), LSTM)  # needs nothing
+    same(fw.load(tmp_path / "a.safetensors"), LSTM)  # needs no package
     for suffix in (".keras", ".weights.h5", ".h5"):
         with pytest.raises(ImportError, match=r"package h5py: pip install 'fusedrnn\[weights\]'"):
             fw.load(tmp_path / f"a{suffix}")
@@ -370,7 +370,7 @@ def test_an_extra_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.torch
 def test_files_of_pytorch(tmp_path: Path) -> None:
-    """State dicts and checkpoints, without running what is in them."""
+    """State dicts and checkpoints are read, and nothing in them is run."""
     torch = pytest.importorskip("torch")
     model = torch.nn.ModuleDict({"rnn": torch.nn.GRU(INPUTS, H, 2), "fc": torch.nn.Linear(H, 2)})
     state = model.state_dict()
@@ -455,7 +455,7 @@ def keras_models() -> dict[str, Any]:
 
 
 def expected_layers(model: Any, before: str = "") -> dict[str, list[Array]]:
-    """What Keras itself says of each layer that has weights, in the order of the model."""
+    """What Keras itself returns for each layer that has weights, in the order of the model."""
     found: dict[str, list[Array]] = {}
     for layer in model.layers:
         if hasattr(layer, "layers"):
@@ -476,11 +476,11 @@ def weights_of(cell: Any) -> list[Array]:
 
 
 @of_keras
-@pytest.mark.filterwarnings("ignore")  # of Keras, about its own older form
+@pytest.mark.filterwarnings("ignore")  # Keras warns about its older format
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5", ".h5"])
 @pytest.mark.parametrize("name", ["sequential", "functional", "deep"])
 def test_files_of_keras(name: str, suffix: str, tmp_path: Path) -> None:
-    """Every layer's weights, by its name, in the order of get_weights()."""
+    """Every layer's weights are found by its name, in the order of get_weights()."""
     pytest.importorskip("h5py")
     model = keras_models()[name]
     path = tmp_path / f"model{suffix}"
@@ -488,7 +488,7 @@ def test_files_of_keras(name: str, suffix: str, tmp_path: Path) -> None:
     found, wanted = fw.keras_layers(path), expected_layers(model)
     same(found, wanted)
     if suffix == ".keras":
-        cells = ["cells/gru_cell", "cells/lstm_cell"]  # whose order no file says
+        cells = ["cells/gru_cell", "cells/lstm_cell"]  # no file holds their order
         order = [name for name in found if name not in cells]
         assert order == [name for name in wanted if name not in cells]
     same(fw.load(path), {f"{n}/{k}": a for n, part in wanted.items() for k, a in enumerate(part)})
@@ -545,7 +545,7 @@ def test_files_of_keras_in_other_types(policy: str, suffix: str, tmp_path: Path)
 @of_keras
 @pytest.mark.filterwarnings("ignore")
 def test_a_model_class_of_ones_own(tmp_path: Path) -> None:
-    """Layers go by the attributes that hold them; those in a list by their own names."""
+    """Layers are named by the attributes that hold them; those in a list by their own names."""
     pytest.importorskip("h5py")
     keras = keras_module()
 
@@ -567,7 +567,7 @@ def test_a_model_class_of_ones_own(tmp_path: Path) -> None:
 
 
 def h5_file(path: Path, tree: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
-    """An HDF5 file: datasets by path, and attributes by "group@name"."""
+    """Write an HDF5 file: datasets by path, and attributes by "group@name"."""
     h5py = pytest.importorskip("h5py")
     with h5py.File(path, "w") as file:
         for name, a in tree.items():
@@ -581,7 +581,7 @@ def h5_file(path: Path, tree: Mapping[str, Any], attributes: Mapping[str, Any]) 
 
 
 def without_names(path: Path) -> bytes:
-    """An HDF5 file of Keras as versions before 3.5 wrote it."""
+    """Make an HDF5 file of Keras look as versions before 3.5 wrote it."""
     h5py = pytest.importorskip("h5py")
     with h5py.File(path, "a") as file:
         file.visititems(lambda _, part: part.attrs.pop("name", None) and None)
@@ -591,7 +591,7 @@ def without_names(path: Path) -> bytes:
 @of_keras
 @pytest.mark.filterwarnings("ignore")
 def test_files_of_older_versions_of_keras_3(tmp_path: Path) -> None:
-    """In which config.json alone knows names; and of Keras 2.12, with another name for `layers`."""
+    """Only config.json has the names there; Keras 2.12 also has another name for `layers`."""
     h5py = pytest.importorskip("h5py")
     for name, model in keras_models().items():
         path, inside = tmp_path / "model.keras", tmp_path / "inside.weights.h5"
@@ -615,11 +615,11 @@ def test_files_of_older_versions_of_keras_3(tmp_path: Path) -> None:
 
 
 def test_files_of_keras_2(tmp_path: Path) -> None:
-    """Weights of layers, and of models in models, by the paths that those versions gave them."""
+    """Weights of layers, and of models in models, by the paths that Keras 2 gave them."""
     path = tmp_path / "weights.h5"
     names = {
         "lstm": ["lstm/lstm_cell/kernel:0", "lstm/lstm_cell/recurrent_kernel:0"],
-        "old": ["lstm_9/kernel:0", "lstm_9/bias:0"],  # renamed since, and no cell in the path
+        "old": ["lstm_9/kernel:0", "lstm_9/bias:0"],  # renamed later, without a cell in the path
         "both": [
             "both/forward_gru/gru_cell_1/kernel:0",
             "both/backward_gru/gru_cell_2/kernel:0",
@@ -636,7 +636,7 @@ def test_files_of_keras_2(tmp_path: Path) -> None:
         tree: Arrays = {f"{before}{layer}": None for layer in names}
         attributes: Arrays = {f"{before.rstrip('/')}@layer_names": [n.encode() for n in names]}
         for layer, part in names.items():
-            if layer == "model":  # a list too long for one attribute is kept in several
+            if layer == "model":  # a list too long for one attribute is split over several
                 attributes[f"{before}{layer}@weight_names0"] = part[:2]
                 attributes[f"{before}{layer}@weight_names1"] = part[2:]
             else:
@@ -682,7 +682,7 @@ def test_any_other_hdf5_file(tmp_path: Path) -> None:
 
 
 def test_what_an_hdf5_file_must_not_do(tmp_path: Path) -> None:
-    """Read other files, unpack to more than a machine has, or go round in circles."""
+    """It must not make us read other files, unpack too much, or follow links in circles."""
     h5py = pytest.importorskip("h5py")
     path, secret = tmp_path / "made.h5", tmp_path / "secret"
     secret.write_bytes(bytes(64))

@@ -1,8 +1,8 @@
-"""Weights of other systems, long because each system stands here twice: by hand, and live.
+"""Weights of other systems; long, because each system is here twice: by hand and live.
 
-By hand: every gate has a block of its own random numbers, and the arrays of each system are put
-together here from the table of its own documentation. Live: the system computes, we take its
-weights over and compute the same. [W9]
+By hand: every gate has blocks of random numbers of its own, and the arrays of each system are built
+from them by the table in that system's documentation. Live: the system computes, and our layer with
+its weights computes the same. [W9]
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def cat(part: Mapping[str, Array], order: str) -> Array:
 
 
 def same(found: Any, wanted: Any, name: str = "") -> None:
-    """Equal to the bit, in names, order of a list, shapes and dtypes; fresh and contiguous."""
+    """Assert equality in bits, names, order, shapes and dtypes; arrays are fresh and contiguous."""
     if isinstance(wanted, Mapping):
         assert sorted(found) == sorted(wanted), name
         for key in wanted:
@@ -162,7 +162,8 @@ def gates(x: Blocks, cell: str, sign: float = 1) -> Arrays:
     return found | ({f"p_{g}": x.p[g] for g in "ifo"} if x.peepholes else {})
 
 
-# (name, cell, arrays by hand, from, to, which of our biases the system can hold)
+# Name, cell, arrays by hand, from_ function, to_ function, and which of our biases the system can
+# hold.
 CASES: list[tuple[str, str, Callable[..., Any], Callable[..., Arrays], Callable[..., Any], str]] = [
     *(("keras", c, keras, fw.from_keras, fw.to_keras, "b") for c in ("rnn_tanh", "lstm")),
     ("keras", "gru_reset_before", keras, fw.from_keras, fw.to_keras, "b"),
@@ -213,7 +214,7 @@ CASES: list[tuple[str, str, Callable[..., Any], Callable[..., Arrays], Callable[
 
 
 def held(cell: str, biases: str, seed: int = 0) -> Blocks:
-    """Blocks whose biases the system can hold as they are."""
+    """Blocks whose biases the system can hold without adding them."""
     if biases != "bn":
         return Blocks(cell, seed, biases)
     x = Blocks(cell, seed, "bc")
@@ -225,7 +226,7 @@ def held(cell: str, biases: str, seed: int = 0) -> Blocks:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}")
 def test_by_hand(case: Any) -> None:
-    """What the table says lies where, in, out, and back unchanged."""
+    """Every block is where the table says, in both directions, and comes back unchanged."""
     _, cell, build, read, write, biases = case
     x = held(cell, biases)
     same(read(build(x, cell), cell), x.ours())
@@ -238,7 +239,7 @@ def test_by_hand(case: Any) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}")
 def test_biases_are_added(case: Any) -> None:
-    """Two biases become one by one addition, where that is the same function."""
+    """Two biases become one by one addition, if that is the same function."""
     name, cell, build, read, write, _ = case
     x = Blocks(cell)
     if cell == "gru" and name.startswith(("nnx", "gates")):
@@ -249,7 +250,7 @@ def test_biases_are_added(case: Any) -> None:
     same(write(x.ours(), cell), build(x, cell))
     without = {k: a for k, a in x.ours().items() if "bias" not in k}
     found = write(without, cell)
-    if name.startswith(("keras", "onnx", "lecture", "gates")):  # their biases are optional
+    if name.startswith(("keras", "onnx", "lecture", "gates")):  # biases are optional here
         same(read(found, cell), without)
     else:
         same(read(found, cell), without | {k: 0 * a for k, a in x.ours().items() if "bias" in k})
@@ -294,7 +295,7 @@ def no_bias(params: Arrays) -> Arrays:
 
 
 def test_torch_by_hand() -> None:
-    """PyTorch's names are ours; a whole stack at once, under a prefix or not."""
+    """PyTorch's names are ours; a whole stack is converted at once, with or without a prefix."""
     x, y = Blocks("lstm"), Blocks("lstm", 1)
     both = x.ours() | y.ours(reverse=True)
     same(fw.from_torch({f"enc.{k}": a for k, a in both.items()}, "lstm", prefix="enc."), both)
@@ -311,7 +312,7 @@ def test_torch_by_hand() -> None:
 
 
 def test_the_sign_of_z() -> None:
-    """Notes in which z takes the new state compute what ours computes."""
+    """If z takes the new state in the notes, our layer computes the same after conversion."""
     x = Blocks("gru_reset_before", 3, "b")
     notes = lecture(x, "gru_reset_before")
     gru = fr.GRU(INPUTS, H, reset_after=False, dtype=np.float64)
@@ -340,7 +341,7 @@ BOTH = LSTM | Blocks("lstm", 1).ours(reverse=True)
 
 
 def changed(arrays: Arrays, **values: Any) -> Arrays:
-    """Values replaced; None takes out."""
+    """The arrays with some values replaced; None removes one."""
     return {k: a for k, a in (arrays | values).items() if a is not None}
 
 
@@ -489,7 +490,7 @@ def test_refused(at: int) -> None:
 
 @pytest.mark.skipif("lstm_chosen" not in CELLS, reason="weights: no chosen activations here")
 def test_chosen_activations() -> None:
-    """Forms are those of the default ones; peepholes may be there; PyTorch and Haste have none."""
+    """Forms are those of the default activations, also with peepholes; PyTorch, Haste refuse."""
     for cell in ("rnn", "lstm", "gru", "gru_reset_before"):
         params = Blocks(cell.replace("rnn", "rnn_tanh")).ours()
         keras_cell = cell.replace("rnn", "rnn_tanh")
@@ -528,7 +529,7 @@ def test_a_layer_of_these_weights(theirs: Any, options: dict[str, Any]) -> None:
     assert repr(made) == repr(theirs)
     x = np.random.default_rng(0).standard_normal((3, 3, theirs.input_size)).astype(theirs.dtype)
     np.testing.assert_array_equal(made(x)[0], theirs(x)[0])
-    with made.writable() as params:  # a copy
+    with made.writable() as params:  # the layer has a copy
         params["weight_hh_l0"] = 0 * params["weight_hh_l0"]
     assert theirs.params["weight_hh_l0"].any()
 
@@ -555,13 +556,13 @@ def test_no_layer_of_these_weights(params: Any, cell: str, options: Any, text: s
         fw.layer(LSTM, "lstm", size=3)
 
 
-# --- their cell ---------------------------------------------------------------------------
+# --- the cell of converted weights --------------------------------------------------------
 
 STATE = fr.GRU(INPUTS, H, seed=0, reset_after=False).state_dict()
 
 
 def test_conversions_know_the_cell() -> None:
-    """What from_keras and the others return is refused by a layer of another cell; stacks too."""
+    """A layer of another cell refuses what the from_ functions return, for stacks too."""
     before = keras(Blocks("gru_reset_before"), "gru_reset_before")
     one = fw.from_keras(before, "gru_reset_before")
     assert one.cell == "gru_reset_before"  # type: ignore[attr-defined]
@@ -587,13 +588,13 @@ def test_conversions_know_the_cell() -> None:
     fw.to_onnx(fr.LSTM(INPUTS, H, clip=2.0).state_dict(), "lstm_chosen")
 
 
-# --- live -------------------------------------------------------------------------------------
+# --- live: the system itself computes ---------------------------------------------------------
 
 X = np.random.default_rng(7).standard_normal((6, 2, INPUTS)).astype("float32")  # (T, B, I)
 
 
 def computed(params: Arrays, cell: str, x: Array = X) -> Array:
-    """y of our reference: any number of layers, one or both directions."""
+    """y of our reference, for any number of layers, in one direction or both."""
     names = {"w_ih": "weight_ih", "w_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}
     names |= {"p": "weight_p", "w_hr": "weight_hr"}
     layer = 0
@@ -640,7 +641,7 @@ def test_live_torch(cell: str, bias: bool, bidirectional: bool) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")  # PyTorch's own
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")  # PyTorch's own warning
 def test_live_torch_projection() -> None:
     torch = pytest.importorskip("torch")
     module = torch.nn.LSTM(INPUTS, H, 2, bidirectional=True, proj_size=P)
@@ -702,12 +703,12 @@ def test_live_torch_weights_as_people_have_them() -> None:
         fw.from_torch(model, "gru")
 
 
-# Keras 3.15's own, with NumPy 2 and its NumPy backend.
+# Keras 3.15's own warning, with NumPy 2 and its NumPy backend.
 of_keras = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 def keras_module() -> Any:
-    os.environ.setdefault("KERAS_BACKEND", "torch")  # its NumPy backend needs JAX
+    os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras's NumPy backend needs JAX
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip("keras")
@@ -822,7 +823,7 @@ CELLS_OF_NODES: list[tuple[str, dict[str, Any], str]] = [
 def test_cells_of_onnx_nodes(
     operator: str, attributes: dict[str, Any], cell: str, tmp_path: Path
 ) -> None:
-    """A name that layers and conversions take, whatever the node's activations are."""
+    """OnnxLayer.cell is a name that layers and conversions take, for any activations."""
     onnx = pytest.importorskip("onnx")
     n = {"RNN": 1, "GRU": 3, "LSTM": 4}[operator]
     d = 2 if attributes.get("direction") == "bidirectional" else 1
@@ -906,7 +907,7 @@ def test_live_flax(interface: str, name: str) -> None:
     close(theirs(fw.to_flax(ours, cell, form)), computed(ours, cell))
 
 
-# --- the page ---------------------------------------------------------------------------------
+# --- the page of the docs ---------------------------------------------------------------------
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs/weights.md").read_text()
 

@@ -1,4 +1,4 @@
-"""Who may write parameters, and when others see it; in one file: blocks, what is kept, threads."""
+"""Who may write parameters, and when others see the changes: blocks, kept arrays, threads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def shown(layer: Any) -> dict[str, Any]:
 
 
 def assert_agrees(layer: Any) -> None:
-    """What calls compute is what `params` shows."""
+    """Assert that calls compute with the parameters that `params` shows."""
     twin = type(layer).from_config(layer.config(), shown(layer))
     assert np.array_equal(layer(X)[0], twin(X)[0])
 
@@ -44,7 +44,7 @@ def places(layer: Any) -> dict[str, int]:
     return {name: a.ctypes.data for name, a in layer.params.items()}
 
 
-# --- what is kept of a block -------------------------------------------------------------------
+# --- arrays kept from a block ------------------------------------------------------------------
 
 
 def write_tensor(array: Any) -> Callable[[], None]:
@@ -83,7 +83,7 @@ def write_itself(array: Any) -> Callable[[], None]:
         if not array.flags.writeable:
             with pytest.raises(ValueError, match="read-only"):
                 array[...] = 7
-            array.flags.writeable = True  # who insists writes what is his
+            array.flags.writeable = True  # NumPy allows it: the array is now the writer's
             seen.append(array)
         array[...] = 7
         assert seen
@@ -124,7 +124,7 @@ KEPT: dict[str, Callable[[Any], Callable[[], None]]] = {
 def test_what_is_kept_of_a_block_is_no_longer_the_layers(
     backend: Chosen, keep: Callable[[Any], Callable[[], None]]
 ) -> None:
-    """[W10] Output and params agree, whatever somebody writes after the block."""
+    """[W10] Outputs agree with params, whatever is written to kept arrays after the block."""
     layer = made()
     before = shown(layer)
     with layer.writable() as p:
@@ -134,7 +134,7 @@ def test_what_is_kept_of_a_block_is_no_longer_the_layers(
         write()
         assert np.array_equal(layer.params[NAME], before[NAME] + np.float32(1))
         assert_agrees(layer)
-    with layer.writable() as p:  # nor in a block that follows
+    with layer.writable() as p:  # nor in a later block
         write()
         p[NAME] -= 1
     write()
@@ -171,7 +171,7 @@ def test_the_kept_mapping_is_closed(backend: Chosen) -> None:
     assert (p[NAME] == 2).all()
     assert p.owner is layer
     assert not p[NAME].flags.writeable
-    assert len(items) == len(values) == 0  # what they gave would be the layer's own
+    assert len(items) == len(values) == 0  # their arrays would be the layer's own
     with pytest.raises(ValueError, match=f"{NAME}: read-only: the `with layer.writable"):
         p[NAME] = np.zeros((15, 5))
     with pytest.raises(ValueError, match="read-only"):
@@ -187,7 +187,7 @@ def test_the_kept_mapping_is_closed(backend: Chosen) -> None:
 
 
 def test_arrays_of_params_keep_their_moment(backend: Chosen) -> None:
-    """[W10] Taken before a block, they have the values from before it, for good."""
+    """[W10] Arrays taken before a block keep their values for good."""
     layer = made()
     array, part = layer.params[NAME], layer.params["bias_ih_l0"][3:5]
     everything, before = dict(layer.params), layer.state_dict()
@@ -199,7 +199,7 @@ def test_arrays_of_params_keep_their_moment(backend: Chosen) -> None:
     assert np.array_equal(part, before["bias_ih_l0"][3:5])
     assert (layer.params[NAME] == 5).all()
     assert not array.flags.writeable
-    layer.load_state_dict(everything)  # views of what the layer had
+    layer.load_state_dict(everything)  # views of the layer's earlier arrays
     assert np.array_equal(layer.params[NAME], before[NAME])
     layer.params[NAME] = layer.params[NAME] * 2
     assert np.array_equal(array, before[NAME])
@@ -222,7 +222,7 @@ def test_nobody_reads_while_they_are_open() -> None:
         ):
             with pytest.raises(RuntimeError, match="open for writing, here or in another thread"):
                 refused()
-        # Names and shapes are always there, and who writes may read.
+        # Names and shapes can always be read, and the thread that writes may read values.
         assert list(params) == list(params.keys()) == list(p)
         assert len(params) == 4
         assert NAME in params
@@ -233,12 +233,12 @@ def test_nobody_reads_while_they_are_open() -> None:
         params["weight"]
 
 
-# --- nothing is copied without need ------------------------------------------------------------
+# --- when nothing is copied --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layers", [1, 3])
 def test_a_training_loop_copies_nothing(backend: Chosen, layers: int) -> None:
-    """The arrays stay where they are, forward and backward calls, optimiser and all."""
+    """The arrays stay where they are through forward and backward calls and optimiser steps."""
     layer = fr.LSTM(3, 5, layers, seed=0, peepholes=True)
     at, values = places(layer), shown(layer)
     for _ in range(30):
@@ -266,7 +266,7 @@ def test_what_is_held_costs_one_copy() -> None:
 
 
 def test_memory_of_others_is_not_adopted() -> None:
-    """Pickles out of band, and arrays that are views: references to these say nothing."""
+    """Buffers from pickles and views are copied: reference counts do not show their owners."""
     layer = made()
     arrays = {name: np.array([a])[0] for name, a in layer.params.items()}
     assert not any(a.flags.owndata for a in arrays.values())
@@ -278,11 +278,11 @@ def test_memory_of_others_is_not_adopted() -> None:
     assert_agrees(layer)
 
 
-# --- calls that began before -------------------------------------------------------------------
+# --- calls that began before a block -----------------------------------------------------------
 
 
 def test_a_call_never_reads_what_is_being_written(backend: Chosen) -> None:
-    """One that has read everything goes on; one that has not is refused, also deep in a stack."""
+    """A call that has read everything goes on; another is refused, also deep in a stack."""
     layer = fr.GRU(3, 5, 2, seed=0)
     y = layer(X)[0]
     packs = layer._read().packs
@@ -336,7 +336,7 @@ def test_saved_calls_have_the_parameters_of_their_forward(
         layer.backward(saved, y)
 
 
-# --- threads; what meets is Python, the same on every instruction set ------------------------
+# --- threads, in Python code that is the same on every instruction set -----------------------
 
 
 @pytest.fixture(params=PATHS[:2], ids="-".join)
@@ -346,7 +346,7 @@ def either(request: pytest.FixtureRequest) -> Iterator[Chosen]:
 
 
 def together(jobs: list[Callable[[], None]], seconds: float) -> None:
-    """Run jobs again and again, side by side, switching often; the first error is raised."""
+    """Run jobs again and again in threads that switch often; raises the first error."""
     errors: list[BaseException] = []
     stop = threading.Event()
 
@@ -378,7 +378,7 @@ def says(error: BaseException, *texts: str) -> None:
     assert any(text in str(error) for text in texts), error
 
 
-# A stack of linear units, whose outputs are exact while the parameters are small whole numbers.
+# A stack of linear units. Its outputs are exact if the parameters are small whole numbers.
 ONES, FIRST = np.ones((1, 1, 3)), np.ones((2, 1, 4))
 
 
@@ -387,7 +387,7 @@ def linear() -> fr.RNN:
 
 
 def write(layer: Any, k: float) -> None:
-    """Every element of every parameter becomes k, half of each array after the other."""
+    """Set every element of every parameter to k, one half of each array after the other."""
     with layer.writable() as p:
         for name in p:
             half = len(p[name]) // 2
@@ -402,13 +402,13 @@ def one_value(arrays: Any) -> None:
 
 
 def outcome(k: float) -> tuple[float, float]:
-    """Both layers' h where every parameter is k, from ones."""
+    """h of both layers if every parameter is k and the input is ones."""
     first = (3 + 2 + 4) * k  # I ones, two biases, H ones
     return first, (4 * first + 2 + 4) * k
 
 
 def one_k(y: Any, h: Any) -> None:
-    """What a call computed is of one k, the same in both layers."""
+    """Assert that a call computed with one k, the same in both layers."""
     k = float(h[0, 0, 0]) / outcome(1)[0]
     assert (h[0] == outcome(k)[0]).all(), h
     assert (h[1] == outcome(k)[1]).all(), (k, h)
@@ -419,10 +419,10 @@ def one_k(y: Any, h: Any) -> None:
 def test_readers_see_before_or_after_never_half(
     either: Chosen, counted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """[W11] A torture run: each block gives every element of every parameter one value.
+    """[W11] Stress test: each block sets every element of every parameter to one value.
 
-    Whoever reads meanwhile (single parameters, all of them, copies of the layer, calls, training
-    calls, streams) finds one value everywhere, or a RuntimeError that says why not.
+    Readers (single parameters, all of them, copies of the layer, calls, training calls, streams)
+    find one value everywhere, or a RuntimeError that says why not.
     """
     monkeypatch.setattr(_params, "COUNTED", counted)
     layer = linear()
@@ -436,7 +436,7 @@ def test_readers_see_before_or_after_never_half(
             with layer.writable() as p:
                 kept[:] = [p[name][:1] for name in p]
         for view in kept:
-            view[...] = -1  # no longer the layer's
+            view[...] = -1  # these no longer belong to the layer
         counts["written"] += 1
 
     fill()
@@ -511,7 +511,7 @@ def test_one_of_several_threads_gets_in() -> None:
     assert_agrees(layer)
 
 
-# --- at every line -----------------------------------------------------------------------------
+# --- an interruption at every line -------------------------------------------------------------
 
 TRACED = {
     f"{Path(fr.__file__).parent}/{name}.py"
@@ -524,7 +524,7 @@ TRACED = {
 
 
 def reaches(line: int, job: Callable[[], None], action: Callable[[], None]) -> bool:
-    """Run `job`, and `action` before one line of it, counted over all that TRACED executes."""
+    """Run `job`, and `action` before its line number `line`, counted over the code in TRACED."""
     left = [line]
 
     def local(frame: Any, event: str, _: object) -> Any:
@@ -561,7 +561,9 @@ READERS: dict[str, Callable[[Any], None]] = {
 def test_a_block_at_any_line_of_a_reader(
     either: Chosen, read: Callable[[Any], None], how: str
 ) -> None:
-    """[W11] Another thread opens the parameters there and writes half, or writes all."""
+    """[W11] At each line of a reader, another thread opens the parameters and writes half or
+    all.
+    """
     line, seen = 0, set()
     while True:
         line += 1
@@ -618,7 +620,7 @@ def test_an_interrupt_at_any_line_leaves_the_layer_whole(reference: Chosen) -> N
             break
         except Interrupted:
             pass
-        found = shown(layer)  # not open any more
+        found = shown(layer)  # the block is closed
         for name, a in found.items():
             assert np.array_equal(a, before[name]) or (name == "bias_ih_l0" and (a == 3).all())
         for view in views:

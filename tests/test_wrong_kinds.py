@@ -1,7 +1,7 @@
-"""Every public argument given things of the wrong kind: an error that names it, or a right result.
+"""Every public argument gets things of the wrong kind: the error names it, or the result is right.
 
-Texts stand in test_check.py and test_check_options.py; here is the net that finds the brothers of
-a fault. New arguments are found by themselves: the tables are held against the signatures.
+test_check.py and test_check_options.py test the texts; this file finds arguments that were
+forgotten. It compares its tables with the signatures, so a new argument must be entered.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ W, R, B = (LSTM.params[name] for name in ("weight_ih_l0", "weight_hh_l0", "bias_
 
 
 class Tensor:
-    """A tensor that requires gradients, to NumPy."""
+    """To NumPy, a tensor that requires gradients."""
 
     shape, ndim = (2, 3), 2
 
@@ -70,7 +70,7 @@ WRONG: dict[str, Callable[[], Any]] = {
 NOTHING = {"None"}
 NUMBERS = {"a number", "nan", "a negative number", "a large number"}
 
-# Arguments that must take some of these; the others take None at most.
+# What an argument accepts of these; an argument that is not listed accepts at most None.
 TAKES: dict[str, set[str]] = {
     "seed": {"an empty list", "a flag", "a large number", "a number past float64"},
     "bias": {"a flag"},
@@ -94,7 +94,7 @@ TAKES: dict[str, set[str]] = {
     "rows": {"an empty list"},
     "prefix": {"an empty text"},
 }
-# What the texts call an argument that has parts.
+# The names that errors use for the parts of an argument.
 ALSO = {
     "state": ("h0", "c0", "state_dict", "load_state_dict"),
     "dstate": ("dh_n", "dc_n"),
@@ -135,7 +135,7 @@ def scoped(choose: Callable[[Any], Any]) -> Callable[[Any], None]:
     return call
 
 
-# A callable, what it is given besides the argument, and whose signature has its arguments.
+# A callable, its other arguments, and the callable whose signature is tested.
 CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[..., Any]]] = {
     "RNN": (fr.RNN, {"input_size": 3, "hidden_size": 4}, fr.RNN.__init__),
     "LSTM": (fr.LSTM, {"input_size": 3, "hidden_size": 4}, fr.LSTM.__init__),
@@ -197,7 +197,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[..., Any]]] 
     "use_backend": (scoped(fr.use_backend), {}, fr.use_backend),
     "set_num_threads": (scoped(fr.set_num_threads), {}, fr.set_num_threads),
 }
-# Arguments inside arguments, and what is assigned: by the name in the text.
+# Arguments inside arguments, and attributes that are assigned: the name in the error.
 INSIDE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "stream.state": ("state", set_state),
     "params[name]": ("weight_ih_l0", set_parameter),
@@ -214,7 +214,7 @@ INSIDE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "activations[0]": ("activations", lambda v: fr.LSTM(3, 4, activations=(v, "tanh", "tanh"))),
     "alpha": ("nonlinearity", lambda v: fr.RNN(3, 4, nonlinearity=("elu", v))),
 }
-# None means zeros, or nothing, in these.
+# In these None means zeros, or nothing.
 MAY_BE_NONE = {"h0 of state", "c0 of state", "dh_n of dstate", "dcells[0]", "dgates[0]"}
 MAY_BE_NONE |= {"stream.state"}
 INSIDE_TAKES = {
@@ -235,9 +235,9 @@ def cases() -> list[Any]:
                 f(**{**g, n: value})
 
             takes = set(TAKES.get(name, ()))
-            if name == "peepholes" and call == "lstm_forward":  # an array there
+            if name == "peepholes" and call == "lstm_forward":  # there it is an array
                 takes = set()
-            # Of x and tokens one must be given.
+            # One of x and tokens must be given.
             other = {"x": "tokens", "tokens": "x"}.get(name)
             if parameter.default is None and (other is None or other in given):
                 takes |= NOTHING
@@ -258,7 +258,7 @@ def refusal(run: Callable[[Any], None], value: Any) -> str | None:
     return None
 
 
-# Before NumPy 1.24 a ragged list was an array of objects, and a module's dtype was tried.
+# Before NumPy 1.24 a ragged list became an array of objects, and the dtype of a module was tried.
 @pytest.mark.filterwarnings("ignore:in the future the `.dtype` attribute")
 @pytest.mark.filterwarnings("ignore:Creating an ndarray from ragged nested sequences")
 @pytest.mark.filterwarnings("ignore:dropout acts between layers")
@@ -281,7 +281,7 @@ def test_what_is_of_the_wrong_kind_is_refused_by_name(
 def test_the_tables_name_arguments_that_exist() -> None:
     signed = {n for _, _, s in CALLS.values() for n in inspect.signature(s).parameters}
     assert set(TAKES) <= signed
-    elsewhere = {"load", "load_notes", "save"}  # tests/test_files.py
+    elsewhere = {"load", "load_notes", "save"}  # tests/test_files.py tests these
     public = {n for n in fr.__all__ if callable(getattr(fr, n)) and n not in CALLS} - elsewhere
     assert public == {
         *("ReferenceBackendWarning", "Stream", "build_config", "isa"),

@@ -1,9 +1,9 @@
-"""Who is measured: one small module each, with the same three functions.
+"""The rivals: one small module each, with the same three functions.
 
-`prepare(case, weights)` builds the layer and returns a call and how to read its result;
+`prepare(case, weights)` builds the layer and returns a call and a way to read its result;
 `refuses(case)` says why it cannot do a case, or ""; `versions()` names what ran. A module with
-`kept(case, weights)` also measures what a training forward keeps. A rival's packages are imported
-by its module alone, in a process of its own.
+`kept(case, weights)` also measures what a training forward call keeps. Only a rival's module
+imports its packages, in a process of its own.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ OURS = "ours"
 class Prepared(NamedTuple):
     """A call that does the work once, and its result as arrays by name.
 
-    Names: "y" (T, B, H) always; "h" and "c" (B, H); in training "dx" and "dweight_ih_l0",
-    "dweight_hh_l0". What both sides of a comparison have is compared.
+    Names: "y" (T, B, H) always; "h" and "c" (B, H); in training "dx", "dweight_ih_l0" and
+    "dweight_hh_l0". Arrays that both sides of a comparison have are compared.
     """
 
     call: Callable[[], Any]
@@ -39,7 +39,7 @@ class Module(Protocol):
 
 @dataclass(frozen=True)
 class Rival:
-    """A module of this folder, the packages it needs, and its process's environment."""
+    """A module of this folder, the packages that it needs, and its process's environment."""
 
     module: str
     needs: tuple[str, ...]
@@ -66,12 +66,12 @@ RIVALS = {
 
 
 def missing(name: str) -> tuple[str, ...]:
-    """Packages that this rival needs and this environment lacks; none is imported."""
+    """Packages that this rival needs and this environment lacks; nothing is imported."""
     return tuple(package for package in RIVALS[name].needs if find_spec(package) is None)
 
 
 def load(name: str) -> Module:
-    """Import a rival."""
+    """Import the module of a rival."""
     from importlib import import_module
 
     return cast("Module", import_module(f"bench.rivals.{RIVALS[name].module}"))

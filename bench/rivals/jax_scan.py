@@ -1,4 +1,4 @@
-"""JAX: a compiled lax.scan, the product with x before it in one piece."""
+"""JAX: a compiled lax.scan, with the product with x before it as one product."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process holds, for what a rival keeps in places that it does not show. Linux."""
+"""What a process holds, for rivals that keep memory where it does not show. Linux only."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ SELF = Path("/proc/self")
 
 
 class Growth(NamedTuple):
-    """Bytes that a call added: kept with its result, and at the highest point meanwhile."""
+    """Bytes that a call added: kept with its result, and at the peak during the call."""
 
     kept: float
     peak: float
 
 
 def growth(call: Callable[[], Any]) -> Growth:
-    """Run a call and see how the process grows."""
+    """Run a call and measure how the process grows."""
     before = resident()
     with contextlib.suppress(OSError):
-        (SELF / "clear_refs").write_text("5")  # the peak starts anew
+        (SELF / "clear_refs").write_text("5")  # restarts the peak
     result = call()
     peak = field("VmHWM") - before
     found = Growth(resident() - before, peak)
@@ -32,7 +32,7 @@ def growth(call: Callable[[], Any]) -> Growth:
 
 
 def resident() -> float:
-    """Bytes in memory now; what was freed goes back first, or later arrays would hide in it."""
+    """Bytes in memory now. Freed memory is returned first, or later arrays reuse it unseen."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -40,7 +40,7 @@ def resident() -> float:
 
 
 def field(name: str) -> float:
-    """A size of /proc/self/status; where there is none, the process's peak."""
+    """A size of /proc/self/status; without that file, the peak of the process."""
     if (SELF / "status").exists():
         for line in (SELF / "status").read_text().splitlines():
             if line.startswith(f"{name}:"):

@@ -1,4 +1,4 @@
-"""A case as an ONNX model of one node: what ONNX Runtime, OpenVINO and onnx itself run."""
+"""A case as an ONNX model of one node, which ONNX Runtime, OpenVINO and onnx itself run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def refuses(case: Case) -> str:
 
 
 def model(case: Case, weights: Mapping[str, Array]) -> bytes:
-    """The model; one step takes the state as input h, c."""
+    """The model; for single steps the state is an input, h and c."""
     arrays = formats.to_onnx(weights, KEYS[case.cell])
     lengths = case.lengths()
     if lengths is not None:
@@ -59,7 +59,7 @@ def model(case: Case, weights: Mapping[str, Array]) -> bytes:
 
 
 def prepared(case: Case, run: Callable[[Feeds], Any]) -> Prepared:
-    """A call of `run`, which takes inputs by name and gives y, h_n, c_n."""
+    """A call of `run`, which takes inputs by name and returns y, h_n, c_n."""
     feeds: Feeds = {"x": case.x()}
     names = ("h", "c") if case.cell.startswith("LSTM") else ("h",)
     if case.mode == "step":

@@ -1,4 +1,4 @@
-"""onnx's own evaluator: slow, an independent judge of the outputs."""
+"""onnx's own evaluator, which is slow but an independent judge of the outputs."""
 
 from __future__ import annotations
 

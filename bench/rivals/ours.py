@@ -109,9 +109,9 @@ MODES = {
 
 
 def probe(sizes: Mapping[str, int]) -> dict[str, Any]:
-    """FMA peaks in GFLOP/s, bandwidth in GB/s of reading arrays of these sizes, activations in ns.
+    """Limits of one thread: FMA peaks in GFLOP/s, read bandwidth in GB/s, activations in ns.
 
-    Of one thread.
+    The bandwidth is that of reading arrays of these sizes.
     """
     from fusedrnn import _core
 
@@ -133,7 +133,7 @@ def probe(sizes: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _nanoseconds(function: Callable[[str, Array], Array], isa: str, dtype: str) -> float:
-    """Of one element: what many cost beyond a call that does nothing."""
+    """Nanoseconds per element of many elements, without the cost of an empty call."""
     rng, seconds = np.random.default_rng(0), []
     for n in (0, PROBED):
         x = rng.standard_normal(n).astype(dtype)
@@ -147,7 +147,7 @@ def _nanoseconds(function: Callable[[str, Array], Array], isa: str, dtype: str) 
 
 
 def kept(case: Case, weights: Mapping[str, Array]) -> dict[str, float]:
-    """Bytes that a training forward keeps beyond x and y, and needs meanwhile."""
+    """Bytes that a training forward call keeps beyond x and y, and its peak."""
     made, x = layer(case, weights), case.x()
     kept = made.forward(x, num_threads=case.threads)[-1].nbytes
     grown = growth(lambda: made.forward(x, num_threads=case.threads))

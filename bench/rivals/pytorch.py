@@ -1,4 +1,4 @@
-"""torch.nn: LSTM through oneDNN, GRU and RNN step by step; padding as packed sequences."""
+"""torch.nn: the LSTM through oneDNN, GRU and RNN step by step; padding as packed sequences."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def states(state: Any) -> dict[str, Array]:
 
 
 def runner(case: Case, made: Any) -> Any:
-    """x to (y, state), with the lengths that the case has."""
+    """A function from x to (y, state), with the lengths of the case."""
     lengths = case.lengths()
     if lengths is None:
         return made
@@ -114,7 +114,8 @@ def _changed(case: Case, made: Any) -> Prepared:
     return Prepared(call, lambda result: {"y": result[0].numpy(), **states(result[1])})
 
 
-# A function of plain arrays is to torch what any call is: its modules keep nothing between calls.
+# To torch a function of plain arrays is a call like any other: its modules keep nothing between
+# calls.
 MODES = {
     "forward": _forward,
     "step": _step,
@@ -125,7 +126,7 @@ MODES = {
 
 
 def kept(case: Case, weights: Mapping[str, Array]) -> dict[str, float]:
-    """Bytes that a training forward keeps beyond x and y, and needs meanwhile."""
+    """Bytes that a training forward call keeps beyond x and y, and its peak."""
     made, x = layer(case, weights), torch.from_numpy(case.x())
     y = made(x)[0].nbytes
     grown = growth(lambda: made(x))

@@ -1,4 +1,4 @@
-"""Our NumPy reference: what a plain, readable implementation costs."""
+"""Our NumPy reference, to show what a plain, readable implementation costs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import fusedrnn as fr
 from bench.cases import Array, Case
 from bench.rivals import Prepared, ours
 
-SLOW = 2e9  # operations; more than some tenths of a second
+SLOW = 2e9  # operations; more would take several tenths of a second
 
 
 def versions() -> dict[str, str]:

@@ -34,7 +34,7 @@ def prepare(case: Case, weights: Mapping[str, Array]) -> Prepared:
     def run(feeds: onnx_graph.Feeds) -> list[Array]:
         outputs = request.infer(feeds, share_inputs=True, share_outputs=True)
         y, *states = (outputs[i] for i in range(len(outputs)))
-        # The state goes in again: not from the memory that the next call writes.
+        # The state goes in again as a copy, because the next call overwrites its memory.
         return [y, *(state.copy() for state in states)]
 
     return onnx_graph.prepared(case, run)

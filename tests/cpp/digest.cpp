@@ -1,14 +1,14 @@
-// The kernels without Python, in one file for plain compiler commands: runs the cases of
-// tests/data/golden_cases.txt, forward and backward, and prints SHA-256 of the results, as
-// fusedrnn._golden does. compare_digest.py judges them.
+// Runs the kernels without Python; one file, so that a plain compiler command builds it. It runs
+// the cases of tests/data/golden_cases.txt, forward and backward, and prints the SHA-256 of the
+// results, as fusedrnn._golden does. compare_digest.py compares them with golden.json.
 //
 //   digest CASES [--isa NAME] [--threads N [--split rows|units|directions]] [--unpacked] [--arrays]
 //          [CASE...]
 //   digest --isas            names the instruction sets of this machine
 //
-// --threads forces a team of N, whatever the call is worth (a normalised cell divides rows under
-// both splits); --unpacked makes the forward pass read the weights without a pack; --arrays prints
-// a hash per array.
+// --threads forces a team of N threads, however small the call is (a normalised cell divides rows
+// with any split); --unpacked makes the forward pass read the weights without a pack; --arrays
+// prints a hash for each array.
 #include <bit>
 #include <cmath>
 #include <cstdio>
@@ -41,7 +41,8 @@ struct Case {
     bool coupled;
 };
 
-// As fusedrnn._activations: ONNX's names in the order of kernels.hpp, and their default parameters.
+// ONNX's names in the order of kernels.hpp with their default parameters, as in
+// fusedrnn._activations.
 struct Named {
     const char* name;
     double alpha, beta;
@@ -78,14 +79,14 @@ CellOptions<T> cell_options(const Case& c) {
 
 struct Options {
     const Table* table = nullptr;
-    int threads = 0;  // 0: what layout.cpp plans for one thread
+    int threads = 0;  // 0: as layout.cpp plans it for one thread
     Split split = Split::kRows;
     bool unpacked = false, arrays = false;
 };
 
 std::size_t size(Index n) { return static_cast<std::size_t>(n); }
 
-// As fusedrnn._golden.integers: splitmix64 from the FNV-1a hash of the label.
+// splitmix64 seeded with the FNV-1a hash of the label, as fusedrnn._golden.integers.
 std::vector<std::uint64_t> integers(const std::string& label, Index count) {
     std::uint64_t state = 0xcbf29ce484222325;
     for (const char c : label) state = (state ^ static_cast<unsigned char>(c)) * 0x100000001b3;
@@ -99,7 +100,7 @@ std::vector<std::uint64_t> integers(const std::string& label, Index count) {
     return out;
 }
 
-// As fusedrnn._golden.values: multiples of 2^-15 in [-1, 1), divided by 2^exponent.
+// Multiples of 2^-15 in [-1, 1), divided by 2^exponent, as fusedrnn._golden.values.
 template <class T>
 std::vector<T> values(const std::string& label, Index count, int exponent = 0) {
     std::vector<T> out;
@@ -163,7 +164,7 @@ class Run {
     std::vector<T> make(const std::string& part, Index count, int exponent = 0) const {
         return values<T>(case_.name + "/" + part, count, exponent);
     }
-    // Divided by about the root of the columns.
+    // The values are divided by about the square root of the number of columns.
     std::vector<T> matrix(const std::string& part, Index columns) const {
         const auto bits = std::bit_width(static_cast<std::uint64_t>(columns - 1));
         return make(part, rows() * columns, static_cast<int>(bits) / 2);
@@ -207,7 +208,7 @@ class Run {
         }
     }
 
-    // As fusedrnn._walk.plan: resets of times to cuts of each direction's walk steps.
+    // Turns resets, by time, into cuts, by walk step of each direction, as core/_plan.py does.
     void make_cuts() {
         std::vector<bool> reset;
         for (const std::uint64_t z : integers(case_.name + "/reset", at_.steps * at_.batch))
@@ -240,7 +241,7 @@ class Run {
         call.options = cell_options<T>(case_);
     }
 
-    // The part of direction d in an array of both.
+    // The part of an array of both directions that belongs to direction d.
     template <class Array>
     auto part(Array& array, int d) const {
         return array.empty() ? nullptr : array.data() + d * at_.batch * at_.hidden;
@@ -272,7 +273,8 @@ class Run {
         return out.data();
     }
 
-    // An array that the kernels must fill: what they leave out stays NaN, which no hash forgives.
+    // An array that the kernels must fill. It starts as NaN, so a place that they leave out changes
+    // the hash.
     std::vector<T>& result(const std::string& name, Index items, T start) {
         results_.push_back({name, std::vector<T>(size(items), start)});
         return results_.back().data;

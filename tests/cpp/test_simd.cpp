@@ -1,5 +1,5 @@
-// csrc/inner/simd.hpp against scalar code, lane by lane and bit by bit; and the values of
-// csrc/inner/math.hpp that are exact. Built once per ISA by run.sh.
+// Compares csrc/inner/simd.hpp with scalar code, lane by lane and bit by bit, and checks the values
+// of csrc/inner/math.hpp that are exact. run.sh builds this once per ISA.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -33,7 +33,7 @@ void expect_lane(const char* what, int line, int lane, T got, T want) {
                     double(want));
 }
 
-// Every lane of the vector `got` equals `want`, an expression in the lane number i.
+// Expects that every lane of the vector `got` equals `want`, an expression in the lane number i.
 #define EXPECT(got, want)                                                          \
     do {                                                                           \
         const auto vector = (got);                                                 \
@@ -65,7 +65,7 @@ constexpr std::array<T, 17> kValues = {T(0.0),
                                        -std::numeric_limits<T>::infinity(),
                                        std::numeric_limits<T>::quiet_NaN()};
 
-// The scalar meaning of the vocabulary.
+// The operations of simd.hpp on scalars.
 template <class T>
 T scalar_min(T x, T bound) {
     return bound < x ? bound : x;
@@ -90,7 +90,7 @@ void arithmetic() {
     using V = kernel::vec<T>;
     constexpr std::size_t N = kValues<T>.size();
     T a[L + 1], b[L + 1], c[L + 1];
-    // Each pair of values meets in some lane, each with several third ones.
+    // Each pair of values meets in some lane, together with several third values.
     for (std::size_t shift = 0; shift < N * N; ++shift) {
         for (std::size_t i = 0; i <= std::size_t(L); ++i) {
             a[i] = kValues<T>[(shift + i) % N];
@@ -99,7 +99,7 @@ void arithmetic() {
         }
         const V x = kernel::load(a), y = kernel::load(b), z = kernel::load(c);
         EXPECT(x, a[i]);
-        EXPECT(kernel::load(a + 1), a[i + 1]);  // not aligned
+        EXPECT(kernel::load(a + 1), a[i + 1]);  // an unaligned address
         EXPECT(kernel::splat(a[0]), a[0]);
         EXPECT(kernel::fma(x, y, z), scalar_fma(a[i], b[i], c[i]));
         EXPECT(x + y, a[i] + b[i]);
@@ -117,7 +117,7 @@ void arithmetic() {
         EXPECT(kernel::relu(x), scalar_max(a[i], T(0)));
         EXPECT(kernel::clamp(x, kernel::splat(T(-1)), kernel::splat(T(2))),
                scalar_min(scalar_max(a[i], T(-1)), T(2)));
-        if (!std::isnan(b[0])) {  // a NaN stays, and so does x where both are equal: -0 beside +0
+        if (!std::isnan(b[0])) {  // NaN stays, and so does x if both are equal: -0 and +0
             EXPECT(kernel::min(x, kernel::splat(b[0])), scalar_min(a[i], b[0]));
             EXPECT(kernel::max(x, kernel::splat(b[0])), scalar_max(a[i], b[0]));
         }
@@ -131,7 +131,8 @@ void arithmetic() {
     }
 }
 
-// load_n, store_n and first_lanes, with the lanes beyond n in a page that may not be touched.
+// Tests load_n, store_n and first_lanes with the lanes beyond n in a page that must not be
+// accessed.
 template <class T>
 void partial() {
     constexpr int L = kernel::kLanes<T>;
@@ -169,7 +170,7 @@ void partial() {
     munmap(mapped, 3 * page);
 }
 
-// Rows of numbers that can be told from all others, one apart from the next.
+// Numbers that all differ; in a row each is one larger than the one before it.
 template <class T>
 void columns() {
     constexpr int L = kernel::kLanes<T>, row = L + 3;
@@ -183,7 +184,7 @@ void columns() {
     constexpr int block = 16 / int(sizeof(T)), half = block / 2;
     EXPECT(kernel::load_blocks(matrix, row), 100 * (i / block) + i % block);
     for (int lane = 0; lane < L; ++lane) a[lane] = T(lane + 1), b[lane] = T(-lane - 1);
-    const auto from = [&](int lane, int first) {  // lane `lane` of a zip that starts at `first`
+    const auto from = [&](int lane, int first) {  // lane `lane` of a zip from lane `first` on
         const int at = lane / block * block + first + lane % block / 2;
         return lane % 2 == 0 ? a[at] : b[at];
     };

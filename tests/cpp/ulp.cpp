@@ -1,8 +1,8 @@
-// Sweeps exp, sigmoid and tanh of csrc/inner/math.hpp against libm one precision up, in units in
-// the last place. Built once per ISA by run.sh.
+// Compares exp, sigmoid and tanh of csrc/inner/math.hpp with libm in the next wider type, and gives
+// the errors in units in the last place. run.sh builds this once per ISA.
 //   ulp sampled      3 10^5 inputs a function      ulp exhaustive   all floats, 10^7 doubles
 //   ulp hash         one hash of results per function, equal on every ISA with fma
-// Exits 1 where an error is beyond the bound of docs/accuracy.md: 2 ULP, 4 without fma.
+// Exits with 1 if an error exceeds the bound of docs/accuracy.md: 2 ULP, 4 without fma.
 #include <array>
 #include <bit>
 #include <cmath>
@@ -22,7 +22,7 @@ namespace kernel = fusedrnn::FUSEDRNN_ISA;
 constexpr double kBound = kernel::kHasFma ? 2.0 : 4.0;
 constexpr std::size_t kBlock = 4096;
 
-// The control word of floating point, and its bits for flush-to-zero (and denormals are zero).
+// The floating-point control word, and its bits for flush-to-zero and denormals-are-zero.
 #if defined(__x86_64__)
 constexpr unsigned kFlush = 0x8040;
 unsigned control() { return _mm_getcsr(); }
@@ -41,7 +41,7 @@ enum class Function { exp, sigmoid, tanh };
 constexpr Function kFunctions[] = {Function::exp, Function::sigmoid, Function::tanh};
 const char* name(Function f) { return std::array{"exp", "sigmoid", "tanh"}[std::size_t(f)]; }
 
-// Called through a volatile pointer: GCC would move arithmetic across the change of mode.
+// Called through a volatile pointer, because GCC would move arithmetic across the change of mode.
 template <class T>
 void apply(Function f, const T* x, T* y) {
     for (std::size_t i = 0; i < kBlock; i += kernel::kLanes<T>) {
@@ -57,7 +57,7 @@ void (*volatile apply_pointer)(Function, const T*, T*) = apply<T>;
 template <class T>
 void evaluate(Function f, const std::vector<T>& x, std::vector<T>& y, bool flush) {
     const auto before = control();
-    if (flush) set_control(before | kFlush);  // as kernels run
+    if (flush) set_control(before | kFlush);  // kernels run in this mode
     apply_pointer<T>(f, x.data(), y.data());
     set_control(before);
 }
@@ -125,7 +125,7 @@ class Sweep {
         if (filled_ == kBlock) finish();
     }
 
-    // x and the 2 n numbers next to it, both signs.
+    // x and the 2 n numbers next to it, with both signs.
     void around(T x, int n) {
         for (int i = -n; i <= n; ++i) {
             const T near = std::bit_cast<T>(Bits<T>(std::bit_cast<Bits<T>>(x) + Bits<T>(i)));
@@ -157,7 +157,7 @@ std::uint64_t random_bits(std::uint64_t& state) {  // splitmix64 (Steele, Lea, F
     return z ^ (z >> 31);
 }
 
-// Any bit pattern, and uniform on intervals where the functions have their different faces.
+// Random bit patterns, and uniform numbers on intervals in which the formulas differ.
 template <class T, class Add>
 void random_inputs(std::uint64_t count, Add add) {
     const double wide = sizeof(T) == 4 ? 110 : 760;
@@ -181,7 +181,7 @@ void switching_points(S& sweep, int n) {
         sweep.around(point, n);
     for (const T point : {Limits::min(), Limits::max(), Limits::infinity(), Limits::quiet_NaN()})
         sweep.around(point, n), sweep.around(std::log(point), n);
-    for (int j = 1; j < 4200; ++j)  // ln(2)/4: where n of e^x = 2^n e^r changes, or of e^2x
+    for (int j = 1; j < 4200; ++j)  // at multiples of ln(2)/4, n of e^x or e^2x = 2^n e^r changes
         sweep.around(T(j * 0.17328679513998632), n / 50);
 }
 
@@ -213,7 +213,7 @@ bool sweep_all(bool exhaustive) {
 
 template <class T>
 void print_hashes() {
-    // aarch64 flushes before it rounds: up to here its results may be 0.
+    // aarch64 flushes before it rounds, so results up to this size may be 0 there.
     using Limits = std::numeric_limits<T>;
     const T flushed = Limits::min() * (1 + Limits::epsilon());
     for (const Function f : kFunctions) {

@@ -1,4 +1,4 @@
-"""Without torch these tests are passed over; CI has torch, and a skip fails there."""
+"""Without torch these tests are skipped; CI has torch, and a skip is a failure there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of torch itself: its own LSTM warns once that oneDNN does not project."""
+    """torch's own LSTM warns once that oneDNN does not support projections."""
     for item in items:
         if "torch_adapter" in str(item.path):
             item.add_marker(pytest.mark.torch)
@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """torch's idle threads would spin on the cores that ours need."""
+    """Idle threads of torch would occupy the cores that ours need."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -32,7 +32,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def ours() -> Callable[[Callable[[], Any]], tuple[Any, int]]:
-    """Run something; its result, and how many calls of the kernels it made, in all threads."""
+    """Runs a function; returns its result, and how many kernel calls it made in all threads."""
 
     def counted(run: Callable[[], Any]) -> tuple[Any, int]:
         before = sum(core.path_counts().values())

@@ -47,7 +47,7 @@ def flat(result: Any) -> list[Any]:
 
 
 def call(module: Any, x: Any, hx: Any = None, **extra: Any) -> dict[str, Any]:
-    """Outputs of a call, and the gradients of a random function of all of them."""
+    """The outputs of a call, and the gradients of a random function of all outputs."""
     data = x.data if isinstance(x, torch.nn.utils.rnn.PackedSequence) else x
     leaf = data.detach().clone().requires_grad_()
     given = x._replace(data=leaf) if data is not x else leaf
@@ -67,7 +67,7 @@ def call(module: Any, x: Any, hx: Any = None, **extra: Any) -> dict[str, Any]:
 
 
 def close(found: dict[str, Any], right: dict[str, Any], bound: float) -> None:
-    """Every array within `bound` of the other, in units of its largest element."""
+    """Assert that every array is within `bound` of the other, in units of its largest element."""
     assert found.keys() == right.keys()
     for name, a in found.items():
         b = right[name]
@@ -81,7 +81,8 @@ def close(found: dict[str, Any], right: dict[str, Any], bound: float) -> None:
             assert worst <= bound * max(1.0, float(b.abs().max())), (name, worst)
 
 
-# float64: our error and torch's, each about 100 roundings of 1.1e-16.
+# For float64: our error and torch's are each about 100 roundings of 1.1e-16.
 DOUBLE = 1e-12
-# float32: at most 4 times the error of the plain float32 chain each, [N3.3]; K + T below 64 here.
+# For float32: each error is at most 4 times that of the plain float32 chain ([N3.3]), with K + T
+# below 64 here.
 SINGLE = 2e-5

@@ -25,7 +25,7 @@ T, B = 5, 3
 
 @pytest.fixture
 def gradients(monkeypatch: pytest.MonkeyPatch) -> list[core.Gradients]:
-    """What the calls of the floor gave."""
+    """Records the gradients that calls of fusedrnn.core returned."""
     given: list[core.Gradients] = []
     real = core.backward
 
@@ -129,7 +129,7 @@ def test_no_gradients_no_graph() -> None:
 
 
 def test_memory_is_freed_after_backward(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a call saved goes with backward, although y and the loss live on."""
+    """backward frees what a call saved, although y and the loss are still alive."""
     kept: list[Any] = []
     real = core.forward
 
@@ -298,7 +298,7 @@ def test_second_derivatives_of_packed_sequences_and_lengths() -> None:
     ids=lambda extra: next(iter(extra)),
 )
 def test_what_cannot_be_differentiated_twice_says_so(extra: dict[str, Any]) -> None:
-    """The first derivative is right even with create_graph; the second is an error."""
+    """The first derivative is right even with create_graph; a second one is an error."""
     mine, x = ft.LSTM(I, H), torch.randn(T, B, I, requires_grad=True)
     (right,) = torch.autograd.grad(mine(x, **extra)[0].sum(), x)
     (g,) = torch.autograd.grad(mine(x, **extra)[0].sum(), x, create_graph=True)
@@ -323,7 +323,7 @@ def test_copies_pickles_and_files(name: str) -> None:
     for twin in (*twins, torch.load(file, weights_only=False)):
         assert type(twin) is type(mine)
         assert torch.equal(flat(twin(x))[0], y)
-    assert size < len(pickle.dumps(stock)) + 500  # the packs stay here
+    assert size < len(pickle.dumps(stock)) + 500  # packs are not pickled
     assert twins[0]._packs() is not mine._packs()
     assert list(mine.state_dict()) == list(stock.state_dict())
     stock.load_state_dict(mine.state_dict())

@@ -51,7 +51,7 @@ def kinds() -> list[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.parametrize(("name", "options"), kinds(), ids=str)
 def test_every_option_of_the_constructor(name: str, options: dict[str, Any], ours: Counted) -> None:
-    """float64 with first states, float32 without; unbatched; the same repr and parameters."""
+    """float64 with first states, float32 without; unbatched calls; the same repr and parameters."""
     for dtype, bound in ((torch.float64, DOUBLE), (torch.float32, SINGLE)):
         stock, mine = pair(name, I, H, dtype=dtype, **options)
         assert repr(stock) == repr(mine)
@@ -113,7 +113,7 @@ def test_a_relu_cell_and_one_of_no_kernel(ours: Counted) -> None:
 
 
 def test_a_loop_of_cells_is_the_layer() -> None:
-    """[N1.3] Step by step through a cell, the bits are those of the layer."""
+    """[N1.3] Steps through a cell have the bits of the layer."""
     layer, cell = ft.LSTM(I, H), ft.LSTMCell(I, H)
     cell.load_state_dict({k.removesuffix("_l0"): v for k, v in layer.state_dict().items()})
     x, state = torch.randn(T, B, I), None
@@ -160,7 +160,7 @@ def test_sorted_packed_sequences_have_no_indices() -> None:
 
 
 def test_packed_bits_are_those_of_lengths() -> None:
-    """[L7] [N1.1] A packed call, a padded one with lengths and each sequence alone."""
+    """[L7] [N1.1] A packed call, a padded call with lengths and each sequence alone: equal bits."""
     mine = ft.LSTM(I, H, bidirectional=True)
     lengths, x = [2, 5, 4], torch.randn(5, 3, I)
     packed, _ = mine(pack_padded_sequence(x, lengths, enforce_sorted=False))
@@ -189,7 +189,7 @@ def test_dropout_is_drawn_as_torch_draws_it(name: str, packed: bool, two: bool) 
     for module in (mine, stock):
         torch.manual_seed(3)
         results.append(call(module, x))
-        results[-1]["next"] = torch.rand(1)  # the generator is left in the same state
+        results[-1]["next"] = torch.rand(1)  # the generator must be left in the same state
     close(*results, DOUBLE)
     for module in (mine, stock):
         module.eval()
@@ -200,7 +200,7 @@ def test_dropout_is_drawn_as_torch_draws_it(name: str, packed: bool, two: bool) 
 
 @pytest.mark.parametrize("name", ["LSTM", "GRU"])
 def test_two_hundred_losses(name: str) -> None:
-    """One seed, dropout, Adam: each loss within 1e-3 of stock's, relative."""
+    """One seed, dropout, Adam: each of 200 losses is within 1e-3 of torch's, relative."""
     curves = []
     for home in (torch.nn, ft):
         torch.manual_seed(1)
@@ -250,7 +250,7 @@ def test_gradcheck(name: str, first: bool) -> None:
 
 
 def as_core(module: Any) -> core.Packed:
-    """The floor's own pack of a layer of one direction."""
+    """The weights of a layer with one direction, packed by fusedrnn.core."""
     names = {"weight_ih": "w_ih", "weight_hh": "w_hh", "bias_ih": "b_ih", "bias_hh": "b_hh"}
     names |= {"weight_p": "p", "weight_norm_ih": "norm_ih", "weight_norm_hh": "norm_hh"}
     names |= {"weight_norm_c": "norm_c", "bias_norm_c": "norm_c_bias"}
@@ -355,7 +355,7 @@ def test_wrong_options(
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_masks_and_resets(name: str) -> None:
-    """[L3] [L6] As a loop over pieces: what the recurrent policies of sb3-contrib do by hand."""
+    """[L3] [L6] They give what a loop over pieces gives, as in sb3-contrib's recurrent policies."""
     module = getattr(ft, name)(I, H, batch_first=True).double()
     x = torch.randn(B, T, I, dtype=torch.float64)
     done = torch.rand(B, T) > 0.6
@@ -393,7 +393,7 @@ def test_padding_may_hold_anything() -> None:
 
 @pytest.mark.parametrize("first", [False, True])
 def test_cells_and_gates_inside(first: bool) -> None:
-    """[O1] [O3] They fit together, and gradients go through them."""
+    """[O1] [O3] Cells and gates fit together, and gradients flow through them."""
     module = ft.LSTM(I, H, 2, bidirectional=True, batch_first=first).double()
     x = torch.randn((B, T, I) if first else (T, B, I), dtype=torch.float64, requires_grad=True)
     y, _, cells, gates = module(x, return_cell_states=True, return_gates=True)
@@ -439,7 +439,7 @@ NOISE: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("name", "options"), NOISE, ids=str)
 def test_noise_acts_while_training(name: str, options: dict[str, Any]) -> None:
-    """[D6] [D7] One seed, one result; the gradient is that of the masks drawn."""
+    """[D6] [D7] One seed gives one result, and the gradient is that of the masks drawn."""
     module = getattr(ft, name)(I, H, **options).double()
     x = torch.randn(T, B, I, dtype=torch.float64)
     results = []
@@ -457,7 +457,7 @@ def test_noise_acts_while_training(name: str, options: dict[str, Any]) -> None:
     assert torch.autograd.gradcheck(run, (x.requires_grad_(), weight))
     module.eval()
     assert torch.equal(module(x)[0], module(x)[0])
-    if "zoneout" in options:  # the expectation, [D4]
+    if "zoneout" in options:  # its expectation [D4]
         rates = module._own.zoneout_rates(module._kind)
         packed = as_core(module)
         right = core.forward(packed, x.detach().numpy(), zoneout=rates).y

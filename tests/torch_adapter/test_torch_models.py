@@ -17,11 +17,11 @@ T, B = 5, 3
 
 
 class Own(torch.nn.LSTM):
-    """Somebody's subclass."""
+    """A subclass by a user."""
 
 
 class Twice(torch.nn.Module):
-    """One layer under two names, and every kind of layer."""
+    """One layer under two names, and a layer of every kind."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def test_a_model_keeps_everything() -> None:
     model(x).sum().backward()
     optimizer.step()
     assert not torch.equal(model.first.weight_hh_l0, stock.first.weight_hh_l0)
-    assert ft.accelerate(model) is model  # twice is once
+    assert ft.accelerate(model) is model  # a second call changes nothing
     assert ft.restore(model) is model
     assert type(model.first) is torch.nn.LSTM
     assert not any(key.startswith("_fusedrnn") for key in model.first.__dict__)
@@ -130,7 +130,7 @@ def test_refusals() -> None:
     model = torch.nn.ModuleList([ft.GRU(I, H), ft.LSTM(I, H, peepholes=True)])
     with pytest.raises(ValueError, match="restore: torch's LSTM has no peepholes=True"):
         ft.restore(model)
-    assert type(model[0]) is ft.GRU  # nothing was changed
+    assert type(model[0]) is ft.GRU  # the layer was left alone
 
 
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization:DeprecationWarning")

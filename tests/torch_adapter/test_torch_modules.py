@@ -1,4 +1,4 @@
-"""torch's own ModuleInfo cases of the six modules, as its test suite has them, through ours."""
+"""torch's own ModuleInfo cases of the six modules, from its test suite, run with ours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ infos: Any = pytest.importorskip(
 
 
 def cases(name: str, training: bool) -> list[tuple[Any, Any]]:
-    """(constructor, forward) inputs of torch's database."""
+    """The (constructor, forward) inputs of torch's database."""
     (info,) = [one for one in infos.module_db if one.module_cls is getattr(torch.nn, name)]
     inputs = info.module_inputs_func(
         info, device="cpu", dtype=torch.float64, requires_grad=True, training=training
@@ -30,7 +30,7 @@ def cases(name: str, training: bool) -> list[tuple[Any, Any]]:
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", [*LAYERS, *CELLS])
 def test_torchs_own_cases(name: str, training: bool) -> None:
-    """Forward, gradients, state_dict, repr and pickling; every case has a call of the kernels."""
+    """Forward, gradients, state_dict, repr and pickling; every case has a kernel call."""
     found = cases(name, training)
     assert found
     for made, given in found:

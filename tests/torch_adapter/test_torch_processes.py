@@ -22,7 +22,7 @@ SCRIPT = ROOT / "docs/examples/torch_ddp.py"
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_of_a_data_loader(method: str) -> None:
     layer = ft.GRU(4, 6)
-    layer(torch.zeros(3, 1, 4))  # packed in the parent
+    layer(torch.zeros(3, 1, 4))  # packs the weights in the parent
     loader = torch.utils.data.DataLoader(
         Encoded(layer), num_workers=2, batch_size=2, multiprocessing_context=method
     )
@@ -46,7 +46,7 @@ def test_shared_memory_is_seen_in_both_processes() -> None:
 
 
 def distributed(*arguments: str) -> str:
-    """Output of the script of the docs, under torchrun with two processes on loopback."""
+    """The output of the script of the docs, run by torchrun with two processes on loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

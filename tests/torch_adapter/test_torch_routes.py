@@ -1,4 +1,4 @@
-"""Who computes a call: the table of docs/torch.md, each row tested both ways by the counts."""
+"""Who computes a call: call counts test each row of the table in docs/torch.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Counted = Callable[[Callable[[], Any]], tuple[Any, int]]
 
 
 class Recorder(TorchDispatchMode):
-    """Lets everything pass."""
+    """Passes every operation on."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return func(*args, **(kwargs or {}))
@@ -34,7 +34,7 @@ class Tagged(torch.Tensor):
 
 
 class Model(torch.nn.Module):
-    """A layer's y."""
+    """Returns y of a layer."""
 
     def __init__(self, layer: torch.nn.Module) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ def differentiated_by_func() -> Any:
 
 
 def mapped() -> Any:
-    with pytest.raises(RuntimeError, match="Batching rule not implemented"):  # torch's own answer
+    with pytest.raises(RuntimeError, match="Batching rule not implemented"):  # torch's own error
         torch.func.vmap(model())(torch.stack([x(), x()]))
 
 
@@ -118,7 +118,7 @@ def quantized_weights() -> Any:
     return made(x())
 
 
-# Who computes, and what: "ours" or "torch's".
+# The case, who computes it ("ours" or "torch's"), and the call.
 ROWS: list[tuple[str, str, Callable[[], Any]]] = [
     ("float32 on the CPU", "ours", lambda: model()(x())),
     ("float64 on the CPU", "ours", lambda: with_dtype(torch.float64)),
@@ -140,11 +140,11 @@ ROWS: list[tuple[str, str, Callable[[], Any]]] = [
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch.jit and dynamo themselves
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch.jit and dynamo warn
 @pytest.mark.filterwarnings("ignore:Converting a tensor::")  # torch.jit.TracerWarning
 @pytest.mark.parametrize(("case", "who", "run"), ROWS, ids=[row[0] for row in ROWS])
 def test_who_computes(case: str, who: str, run: Callable[[], Any], ours: Counted) -> None:
-    """And the same numbers as eagerly, if there are numbers."""
+    """The kernels run or not, and any numbers are those of an eager call."""
     result, calls = ours(run)
     assert (calls > 0) == (who == "ours"), case
     tensors = [] if result is None else flat(result)
@@ -185,7 +185,7 @@ def test_cells_take_the_same_routes(name: str, ours: Counted) -> None:
 
 
 def test_a_default_device_is_no_reason(ours: Counted) -> None:
-    """`set_default_device` says where new tensors go; ours lie where the input lies."""
+    """`set_default_device` says where new tensors go; our results are where the input is."""
     with torch.device("cpu"):
         assert ours(lambda: model()(x()))[1] == 1
 
@@ -229,7 +229,7 @@ INVALID = [
     (name, case)
     for name in LAYERS
     for case in wrong_calls()
-    if (name, "packed" in case) != ("LSTM", True)  # torch 2.13 does not look at it
+    if (name, "packed" in case) != ("LSTM", True)  # torch 2.13 does not check this
 ]
 
 
@@ -254,7 +254,7 @@ def test_an_empty_batch(name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
 def test_what_torch_lacks_needs_the_kernels() -> None:
-    """A keyword or option of ours, in a call that only torch can make: an error says why."""
+    """If only torch can make a call, a keyword or option of ours is an error that says why."""
     module = ft.LSTM(I, H).bfloat16()
     with pytest.raises(ValueError, match="lengths: not in torch's own layer, and dtype"):
         module(x().bfloat16(), lengths=[1, 2, 3])
@@ -271,7 +271,7 @@ def test_what_torch_lacks_needs_the_kernels() -> None:
 
 
 def test_rows_that_lose_go_to_torch(ours: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The generated table is asked, and an option of ours stays ours."""
+    """Calls in the generated table go to torch, except those with an option of ours."""
     key = _table.key("GRU", "training", T, B, H)
     monkeypatch.setattr("fusedrnn.torch._layers.SLOWER", frozenset({key}))
     monkeypatch.setattr(_table, "SLOWER", frozenset({key}))
@@ -295,7 +295,7 @@ def dtypes(module: Any, given: Any, hx: Any, low: Any, grad: bool) -> list[str]:
         return [str(t.dtype) for t in flat(module(given, hx))]
 
 
-# Name, options, whether packed; rows of docs/torch.md.
+# Name, options, whether the call is packed; these are rows of docs/torch.md.
 CAST: list[tuple[str, dict[str, Any], bool]] = [
     ("RNN", {}, False),
     ("RNN", {"num_layers": 2, "bidirectional": True}, True),
@@ -318,7 +318,7 @@ CAST: list[tuple[str, dict[str, Any], bool]] = [
 def test_autocast_gives_the_dtypes_of_torch(
     name: str, options: dict[str, Any], packed: bool, grad: bool, low: Any, ours: Counted
 ) -> None:
-    """float32 inside, and outside what torch gives; float16 LSTMs only where torch has a kernel."""
+    """Inside is float32, results have torch's dtypes; float16 LSTMs only if torch has a kernel."""
     stock, mine = pair(name, I, H, **options)
     for x_dtype in (torch.float32, low):
         for state_dtype in (None, torch.float32):
@@ -341,7 +341,7 @@ def test_autocast_gives_the_dtypes_of_torch(
                 and not packed
                 and not options.get("proj_size")
             )
-            if odd:  # oneDNN trains no float16 LSTM here: what torch gives where it does
+            if odd:  # oneDNN trains no float16 LSTM here: what torch gives elsewhere
                 assert set(found) == {str(low)}
                 continue
             assert found == dtypes(stock, given, hx, low, grad), (x_dtype, state_dtype)

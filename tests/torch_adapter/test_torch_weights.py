@@ -1,4 +1,4 @@
-"""Weights are never stale, whoever wrote them and however; freeze() is a promise, and kept."""
+"""Calls never use stale weights, whoever wrote them and however; freeze() is a promise."""
 
 from __future__ import annotations
 
@@ -147,12 +147,12 @@ def test_weight_norm_and_prune_on_ours() -> None:
 
 
 def test_backward_has_the_weights_of_its_forward() -> None:
-    """`.data` between forward and backward: the gradient is still that of the forward call."""
+    """If `.data` changes between forward and backward, the gradient is still the forward call's."""
     mine, x = ft.LSTM(I, H), torch.randn(T, B, I, requires_grad=True)
     (right,) = torch.autograd.grad(mine(x)[0].sum(), x)
     y = mine(x)[0]
     mine.weight_hh_l0.data.add_(1)
-    later = mine(x)[0]  # packs the new values; the graph of y keeps the old ones
+    later = mine(x)[0]  # packs the new values; y's graph keeps the old ones
     (found,) = torch.autograd.grad(y.sum(), x)
     assert torch.equal(found, right)
     (other,) = torch.autograd.grad(later.sum(), x)
@@ -160,7 +160,7 @@ def test_backward_has_the_weights_of_its_forward() -> None:
 
 
 def test_in_place_changes_are_noticed() -> None:
-    """As with torch's layers: x, y, the states and the weights may not change before backward."""
+    """As in torch's layers, x, y, the states and the weights must not change before backward."""
     for spoil in ("x", "y", "h0", "weight"):
         mine = ft.GRU(I, H)
         x, h0 = torch.randn(T, B, I), torch.randn(1, B, H)
@@ -186,7 +186,7 @@ def test_one_pack_is_renewed_in_place() -> None:
 
 
 def test_many_threads_one_module() -> None:
-    """Inference from several threads while a writer changes all weights between two values."""
+    """Several threads run inference while a writer switches all weights between two values."""
     mine, x = ft.LSTM(I, 32), torch.randn(30, 4, I)
     rights = []
     for factor in (1.0, 2.0):
@@ -247,7 +247,7 @@ def test_frozen_layers_see_new_tensors_and_train() -> None:
         torch.testing.assert_close(mine(x)[0], stock(x)[0], atol=2e-5, rtol=0)
     for module in (stock, mine):
         module.weight_hh_l0.data.mul_(0.5)
-    close(call(mine, x), call(stock, x), SINGLE)  # a training step looks
+    close(call(mine, x), call(stock, x), SINGLE)  # a training step compares the weights
     double = mine.double()
     assert double(x.double())[0].dtype is torch.float64
 
@@ -264,7 +264,7 @@ def test_freeze_of_a_model_and_of_copies() -> None:
         for m in (twin, model):
             m["a"].bias_ih_l0.data.add_(1)
         assert torch.equal(model["a"](x)[0], y)
-        assert not torch.equal(twin["a"](x)[0], y)  # a copy makes no promise
+        assert not torch.equal(twin["a"](x)[0], y)  # the copy is not frozen
         assert ft.unfreeze(model) is model
         assert torch.equal(model["a"](x)[0], twin["a"](x)[0])
 

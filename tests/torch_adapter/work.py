@@ -1,4 +1,4 @@
-"""What processes of the tests run: importable by name, for the spawn method."""
+"""Functions that the tests run in other processes; the spawn method needs an importable module."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Encoded(torch.utils.data.Dataset):  # type: ignore[misc]
 
 
 def trained(model: Any, queue: Any) -> None:
-    """Hogwild: add to the shared weights, and say what the layer then gives."""
+    """Hogwild: add to the shared weights, then return the layer's output."""
     with torch.no_grad():
         model.weight_hh_l0.add_(0.5)
     queue.put(model(torch.ones(3, 1, 4))[0].detach().numpy().tolist())

@@ -1,6 +1,6 @@
-// csrc/outer/team.cpp with std::thread in place of OpenMP, whose runtime the thread sanitizer
-// cannot see into: a kernel that misses a barrier, or a barrier that does not order memory, is a
-// race it reports.
+// csrc/outer/team.cpp with std::thread in place of OpenMP, because the thread sanitizer cannot look
+// into OpenMP's runtime. It reports a race if a kernel misses a barrier or a barrier does not order
+// memory.
 #define run run_on_openmp
 #include "../../../csrc/outer/team.cpp"
 #undef run
