@@ -207,8 +207,8 @@ PYTHON = (
     Mutant(
         "core: a frozen matrix is computed all the same",
         "python/fusedrnn/core/_checks.py",
-        "{name: name in chosen for name in names}",
-        "{name: True for name in names}",
+        "found: dict[str, bool | Array] = {name: name in chosen for name in names}",
+        "found: dict[str, bool | Array] = dict.fromkeys(names, True)",
         killer("core", "a_frozen_matrix_and_tokens", "reference"),
     ),
     Mutant(
