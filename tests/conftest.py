@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -64,6 +65,22 @@ def choose(name: str, isa: str) -> Iterator[Chosen]:
                 yield Chosen(name, isa, Backend(name))
         else:
             yield Chosen(name, isa, Backend(name))
+
+
+@contextlib.contextmanager
+def fastest() -> Iterator[str]:
+    """Compute with the best instruction set, or with the reference if there are no kernels.
+
+    Central differences are of the function that all backends compute, so it does not matter which
+    of them computes it: that all agree is tested elsewhere. The reference would take most of the
+    suite's time.
+    """
+    if not ISAS:
+        with fr.use_backend("reference"):
+            yield "reference"
+        return
+    with fr.use_backend("native"), fr.use_isa(ISAS[0]):
+        yield "native"
 
 
 @pytest.fixture(params=PATHS, ids="-".join)

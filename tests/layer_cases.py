@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import fusedrnn as fr
+from conftest import fastest
 from fusedrnn._cells import Array
 from layer_oracle import Given, parts
 
@@ -199,7 +200,8 @@ def check_differences(
                     with layer.writable() as p:
                         p[name][index] = new
                 if new != old:
-                    values.append(loss())
+                    with fastest():
+                        values.append(loss())
             central = (values[0] - values[3] + 8 * (values[2] - values[1])) / (12 * STEP)
             bound = 1e-8 * max(1.0, abs(central))
             assert abs(d[index] - central) <= bound, (name, index, d[index], central)

@@ -784,6 +784,27 @@ OUTER = (
         killer("process", "ctrl_c", "forward-1"),
     ),
     Mutant(
+        "a function takes an array of any layout as it is",
+        "csrc/bind/plain.hpp",
+        "(array.flags() & wanted) == wanted &&",
+        "",
+        killer("ops", "arguments_that_need_no_conversion_take_a_shorter_way"),
+    ),
+    Mutant(
+        "an output may lie in the weights",
+        "csrc/bind/job.hpp",
+        "for (const PackedWeights* pack : packs) pack->each_array(body);",
+        "",
+        killer("core", "outputs_must_not_lie_in_the_weights"),
+    ),
+    Mutant(
+        "reference: an output may lie in an input",
+        "python/fusedrnn/_backends/reference/call.py",
+        "if any(np.may_share_memory(out, other) for other in others):",
+        "if False:",
+        killer("core", "outputs_must_not", "reference"),
+    ),
+    Mutant(
         "the GIL is kept",
         "csrc/bind/call.hpp",
         "const py::gil_scoped_release free; const Slices slices(step_flops(job.request) * at.dir",

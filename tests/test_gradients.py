@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from cases import ARRAYS, CELL_NAMES, OPTIONS, RECURRENT, Case, call, out_gradients
-from conftest import Chosen
-from floor import Gradients, Inputs, Weights
+from conftest import Chosen, fastest
+from floor import Gradients, Inputs, Weights, by_name
 from fusedrnn._cells import Array
 
 SHAPES = (
@@ -54,7 +54,8 @@ def check(backend: Chosen, cell: str, case: Case, given: tuple[bool, bool] = (Tr
     used_dy, used_dstates = dy if given[0] else None, dstates if given[1] else None
 
     def loss() -> float:
-        y, states, _ = backend.run.forward(weights, inputs, save=False, num_threads=1)
+        with fastest() as name:
+            y, states, _ = by_name(name).forward(weights, inputs, save=False, num_threads=1)
         total = float((y * dy).sum()) if given[0] else 0.0
         if given[1]:
             total += sum(float((s * d).sum()) for s, d in zip(states, dstates, strict=True))
