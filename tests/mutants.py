@@ -802,7 +802,7 @@ OUTER = (
         "python/fusedrnn/_backends/reference/call.py",
         "if any(np.may_share_memory(out, other) for other in others):",
         "if False:",
-        killer("core", "outputs_must_not", "reference"),
+        killer("core", "outputs_must_not_share_memory", "reference"),
     ),
     Mutant(
         "the GIL is kept",
