@@ -76,7 +76,7 @@ struct Layout {
     // [B + N][gate_row], N being the rows of all steps of a block; terms, dy, x, u, late: [N][..];
     // panel: da of one panel, for each thread; dw to dproject: totals, in panels.
     Index bwd_dh, bwd_dc, bwd_da, bwd_terms, bwd_dy, bwd_x, bwd_x_row, bwd_u, bwd_late, bwd_panel,
-        bwd_panel_thread, bwd_dw, bwd_dr, bwd_db, bwd_dp, bwd_dproject, bwd_total;
+        bwd_panel_thread, bwd_dw_ih, bwd_dw_hh, bwd_db, bwd_dp, bwd_dw_hr, bwd_total;
 };
 
 // Each row walks its own valid steps, s = 0, 1, ..., and is live at walk step s if it has such a
@@ -198,12 +198,12 @@ struct BackwardDirection : Direction<T> {
     // Outputs, contiguous. Each is null, and then not computed, if it is not wanted (the two of
     // dstate_in together) or if the cell has no such weights.
     T* dstate_in[kMaxStates];  // d h0, d c0
-    T* dw;                     // [n*H][I] gradient of w_ih
-    T* dr;                     // [n*H][P] gradient of w_hh
-    T* db_x;                   // [n*H] gradient of b_ih
-    T* db_h;                   // [n*H] gradient of b_hh
+    T* dw_ih;                  // [n*H][I] gradient of w_ih
+    T* dw_hh;                  // [n*H][P] gradient of w_hh
+    T* db_ih;                  // [n*H] gradient of b_ih
+    T* db_hh;                  // [n*H] gradient of b_hh
     T* dp;                     // [vectors][H]
-    T* dproject;               // [P][H] gradient of W_hr
+    T* dw_hr;                  // [P][H] gradient of W_hr
     T* scratch;                // [bwd_total], the same memory for both directions
     bool add_dx;               // dx += (second direction) instead of dx =
 };

@@ -1104,8 +1104,8 @@ INNER = (
     Mutant(
         "one thread's panels of dW alone are unpacked",
         "csrc/inner/scan/reduce.hpp",
-        "rows(0, XG, at_.bwd_dw, at_.input, dir_.dw);",
-        "if (thread_ == 0) rows(0, XG, at_.bwd_dw, at_.input, dir_.dw);",
+        "rows(0, XG, at_.bwd_dw_ih, at_.input, dir_.dw_ih);",
+        "if (thread_ == 0) rows(0, XG, at_.bwd_dw_ih, at_.input, dir_.dw_ih);",
         killer("invariance", "threads", "rnn_tanh and rows"),
     ),
     Mutant(

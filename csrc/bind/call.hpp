@@ -290,12 +290,12 @@ py::tuple run_backward(Job<T>& job, const BackwardIn& given, const BackwardOut& 
         if (py::len(to) != kWeights) throw py::value_error("weights: expected six of a direction");
         auto target = [&](std::size_t i, const char* name, const std::vector<Index>& shape,
                           bool has) { return g[i].target(to[i], name, shape, has, out.add); };
-        dir.dw = target(0, "dw_ih", {rows, at.input}, true);
-        dir.dr = target(1, "dw_hh", {rows, at.output}, recurrent);
-        dir.db_x = target(2, "db_ih", {rows}, true);
-        dir.db_h = target(3, "db_hh", {rows}, recurrent);
+        dir.dw_ih = target(0, "dw_ih", {rows, at.input}, true);
+        dir.dw_hh = target(1, "dw_hh", {rows, at.output}, recurrent);
+        dir.db_ih = target(2, "db_ih", {rows}, true);
+        dir.db_hh = target(3, "db_hh", {rows}, recurrent);
         dir.dp = target(4, "dp", {cell.vectors, at.hidden}, cell.vectors > 0);
-        dir.dproject = target(5, "dw_hr", {at.output, at.hidden}, at.project);
+        dir.dw_hr = target(5, "dw_hr", {at.output, at.hidden}, at.project);
         job.fill(dir, d, Form::kBackward);
         job.states_of(given.dstates, "dstates", d, dir.dstate_out);
         for (Index k = 0; k < job.states(); ++k)

@@ -176,8 +176,8 @@ int drive_backward(const CellKernels<T>& kernel, Backward<T>& call, TeamSize tea
     };
     for (int d = 0; d < at.directions; ++d) {
         call.which = d;
-        std::memset(call.direction[d].scratch + at.bwd_dw, 0,
-                    static_cast<std::size_t>(at.bwd_total - at.bwd_dw) * sizeof(T));
+        std::memset(call.direction[d].scratch + at.bwd_dw_ih, 0,
+                    static_cast<std::size_t>(at.bwd_total - at.bwd_dw_ih) * sizeof(T));
         for (Index end = at.steps; end > 0; end = call.block) {
             call.block = std::max<Index>(0, end - at.partial_steps);
             for (int i = 0; i < parts; ++i) {

@@ -147,11 +147,11 @@ bool make_layout(const Request& call, Layout& out) {
     out.bwd_panel_thread =
         n.mul(n.mul(kPartialRows, std::max<Index>(kPanelVectors, cell.gates)), block);
     out.bwd_panel = bwd.take(call.threads, out.bwd_panel_thread);
-    out.bwd_dw = bwd.take(n.mul(out.padded, cell.x_gates), I);
-    out.bwd_dr = bwd.take(n.mul(out.padded, recurrent + cell.late), P);
+    out.bwd_dw_ih = bwd.take(n.mul(out.padded, cell.x_gates), I);
+    out.bwd_dw_hh = bwd.take(n.mul(out.padded, recurrent + cell.late), P);
     out.bwd_db = bwd.take(out.padded, cell.gates);
     out.bwd_dp = bwd.take(out.padded, terms);
-    out.bwd_dproject = bwd.take(call.project ? out.padded : 0, P);
+    out.bwd_dw_hr = bwd.take(call.project ? out.padded : 0, P);
     out.bwd_total = bwd.total();
 
     const Index saved = n.mul(n.mul(n.mul(T, B), out.saved_row), call.directions);

@@ -328,10 +328,10 @@ class Run {
             auto gradient = [&](bool has, const char* name, Index items) -> T* {
                 return has ? result(name + number, items, kUnwritten).data() : nullptr;
             };
-            direction.dw = gradient(true, "dw_ih", rows() * at_.input);
-            direction.dr = gradient(recurrent_, "dw_hh", rows() * at_.hidden);
-            direction.db_x = gradient(true, "db_ih", rows());
-            direction.db_h = gradient(recurrent_, "db_hh", rows());
+            direction.dw_ih = gradient(true, "dw_ih", rows() * at_.input);
+            direction.dw_hh = gradient(recurrent_, "dw_hh", rows() * at_.hidden);
+            direction.db_ih = gradient(true, "db_ih", rows());
+            direction.db_hh = gradient(recurrent_, "db_hh", rows());
             direction.dp = gradient(cell_.vectors > 0, "dp", cell_.vectors * at_.hidden);
             direction.pack = packed(d, true);
             direction.saved = saved_ + d * at_.steps * at_.batch * at_.saved_row;

@@ -38,7 +38,7 @@ class Reduce : BackwardView<C, T> {
             const Index n = least(kPartialRows, end_ - q);
             for (Index p = panel_.begin; any_weight() && p < panel_.end; ++p)
                 weight_gradients(q, n, p);
-            for (Index p = unit_.begin; dir_.dproject != nullptr && p < unit_.end; ++p)
+            for (Index p = unit_.begin; dir_.dw_hr != nullptr && p < unit_.end; ++p)
                 project(q, n, p);
         }
         if (call_.dx != nullptr) input_gradients();
@@ -52,37 +52,37 @@ class Reduce : BackwardView<C, T> {
         auto rows = [&](int s0, int s1, Index from, Index k, T* to) {
             if (to != nullptr) unpack_rows<T>({kCell, hidden, s0, s1}, base + from, k, to, panel_);
         };
-        rows(0, XG, at_.bwd_dw, at_.input, dir_.dw);
+        rows(0, XG, at_.bwd_dw_ih, at_.input, dir_.dw_ih);
         if constexpr (recurrent(kCell)) {
             const Index early = at_.padded * (kEarly - HF) * at_.output;
-            rows(HF, kEarly, at_.bwd_dr, at_.output, dir_.dr);
-            if constexpr (kLate) rows(kEarly, G, at_.bwd_dr + early, at_.output, dir_.dr);
+            rows(HF, kEarly, at_.bwd_dw_hh, at_.output, dir_.dw_hh);
+            if constexpr (kLate) rows(kEarly, G, at_.bwd_dw_hh + early, at_.output, dir_.dw_hh);
         }
         if (thread_ == 0) {
             for (Index unit = 0; !kCell.norm && unit < hidden; ++unit)
                 for (int s = 0; s < G; ++s) {
                     const Index row = api_rows(kCell, s) * hidden + unit;
                     const T sum = base[at_.bwd_db + (unit / L * G + s) * L + unit % L];
-                    if (s < XG && dir_.db_x != nullptr) dir_.db_x[row] = sum;
-                    if (recurrent(kCell) && s >= HF && dir_.db_h != nullptr) dir_.db_h[row] = sum;
+                    if (s < XG && dir_.db_ih != nullptr) dir_.db_ih[row] = sum;
+                    if (recurrent(kCell) && s >= HF && dir_.db_hh != nullptr) dir_.db_hh[row] = sum;
                 }
             for (Index v = 0; dir_.dp != nullptr && v < kCell.vectors; ++v)
                 copy(base + at_.bwd_dp + v * at_.padded, dir_.dp + v * hidden, hidden);
             if constexpr (kCell.norm)
                 for (int k = 0; k < kNormBiases; ++k) {
                     const T* sum = base + at_.bwd_dp + (kCell.vectors + k) * at_.padded;
-                    if (C::kX[k] >= 0 && dir_.db_x != nullptr)
-                        copy(sum, dir_.db_x + C::kX[k] * hidden, hidden);
-                    if (C::kH[k] >= 0 && dir_.db_h != nullptr)
-                        copy(sum, dir_.db_h + (C::kH[k] - HF) * hidden, hidden);
+                    if (C::kX[k] >= 0 && dir_.db_ih != nullptr)
+                        copy(sum, dir_.db_ih + C::kX[k] * hidden, hidden);
+                    if (C::kH[k] >= 0 && dir_.db_hh != nullptr)
+                        copy(sum, dir_.db_hh + (C::kH[k] - HF) * hidden, hidden);
                 }
         }
         if (thread_ == threads_ - 1) {
-            for (Index unit = 0; dir_.dproject != nullptr && unit < hidden; unit += 4 * L) {
+            for (Index unit = 0; dir_.dw_hr != nullptr && unit < hidden; unit += 4 * L) {
                 const Index n = least(4 * L, hidden - unit), wide = vectors_of<T>(n) * L;
                 for (Index p = 0; p < at_.output; ++p)
-                    copy(base + at_.bwd_dproject + unit * at_.output + p * wide,
-                         dir_.dproject + p * hidden + unit, n);
+                    copy(base + at_.bwd_dw_hr + unit * at_.output + p * wide,
+                         dir_.dw_hr + p * hidden + unit, n);
             }
         }
     }
@@ -90,8 +90,8 @@ class Reduce : BackwardView<C, T> {
   private:
     // Whether a gradient is wanted that comes from the panels of da.
     bool any_weight() const {
-        return dir_.dw != nullptr || dir_.dr != nullptr || dir_.db_x != nullptr ||
-               dir_.db_h != nullptr || dir_.dp != nullptr;
+        return dir_.dw_ih != nullptr || dir_.dw_hh != nullptr || dir_.db_ih != nullptr ||
+               dir_.db_hh != nullptr || dir_.dp != nullptr;
     }
 
     Cursor<T> first(Index r0, Index r1) const {
@@ -110,9 +110,9 @@ class Reduce : BackwardView<C, T> {
         if (share.begin == share.end) return;
         Cursor<T> c = at(begin_ + share.begin);
         for (Index q = begin_ + share.begin; q < begin_ + share.end; ++q, c.next()) {
-            if (call_.tokens == nullptr && dir_.dw != nullptr)
+            if (call_.tokens == nullptr && dir_.dw_ih != nullptr)
                 copy(rows_.x(c.s, c.r), dir_.scratch + at_.bwd_x + q * at_.bwd_x_row, at_.input);
-            if (recurrent(kCell) && dir_.dr != nullptr) {
+            if (recurrent(kCell) && dir_.dw_hh != nullptr) {
                 T* u = dir_.scratch + at_.bwd_u + q * at_.out_row;
                 for (Index unit = 0; unit < at_.output; unit += L) {
                     V h = previous(0, c.s, c.r, unit);
@@ -161,18 +161,18 @@ class Reduce : BackwardView<C, T> {
     void weight_gradients(Index q0, Index n, Index p) const {
         pack_da(q0, n, p);
         T* base = dir_.scratch;
-        if (call_.tokens != nullptr && dir_.dw != nullptr)
+        if (call_.tokens != nullptr && dir_.dw_ih != nullptr)
             token_gradients(q0, n, p);
-        else if (dir_.dw != nullptr)
+        else if (dir_.dw_ih != nullptr)
             slots(base + at_.bwd_x + q0 * at_.bwd_x_row, at_.bwd_x_row, n, p, 0, XG, at_.input,
-                  base + at_.bwd_dw);
-        if (recurrent(kCell) && dir_.dr != nullptr) {
+                  base + at_.bwd_dw_ih);
+        if (recurrent(kCell) && dir_.dw_hh != nullptr) {
             const Index early = at_.padded * (kEarly - HF) * at_.output;
             slots(base + at_.bwd_u + q0 * at_.out_row, at_.out_row, n, p, HF, kEarly, at_.output,
-                  base + at_.bwd_dr);
+                  base + at_.bwd_dw_hh);
             if constexpr (kLate)
                 slots(base + at_.bwd_late + q0 * at_.state_row, at_.state_row, n, p, kEarly, G,
-                      at_.output, base + at_.bwd_dr + early);
+                      at_.output, base + at_.bwd_dw_hh + early);
         }
         if constexpr (kCell.norm)
             term_sums(q0, n, p);
@@ -221,14 +221,14 @@ class Reduce : BackwardView<C, T> {
                 }
             outer(dir_.scratch + at_.bwd_dy + q0 * at_.out_row, at_.out_row, n, at_.output,
                   {da_panel_, vectors * L}, vectors,
-                  dir_.scratch + at_.bwd_dproject + first * at_.output);
+                  dir_.scratch + at_.bwd_dw_hr + first * at_.output);
         }
     }
 
     // A token's column of dW takes the rows that read it: the same sums as with one-hot input.
     void token_gradients(Index q0, Index n, Index p) const {
         const Index width = vectors(p, G) * L, wide = vectors(p, XG) * L;
-        T* total = dir_.scratch + at_.bwd_dw + p * kUnits * XG * L * at_.input;
+        T* total = dir_.scratch + at_.bwd_dw_ih + p * kUnits * XG * L * at_.input;
         Index token[kPartialRows], next[kPartialRows];
         bool follows[kPartialRows];
         Cursor<T> c = at(q0);
