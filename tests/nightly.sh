@@ -49,7 +49,7 @@ clang() {
     packages clang libomp-dev || return
     CC=clang CXX=clang++ FUSEDRNN_WERROR=ON workplace clang '.[test]' || return
     .venv/bin/fusedrnn info || return
-    .venv/bin/python -m pytest
+    .venv/bin/python -m pytest -n auto
 }
 
 # Runs the suite with the address and undefined-behaviour sanitizers. The interpreter is not
@@ -61,7 +61,7 @@ sanitizers() {
         workplace sanitizers -C cmake.build-type=Debug '.[test]' || return
     LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)" \
         ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
-        PYTHONMALLOC=malloc .venv/bin/python -m pytest \
+        PYTHONMALLOC=malloc .venv/bin/python -m pytest -n auto \
         -k 'not reference and not ctrl_c and not out_of_memory' \
         --ignore=tests/test_codebase.py --ignore=tests/test_cpp.py
 }
@@ -129,7 +129,7 @@ aarch64() {
 # A build without OpenMP must pass the whole suite, on one thread.
 serial() {
     workplace serial '.[test]' -C cmake.define.CMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON || return
-    .venv/bin/python -m pytest
+    .venv/bin/python -m pytest -n auto
 }
 
 # Plants faults; the test that tests/mutants.py names must find each.
@@ -141,13 +141,13 @@ mutants() {
 # Runs the whole grids (exporters, operators in all versions), of which the suite takes a part.
 grids() {
     workplace grids '.[test]' torch==2.13.0 onnx onnxruntime==1.31.1 onnxscript || return
-    .venv/bin/python -m pytest -m exhaustive
+    .venv/bin/python -m pytest -m exhaustive -n auto
 }
 
 # Runs the property tests with many more examples than the suite.
 properties() {
     workplace properties '.[test]' || return
-    HYPOTHESIS_PROFILE=nightly .venv/bin/python -m pytest -m hypothesis
+    HYPOTHESIS_PROFILE=nightly .venv/bin/python -m pytest -m hypothesis -n auto
 }
 
 # Builds the pages of docs/ and checks their links.
