@@ -271,7 +271,7 @@ def test_numpy_is_the_only_dependency() -> None:
 
 
 # The modules that may write files themselves; all others use `_storage.replacing`.
-WRITERS = {"_storage", "nn.persist"}
+WRITERS = {"_storage"}
 WRITING = {"write_bytes", "write_text", "savefig", "savez", "savez_compressed", "tofile"}
 
 

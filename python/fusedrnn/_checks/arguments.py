@@ -509,13 +509,6 @@ def parameters_open() -> NoReturn:
     )
 
 
-def parameters_changed() -> NoReturn:
-    """Refuse a call during which another thread opened the parameters."""
-    raise RuntimeError(
-        "parameters changed while this call read them: it computed nothing; repeat it"
-    )
-
-
 def block_ended(name: str) -> NoReturn:
     """Refuse to write through the mapping of a `writable` block that has ended."""
     raise ValueError(

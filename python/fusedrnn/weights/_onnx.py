@@ -82,15 +82,6 @@ def read(path: str | os.PathLike[str], what: str) -> Any:
         _check.weights_differ(what, "an ONNX model", found)
 
 
-def initializers(graph: Any) -> dict[str, Array]:
-    """Return the initializers and constants of a graph, by their names."""
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            tensors |= dict.fromkeys(node.output[:1], node.attribute[0].t)
-    return {name: _array("load", name, tensor) for name, tensor in tensors.items()}
-
-
 # --- graphs in graphs -------------------------------------------------------------------------
 
 
