@@ -12,7 +12,7 @@
 #include <type_traits>
 
 #if !defined(FUSEDRNN_ISA) || !defined(FUSEDRNN_VECTOR_BYTES)
-#error "csrc/inner/isa/<isa>.cpp defines FUSEDRNN_ISA and FUSEDRNN_VECTOR_BYTES before it includes this"
+#error "csrc/inner/isa/*.cpp define FUSEDRNN_ISA and FUSEDRNN_VECTOR_BYTES before this header"
 #endif
 #if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || __FINITE_MATH_ONLY__ > 0
 #error "fusedrnn promises bits: build without -ffast-math and the options it stands for"
