@@ -116,7 +116,7 @@ def wide_case(cell: str, split: str, **options: object) -> Case:
     gates = CELLS[cell].gates
     if split == "rows":
         return Case(12 if gates > 1 else 30, 45, 40, 65, **options)  # type: ignore[arg-type]
-    hidden, inputs = (181, 24) if gates > 1 else (309, 40)
+    hidden, inputs = (181, 24) if gates > 2 else (309, 40)
     return Case(4, 11, inputs, hidden, **options)  # type: ignore[arg-type]
 
 

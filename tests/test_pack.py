@@ -87,7 +87,9 @@ class Layout:
     def rows(self, w: Array, slots: range) -> Array:
         """Forward panels: a lane for each row of the matrix."""
         parts, k = [], w.shape[1]
-        units = 1 if self.cell["gates"] >= 3 else 4 // self.cell["gates"]
+        c = self.cell
+        whole = c["x_gates"] == c["gates"] and c["late"] == 0 and c["h_first"] in (0, c["gates"])
+        units = 4 // c["gates"] if whole and c["gates"] < 3 else 1
         vectors = -(-self.hidden // self.lanes)
         for v0 in range(0, vectors, units):
             count = min(units, vectors - v0)

@@ -17,10 +17,15 @@ struct Share {
 template <class T>
 inline constexpr Index kBlock = kBlockBytes / static_cast<Index>(sizeof(T));
 
-// Unit vectors of a forward panel. A panel has all slots of each, at most four vectors together.
-constexpr int panel_units(const CellInfo& cell) { return cell.gates >= 3 ? 1 : 4 / cell.gates; }
-
 constexpr bool recurrent(const CellInfo& cell) { return cell.h_first < cell.gates; }
+
+// Unit vectors of a forward panel. A panel has all slots of each, at most four vectors together.
+// More than one needs products that cover all slots, which then lie one after the other.
+constexpr int panel_units(const CellInfo& cell) {
+    const bool whole =
+        cell.x_gates == cell.gates && cell.late == 0 && (!recurrent(cell) || cell.h_first == 0);
+    return whole && cell.gates < 3 ? 4 / cell.gates : 1;
+}
 
 // Which block of H rows of the API's gate-major weights belongs to a slot.
 constexpr Index api_rows(const CellInfo& cell, int slot) {
