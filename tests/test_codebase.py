@@ -165,7 +165,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     # Users of the public names. Those that take lengths and masks also use the argument checks of
     # the layers.
     "nn*": {*PUBLIC, "_cells", "_checks.*", "_interrupts", "_layers.params", "nn*"},
-    "charlm*": {*PUBLIC, "_interrupts", "_storage", "_version", "charlm*", "nn", "nn.*"},
+    "charlm*": {*PUBLIC, "_interrupts", "_npz", "_storage", "_version", "charlm*", "nn", "nn.*"},
     "weights*": {*FOUNDATION, *PUBLIC, "_layers.params", "onnx._plain", "weights*"},
     "onnx*": {*PUBLIC, "_protos", "_storage", "nn", "onnx*", "weights"},
     "torch*": {*PUBLIC, "torch*"},

@@ -124,7 +124,7 @@ def test_foreign_files_are_refused(make: Callable[[Path], object], tmp_path: Pat
     make(path)
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: {OURS}") as error:
         runfile.load(path)
-    assert "pickle" not in str(error.value)
+    assert "allow_pickle" not in str(error.value)
     assert not runfile.recognised(path)
 
 
@@ -238,5 +238,5 @@ def test_a_header_that_promises_too_much_is_damaged(run: Path) -> None:
         np.lib.format.write_array_header_1_0(
             entry, {"descr": "<f8", "fortran_order": False, "shape": (1 << 40,)}
         )
-    with pytest.raises(ValueError, match="'huge' is damaged"):
+    with pytest.raises(ValueError, match="not a whole fusedrnn model file: 'huge': "):
         runfile.load(run)

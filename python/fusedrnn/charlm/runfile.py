@@ -6,18 +6,17 @@ is missing or wrong.
 
 from __future__ import annotations
 
-import errno
-import io
+import contextlib
 import json
 import os
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _npz
 from .._storage import replacing
 from ._names import prefixed, without_prefix
 from .lm import CharLM
@@ -144,10 +143,8 @@ def save(path: str | os.PathLike[str], trainer: Trainer, about: Mapping[str, Any
         **prefixed("model.", trainer.model.state_dict()),
         **prefixed("trainer.", trainer.state_dict()),
     }
-    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, array, allow_pickle=False)
+    with replacing(path) as file:
+        _npz.write(file, arrays)
 
 
 def load(path: str | os.PathLike[str]) -> RunFile:
@@ -169,13 +166,17 @@ def load(path: str | os.PathLike[str]) -> RunFile:
     ValueError
         It is not the file of a run, is damaged, or of another version.
     """
-    name = os.fspath(path)
-    with open(path, "rb") as file:
-        header = _header(file, name)
-        with zipfile.ZipFile(file) as archive:
-            names = [entry.removesuffix(".npy") for entry in archive.namelist()]
-            arrays = {n: _array(archive, n, name) for n in names if n != HEADER}
-    return RunFile(name, header, arrays)
+    with _opened(path) as archive:
+        header = _header(archive)
+        arrays = {name: archive[name] for name in archive.names if name != HEADER}
+    found = RunFile(os.fspath(path), _ours(header, path), arrays)
+    version = header.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{found.path}: format_version: this fusedrnn reads {FORMAT_VERSION}, "
+            f"got {_short(version)}"
+        )
+    return found
 
 
 def recognised(path: str | os.PathLike[str]) -> bool:
@@ -186,65 +187,41 @@ def recognised(path: str | os.PathLike[str]) -> bool:
     OSError
         The file cannot be read.
     """
-    with open(path, "rb") as file:
-        try:
-            _header(file, os.fspath(path), any_version=True)
-        except ValueError:
-            return False
+    try:
+        with _opened(path) as archive:
+            header = _header(archive)
+        _ours(header, path)
+    except ValueError:
+        return False
     return True
 
 
-def _header(file: BinaryIO, name: str, any_version: bool = False) -> dict[str, Any]:
-    """Return the header of a run's file; ValueError if it is not one."""
-    start = file.read(4)
-    file.seek(0)
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[_npz.Archive]:
+    """Open the file of a run; a ValueError in the body becomes one that says it is damaged."""
+    name = os.fspath(path)
+    with open(path, "rb") as file:
+        start = file.read(4)
     if not start.startswith(b"PK"):
         raise ValueError(f"{name}: not a fusedrnn model file{_what_it_is(start)}")
     try:
-        with zipfile.ZipFile(file) as archive:
-            ours = f"{HEADER}.npy" in archive.namelist()
-            text = str(_array(archive, HEADER, name)[()]) if ours else ""
-            header: Any = json.loads(text) if ours else None
-    except Exception as error:
-        if _of_the_disk(error):
-            raise
-        raise ValueError(
-            f"{name}: not a whole fusedrnn model file: damaged or cut short"
-        ) from error
+        with _npz.opened(path) as archive:
+            yield archive
+    except (ValueError, RecursionError) as error:
+        what = str(error).removeprefix(f"{name}: ")
+        raise ValueError(f"{name}: not a whole fusedrnn model file: {what}") from error
+
+
+def _header(archive: _npz.Archive) -> Any:
+    """Return the header, whatever it is; None if there is none."""
+    return json.loads(str(archive[HEADER][()])) if HEADER in archive.names else None
+
+
+def _ours(header: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
+        name = os.fspath(path)
         raise ValueError(f"{name}: not a fusedrnn model file (an archive of something else)")
-    version = header.get("format_version")
-    if not any_version and version != FORMAT_VERSION:
-        raise ValueError(
-            f"{name}: format_version: this fusedrnn reads {FORMAT_VERSION}, got {_short(version)}"
-        )
     return header
-
-
-def _array(archive: zipfile.ZipFile, name: str, path: str) -> Array:
-    """Read one array; used only if the checksum of its bytes is right."""
-    try:
-        entry = archive.getinfo(f"{name}.npy")
-        if entry.compress_type != zipfile.ZIP_STORED:  # never by `save`; sizes would have no bound
-            raise ValueError("compressed")
-        data = io.BytesIO(archive.read(entry))
-        array: Array = np.lib.format.read_array(data, allow_pickle=False)
-    except Exception as error:
-        if _of_the_disk(error):
-            raise
-        raise ValueError(
-            f"{path}: not a whole fusedrnn model file: {_short(name)} is damaged"
-        ) from error
-    return array
-
-
-def _of_the_disk(error: Exception) -> bool:
-    """Whether an error comes from the disk and not from the file's content.
-
-    A damaged archive makes its readers raise errors of any class, even an OSError (EINVAL) if an
-    offset lies before the start of the file.
-    """
-    return isinstance(error, OSError) and error.errno != errno.EINVAL
 
 
 def _what_it_is(start: bytes) -> str:
