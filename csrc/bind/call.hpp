@@ -20,6 +20,14 @@ inline void poll_signals() {
 inline bool wanted(const py::object& given) { return !given.is_none(); }
 inline bool brought(const py::object& given) { return py::isinstance<py::array>(given); }
 
+// The array that a caller brought as an output.
+inline py::array writable(const py::object& given, const char* name) {
+    auto array = py::reinterpret_borrow<py::array>(given);
+    if (!array.writeable())
+        throw py::value_error(std::string(name) + ": expected a writable array");
+    return array;
+}
+
 // An output [T][B][n] with any strides in its first two dimensions. Kernels skip padded steps, so
 // the array is cleared first unless `every_step` is executed.
 template <class T>
@@ -32,9 +40,7 @@ struct StepsOut {
                 std::memset(made.mutable_data(), 0, static_cast<std::size_t>(made.nbytes()));
             array = made;
         } else {
-            array = py::reinterpret_borrow<py::array>(given);
-            if (!array.writeable())
-                throw py::value_error(std::string(name) + ": expected a writable array");
+            array = writable(given, name);
         }
         const Strided<T> found = strided<T>(array, name, shape);
         data = const_cast<T*>(found.data);
@@ -97,10 +103,7 @@ py::array contiguous_out(const py::object& given, const char* name,
                          const std::vector<Index>& shape) {
     if (!brought(given)) return empty<T>(shape);
     view<T>(given, name, shape);
-    auto array = py::reinterpret_borrow<py::array>(given);
-    if (!array.writeable())
-        throw py::value_error(std::string(name) + ": expected a writable array");
-    return array;
+    return writable(given, name);
 }
 
 template <class T>
