@@ -133,12 +133,12 @@ mutants() {
     .venv/bin/python tests/mutants.py
 }
 
-# Whole grids, of which the suite takes a part: exporters, operators in all versions. Keras on
-# TensorFlow is asked for by an environment variable, so those models run by themselves.
+# Whole grids, of which the suite takes a part: exporters, operators in all versions. A process has
+# Keras on PyTorch or on TensorFlow, so models of the second kind run by themselves.
 grids() {
-    workplace grids '.[test]' torch==2.13.0 onnx onnxruntime==1.31.1 onnxscript skl2onnx || return
+    workplace grids '.[test]' torch==2.13.0 onnx onnxruntime==1.31.1 onnxscript skl2onnx keras || return
     .venv/bin/python -m pytest -m exhaustive -k 'not tf2onnx' | tee "$work/grids.out" || return
-    .venv/bin/pip install -qq keras tensorflow-cpu tf2onnx || return
+    .venv/bin/pip install -qq tensorflow-cpu tf2onnx || return
     KERAS_BACKEND=tensorflow .venv/bin/python -m pytest -m exhaustive -k tf2onnx \
         tests/test_onnx_exported.py | tee -a "$work/grids.out" || return
     ! grep -q 'SKIPPED.*test_onnx' "$work/grids.out"

@@ -573,3 +573,22 @@ def test_nodes_run_without_the_checks_of_the_reference(
             assert isinstance(a, np.ndarray)
             assert (a.dtype, a.shape) == (b.dtype, b.shape)
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize(
+    "name", ["L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare"]
+)
+def test_reductions_of_one_number(name: str, keepdims: int, axis: int) -> None:
+    """Axis 0 of a value without axes, in a form that ONNX Runtime takes: axes as an input."""
+    node = helper.make_node(f"Reduce{name}", ["x", "axes"], ["y"], keepdims=keepdims)
+    kinds = (("x", 1, []), ("axes", 7, [1]), ("y", 1, []))
+    x, axes, y = (helper.make_tensor_value_info(*kind) for kind in kinds)
+    opsets = [helper.make_opsetid("", 18)]
+    graph = helper.make_graph([node], "one", [x, axes], [y])
+    one = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    given = {"x": np.array(3, F), "axes": ints(axis)}
+    (found,), (wanted,) = Backend.run_model(one, given), runtime(one, given)
+    assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype) == ((), F)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
