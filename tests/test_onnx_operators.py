@@ -20,7 +20,7 @@ ort = pytest.importorskip("onnxruntime")
 
 from onnx import helper, numpy_helper  # noqa: E402
 
-from fusedrnn.onnx import Backend, _mended  # noqa: E402
+from fusedrnn.onnx import Backend, _mended, _plain  # noqa: E402
 
 NEWEST = 25  # the newest opset of ONNX Runtime 1.31.1
 
@@ -530,6 +530,8 @@ def test_windows_at_random(count: int) -> None:
             "expected float32, as the right operand, got int",
         ),
         (Case("Add", [X, V], {}), 6, "opset_import: expected opset 7 or later, got opset 6"),
+        (Case("Add", [X, X.astype("float64")], {}), 17, "(Add): cannot be computed"),
+        (Case("Equal", [I, I.astype("int32")], {}), 17, "(Equal): cannot be computed"),
     ],
 )
 def test_refusals(one: Case, opset: int, says: str) -> None:
@@ -538,3 +540,55 @@ def test_refusals(one: Case, opset: int, says: str) -> None:
         Backend.run_model(model(one, opset, wanted), {"i0": np.asarray(one.inputs[0])})
     assert str(caught.value).startswith(f"onnx: node 'it' ({one.operator}): ")
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs", "outputs", "attributes"),
+    [
+        ("Add", 2, 1, {}),
+        ("Equal", 2, 1, {}),
+        ("Relu", 1, 1, {}),
+        ("LeakyRelu", 1, 1, {"alpha": 0.3}),
+        ("ReduceSum", 1, 1, {"keepdims": 0}),
+        ("Split", 1, 2, {"axis": 0, "num_outputs": 2}),
+        ("Mean", 3, 1, {}),
+    ],
+)
+def test_nodes_run_without_the_checks_of_the_reference(
+    operator: str, inputs: int, outputs: int, attributes: dict[str, Any]
+) -> None:
+    """Every kind of `run` that the backend goes around: the same arrays, of no axes too."""
+    names = [[f"{side}{k}" for k in range(n)] for side, n in (("i", inputs), ("o", outputs))]
+    node = helper.make_node(operator, *names, **attributes)
+    opsets = [helper.make_opsetid("", 20)]
+    values = [[helper.make_tensor_value_info(n, 1, None) for n in side] for side in names]
+    graph = helper.make_graph([node], "one", *values)
+    whole = onnx.reference.ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets))
+    (theirs,) = whole.rt_nodes_
+    ours = _plain.quick(theirs)
+    assert ours != theirs.run
+    for shape in ((4, 3), (2,)) if outputs == 2 else ((4, 3), (2,), ()):
+        arguments = [draw(*shape) for _ in range(inputs)]
+        for a, b in zip(ours(*arguments), theirs.run(*arguments), strict=True):
+            assert isinstance(a, np.ndarray)
+            assert (a.dtype, a.shape) == (b.dtype, b.shape)
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize(
+    "name", ["L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare"]
+)
+def test_reductions_of_one_number(name: str, keepdims: int, axis: int) -> None:
+    """Axis 0 of a value without axes, in a form that ONNX Runtime takes: axes as an input."""
+    node = helper.make_node(f"Reduce{name}", ["x", "axes"], ["y"], keepdims=keepdims)
+    kinds = (("x", 1, []), ("axes", 7, [1]), ("y", 1, []))
+    x, axes, y = (helper.make_tensor_value_info(*kind) for kind in kinds)
+    opsets = [helper.make_opsetid("", 18)]
+    graph = helper.make_graph([node], "one", [x, axes], [y])
+    one = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    given = {"x": np.array(3, F), "axes": ints(axis)}
+    (found,), (wanted,) = Backend.run_model(one, given), runtime(one, given)
+    assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype) == ((), F)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)

@@ -80,12 +80,12 @@ class Graph:
             expected = "names of inputs, initializers or outputs of nodes"
             where = f"onnx: outputs of {context.path or 'the graph'}"
             _errors.differs(where, "names", expected, _errors.listed(missing))
-        self._steps, self._constants = steps, self._wanted(steps, fixed)
+        self._constants = self._wanted(steps, fixed)
         computed = {name for step in steps for name in step.outputs}
         wanted = {*self.outputs, *(name for step in steps for name in step.inputs)}
         own = {*self.inputs, *computed, *self._constants}
         self.captured = tuple(sorted(wanted - own))
-        self._last_uses = self._find_last_uses(steps)
+        self._steps = list(zip(steps, self._find_last_uses(steps), strict=True))
 
     def _wanted(self, steps: list[Step], fixed: Mapping[str, Value]) -> dict[str, Value]:
         """Return the constants that a run reads."""
@@ -105,7 +105,7 @@ class Graph:
     def run(self, values: dict[str, Value], num_threads: int | None) -> list[Value]:
         """Compute the outputs from inputs and captured values; free each after its last use."""
         values = self._constants | values
-        for step, used_up in zip(self._steps, self._last_uses, strict=True):
+        for step, used_up in self._steps:
             values |= step.run(values, num_threads)
             for name in used_up:
                 values.pop(name, None)  # it may be an output that the node did not make
@@ -145,7 +145,8 @@ class Graph:
         plain = Plain(where, proto, context.opsets, context.ledger)
         if constant and plain.folds:
             try:
-                found = plain.compute(fixed)
+                with np.errstate(all="ignore"):
+                    found = plain.compute(fixed)
             except ValueError:
                 if context.certain:
                     raise

@@ -42,6 +42,8 @@ def named(where: str, names: Sequence[str], found: Sequence[Value]) -> dict[str,
     """Return the outputs of a node by their names, without those that have no name."""
     if len(names) > len(found):
         _errors.differs(where, "outputs", f"at most {len(found)}", len(names))
+    if len(names) == 1 and names[0]:
+        return {names[0]: found[0]}
     return {name: a for name, a in zip(names, found, strict=False) if name}
 
 

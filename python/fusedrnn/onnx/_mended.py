@@ -83,6 +83,17 @@ def own(proto: Any, opset: int) -> Function | None:
     return function if opset < until else None
 
 
+def reduced(compute: Callable[..., Any], x: Value, *axes: Value) -> Any:
+    """Reduce with `compute`; a value without axes is reduced as a row of one element.
+
+    PyTorch's exporter writes such nodes, over axis 0, for the maximum of a size (Keras has it).
+    ONNX Runtime computes the same, but only if the axes are not constants.
+    """
+    if not isinstance(x, np.ndarray) or x.ndim:
+        return compute(x, *axes)
+    return [np.reshape(y, ()) for y in compute(x.reshape(1), *axes)]
+
+
 def _flattened(x: Array, axis: int) -> Array:
     """Return x with two axes, those before `axis` and the rest, as softmax before version 13."""
     axis = axis % x.ndim if x.ndim else 0

@@ -13,7 +13,7 @@ from fusedrnn.nn import Dense
 from . import _errors
 from ._attributes import value_of
 from ._layers import FLOATS, HALVES, Array, Step, Value, computed_in, named, native
-from ._windows import windows_of
+from ._windows import Windows, windows_of
 
 
 def product(where: str, proto: Any, opset: int, constants: Mapping[str, Value]) -> Step | None:
@@ -122,6 +122,19 @@ class Convolution:
             _errors.differs(where, "attribute kernel_shape", expected, attributes["kernel_shape"])
         bias = constants[proto.input[2]] if len(proto.input) > 2 and proto.input[2] else None
         self._dense = dense(where, w.reshape(len(w), -1), bias)
+        n = len(self._kernel)
+        # Axes of the windows as rows of the product: (N, windows ..., C, window ...), and of its
+        # results: (N, O, windows ...).
+        self._as_rows = (0, *range(2, n + 2), 1, *range(n + 2, 2 * n + 2))
+        self._as_images = (0, n + 1, *range(1, n + 1))
+        self._last: tuple[tuple[int, ...], Windows] | None = None
+
+    def _windows(self, x: Array) -> Windows:
+        """Return the windows over x; those of the last shape are kept."""
+        last = self._last
+        if last is None or last[0] != x.shape:
+            last = self._last = x.shape, windows_of(self._attributes, self._kernel, x)
+        return last[1]
 
     def run(self, values: Mapping[str, Value], num_threads: int | None = None) -> dict[str, Value]:
         """Compute outputs by name, from the values of the graph so far."""
@@ -135,12 +148,12 @@ class Convolution:
             _errors.differs(self.where, "input X", expected, x.shape)
         try:
             wide = x.astype(self._dense.dtype, copy=False)
-            rows = windows_of(self._attributes, self._kernel, wide).over(wide, 0, 0)
+            rows = self._windows(wide).view(wide, 0, 0).transpose(self._as_rows)
         except MemoryError:
             raise
         except Exception as error:  # no window fits, or the attributes are not valid
             _errors.failed(self.where, error)
-        rows = np.moveaxis(rows, 1, -2)  # (N, ..., C, elements of a window)
-        y = self._dense(rows.reshape(*rows.shape[:-2], -1), num_threads=num_threads)
-        y = np.ascontiguousarray(np.moveaxis(y, -1, 1), self._dtype)
+        rows = rows.reshape(*rows.shape[: n + 1], self._dense.in_features)
+        y = self._dense(rows, num_threads=num_threads)
+        y = np.ascontiguousarray(y.transpose(self._as_images), self._dtype)
         return named(self.where, self.outputs, [y])

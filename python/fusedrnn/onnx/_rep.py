@@ -104,9 +104,11 @@ class BackendRep(BaseRep):
             _errors.wrong_type(self._where, "run", "num_threads alone", _errors.listed(kwargs))
         threads = self._num_threads if num_threads is None else num_threads
         values = self._given(inputs)
-        if self._open is None or self._defaults.keys().isdisjoint(values):
-            return tuple(self._graph.run(values, threads))
-        return tuple(self._open().run(self._defaults | values, threads))
+        graph = self._graph
+        if self._open is not None and not self._defaults.keys().isdisjoint(values):
+            graph, values = self._open(), self._defaults | values
+        with np.errstate(all="ignore"):
+            return tuple(graph.run(values, threads))
 
     def _given(self, inputs: Sequence[Any] | Mapping[str, Any]) -> dict[str, Value]:
         """Return the inputs by name, each with the dtype that the graph declares."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
+from numpy.lib.stride_tricks import as_strided
 
 from ._layers import Array
 
@@ -23,7 +23,11 @@ class Windows(NamedTuple):
 
     def over(self, x: Array, fill: Any, excess: Any) -> Array:
         """Return the windows (N, C, windows ..., elements); around x are `fill` and `excess`."""
-        n = len(self.kernel)
+        view = self.view(x, fill, excess)
+        return np.reshape(view, (*view.shape[: len(self.kernel) + 2], -1))
+
+    def view(self, x: Array, fill: Any, excess: Any) -> Array:
+        """Return the windows as `over` does, with an axis for each axis of a window."""
         padded = x
         if any(map(any, self.pads)) or any(self.excess):
             sides = list(zip(x.shape[2:], self.pads, self.excess, strict=True))
@@ -32,13 +36,13 @@ class Windows(NamedTuple):
             if excess != fill:
                 padded[spatial(*(slice(size + sum(pad)) for size, pad, _ in sides))] = fill
             padded[spatial(*(slice(pad[0], pad[0] + size) for size, pad, _ in sides))] = x
-        reaches = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True)]
-        view = sliding_window_view(padded, reaches, axis=tuple(range(2, n + 2)))
-        pairs = zip(self.counts, self.strides, strict=True)
-        steps = tuple(slice(None, (count - 1) * s + 1, s) for count, s in pairs)
-        inner = tuple(slice(None, None, d) for d in self.dilations)
-        view = view[spatial(*steps, *inner)]
-        return np.reshape(view, (*view.shape[: n + 2], -1))
+        # `windows_of` has made sure that the last window ends inside `padded`.
+        units = padded.strides[2:]
+        steps = [unit * s for unit, s in zip(units, self.strides, strict=True)]
+        inner = [unit * d for unit, d in zip(units, self.dilations, strict=True)]
+        sizes = (*x.shape[:2], *self.counts, *self.kernel)
+        strides = (*padded.strides[:2], *steps, *inner)
+        return as_strided(padded, sizes, strides, writeable=False)
 
 
 def spatial(*index: Any) -> tuple[Any, ...]:

@@ -71,8 +71,7 @@ class Backend(BaseBackend):
             expected = "onnx.ModelProto or the path of a file"
             _errors.wrong_type("onnx", "model", expected, _errors.describe(model))
         rep = cls._ready(proto, device, num_threads, **kwargs)
-        # By path if there is one: a file may be larger than what the checker takes from memory.
-        onnx.checker.check_model(os.fspath(model) if proto is not model else proto)
+        _check(proto, None if proto is model else os.fspath(model))
         return rep
 
     @classmethod
@@ -191,6 +190,30 @@ def _loaded(path: str | os.PathLike[str]) -> onnx.ModelProto:
         raise
     except Exception as error:  # parsers raise errors of any class for other bytes
         _errors.unreadable(f"onnx: file {os.fspath(path)!r}", error)
+
+
+def _check(model: onnx.ModelProto, path: str | None) -> None:
+    """Run the checker of the onnx package, which refuses inputs and outputs of unknown rank.
+
+    Exporters write such values when they cannot tell a rank, and ONNX Runtime runs them. The
+    checker does not compare shapes, so it is given a copy in which those values have one.
+    """
+    values = (*model.graph.input, *model.graph.output)
+    if all(_has_shape(value) for value in values):
+        # By path if there is one: a file may be larger than what the checker takes from memory.
+        onnx.checker.check_model(model if path is None else path)
+        return
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for value in (*copy.graph.input, *copy.graph.output):
+        if not _has_shape(value):
+            value.type.tensor_type.shape.SetInParent()
+    onnx.checker.check_model(copy)
+
+
+def _has_shape(value: onnx.ValueInfoProto) -> bool:
+    kind = value.type
+    return bool(kind.WhichOneof("value") != "tensor_type" or kind.tensor_type.HasField("shape"))
 
 
 def _model_of(node: onnx.NodeProto, opset: int) -> onnx.ModelProto:
