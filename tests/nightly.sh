@@ -153,8 +153,9 @@ pages() {
 }
 
 # fusedrnn.torch with the oldest torch that it serves and with the newest that pip gives. For x86-64
-# Linux, PyPI has only CUDA builds of either, and 2.4 does not import without the nvidia packages: 5
-# GB in the environment while its tests run. The newest NumPy serves both. Tests that skip fail.
+# Linux, PyPI has only CUDA builds of both (2.4.1+cu121, 2.14.1+cu130), and 2.4 does not import
+# without the nvidia packages, so each environment takes 5 GB while its tests run. NumPy 2.4 serves
+# both. If a test skips, the check fails.
 torch_versions() {
     local version
     for version in 'torch==2.4.*' torch; do
@@ -167,7 +168,7 @@ torch_versions() {
     done
 }
 
-# Packages that nobody here wrote, unchanged but for accelerate(). Tests that skip fail.
+# Packages that nobody here wrote, unchanged but for accelerate(). If a test skips, the check fails.
 torch_packages() {
     workplace torch-packages '.[test]' || return
     .venv/bin/pip install -qq torch==2.13.0 || return # first: the others take what is there

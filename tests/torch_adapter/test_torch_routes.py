@@ -258,7 +258,7 @@ def test_an_empty_batch(name: str) -> None:
         assert a.shape == b.shape
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`")
 def test_what_torch_lacks_needs_the_kernels() -> None:
     """A keyword or option of ours, in a call that only torch can make: an error says why."""
     module = ft.LSTM(I, H).bfloat16()
