@@ -173,7 +173,8 @@ torch_packages() {
     workplace torch-packages '.[test]' || return
     .venv/bin/pip install -qq torch==2.13.0 || return # first: the others take what is there
     .venv/bin/pip install -qq silero-vad darts pytorch-lightning sb3-contrib || return
-    .venv/bin/python -m pytest -m packages tests/torch_adapter | tee "$work/packages.log" || return
+    .venv/bin/python -m pytest -m packages tests/torch_adapter/test_torch_packages.py |
+        tee "$work/packages.log" || return
     ! grep -q skipped "$work/packages.log" || return
     .venv/bin/python docs/examples/torch_recurrent_ppo.py | tee "$work/ppo.log" || return
     grep -q 'same greedy actions: True' "$work/ppo.log" &&
@@ -197,7 +198,7 @@ for check in "${@:-${all[@]}}"; do
         failed=$((failed + 1))
         tail -n 200 "$work/$check.log"
     fi
-    table+=("$(printf '%-12s%-8s%6d s' "$check" "$verdict" $((SECONDS - start)))")
+    table+=("$(printf '%-16s%-8s%6d s' "$check" "$verdict" $((SECONDS - start)))")
     printf '%s\n\n' "${table[-1]}"
 done
 printf '%s\n' "${table[@]}"
