@@ -48,6 +48,7 @@ SIZES = [
     *((100, 64, 64, 256), (35, 20, 650, 650), (1000, 32, 64, 64)),
 ]
 MODES = ("LSTM", "GRU", "RNN_TANH")
+CELLS = ("LSTMCell", "GRUCell", "RNNCell")
 
 
 def rows() -> Iterator[Row]:
@@ -58,6 +59,8 @@ def rows() -> Iterator[Row]:
         yield Row(mode, kind, *size)
     for mode, kind in itertools.product(MODES, ("training", "guarded")):
         yield Row(mode, kind, 100, 32, 128, 128, packed=True)
+    for mode, kind, batch in itertools.product(CELLS, KINDS, (1, 32)):
+        yield Row(mode, kind, 1, batch, 128, 128)
 
 
 BATCHES, HIDDEN = (1, 4, 16, 64), (12, 24, 48, 96, 192, 384, 768)
@@ -65,8 +68,8 @@ BATCHES, HIDDEN = (1, 4, 16, 64), (12, 24, 48, 96, 192, 384, 768)
 
 def grid() -> Iterator[Row]:
     """One row for each key of the table."""
-    for mode, kind, steps in itertools.product(MODES, KINDS, (1, 24)):
-        if kind == "training" and steps == 1:
+    for mode, kind, steps in itertools.product((*MODES, *CELLS), KINDS, (1, 24)):
+        if (mode in CELLS) != (steps == 1) and (mode in CELLS or kind == "training"):
             continue
         for batch, hidden in itertools.product(BATCHES, HIDDEN):
             yield Row(mode, kind, steps, batch, hidden, hidden)
@@ -76,12 +79,14 @@ def step_of(layer: Any, row: Row) -> Callable[[], Any]:
     """A call, or a training step: forward, backward, and an update of all weights."""
     torch.manual_seed(0)
     x: Any = torch.randn(row.steps, row.batch, row.inputs)
+    if row.mode in CELLS:
+        x = x[0]
     if row.packed:
         lengths = torch.randint(1, row.steps + 1, (row.batch,))
         lengths[0] = row.steps
         x = pack_padded_sequence(x, lengths, enforce_sorted=False)
     if row.kind != "training":
-        if row.kind == "frozen" and isinstance(layer, ft.GRU | ft.LSTM | ft.RNN):
+        if row.kind == "frozen" and hasattr(layer, "freeze"):
             layer.freeze()
 
         def infer() -> Any:
@@ -94,7 +99,8 @@ def step_of(layer: Any, row: Row) -> Callable[[], Any]:
     optimizer = torch.optim.SGD(layer.parameters(), lr=1e-6)
 
     def train() -> Any:
-        y = layer(x)[0]
+        y = layer(x)
+        y = y if isinstance(y, torch.Tensor) else y[0]
         y = y.data if row.packed else y
         y.backward(y.detach())
         optimizer.step()
@@ -214,7 +220,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"torch {torch.__version__}, load {os.getloadavg()[0]:.1f}, {options.threads} threads")
-    for module in ("_layers", "_table"):  # otherwise the table sends calls to torch
+    for module in ("_cells", "_layers", "_table"):  # otherwise the table sends calls to torch
         vars(importlib.import_module(f"fusedrnn.torch.{module}"))["SLOWER"] = frozenset()
     if options.overhead:
         overhead()

@@ -15,8 +15,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Ignore warnings of torch itself.
 
-    Its LSTM warns once that oneDNN does not support projections; in torch 2.4 its checkpoint uses an
-    autocast that 2.4 deprecates.
+    Its LSTM warns once that oneDNN does not support projections; in torch 2.4 its checkpoint uses
+    an autocast that 2.4 deprecates.
     """
     theirs = ("LSTM with projections", "`torch.cpu.amp.autocast")
     for item in items:

@@ -291,6 +291,26 @@ def test_rows_that_lose_go_to_torch(ours: Counted, monkeypatch: pytest.MonkeyPat
     assert ours(lambda: first(x().transpose(0, 1)))[1] == 0
 
 
+def test_steps_of_cells_that_lose_go_to_torch(
+    ours: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell without a batch axis is a batch of one."""
+    keys = frozenset({_table.key("LSTMCell", "guarded", 1, 1, H)})
+    monkeypatch.setattr("fusedrnn.torch._cells.SLOWER", keys)
+    monkeypatch.setattr(_table, "SLOWER", keys)
+    cell = ft.LSTMCell(I, H)
+    with torch.no_grad():
+        assert ours(lambda: cell(torch.randn(1, I)))[1] == 0
+        assert ours(lambda: cell(torch.randn(I)))[1] == 0
+        assert ours(lambda: cell(torch.randn(64, I)))[1] == 1
+        cell.freeze()
+        assert ours(lambda: cell(torch.randn(1, I)))[1] == 1
+        cell.unfreeze()
+    assert ours(lambda: cell(torch.randn(1, I)))[1] == 1
+    with torch.no_grad():
+        assert ours(lambda: ft.GRUCell(I, H)(torch.randn(1, I)))[1] == 1
+
+
 # --- autocast -------------------------------------------------------------------------------------
 
 LOW = (torch.bfloat16, torch.float16)

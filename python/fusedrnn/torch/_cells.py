@@ -10,6 +10,7 @@ from ._module import Fused
 from ._packs import LayerPack, Packs
 from ._recurrence import Call, recur
 from ._route import any_autocast, autocast_dtype, observed, of_inputs, of_tensors
+from ._table import SLOWER, kind_of, loses
 
 Tensor = Any
 _NAMES = {"weight_ih": "w_ih", "weight_hh": "w_hh", "bias_ih": "b_ih", "bias_hh": "b_hh"}
@@ -20,6 +21,7 @@ class _Cell(Fused):
     """What the three cells share; the parent's forward makes calls that the kernels cannot."""
 
     _states = 1
+    _mode: str  # in the table of calls that torch makes faster
     input_size: int
     hidden_size: int
     bias: bool
@@ -37,12 +39,13 @@ class _Cell(Fused):
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002
         """Take one step; arguments and results are the parent's."""
-        if observed():
+        packs = self._packs()
+        if observed() or not packs.layers or self._loses(input, packs):
             return super().forward(input, hx)  # type: ignore[misc]
-        packs = self._packs().layers
-        if not packs:
-            return super().forward(input, hx)  # type: ignore[misc]
-        (pack,) = packs
+        result = self._plain(input, hx, packs)
+        if result is not None:
+            return result
+        (pack,) = packs.layers
         weights = [self._tensor(name) for name in pack.attributes]
         states = () if hx is None else (hx if isinstance(hx, tuple | list) else (hx,))
         known = pack.knows(weights)
@@ -63,6 +66,51 @@ class _Cell(Fused):
             result = tuple(t.squeeze(0) for t in result)
         if cast is not None:
             result = tuple(t.to(cast) for t in result)
+        return result if self._states > 1 else result[0]
+
+    def _loses(self, x: Any, packs: Packs) -> bool:
+        """Whether torch's own cell makes this call faster; if it is invalid, it does not matter."""
+        if not SLOWER or type(x) is not torch.Tensor:
+            return False
+        shape, kind = x.shape, kind_of(packs.layers[0].frozen)
+        batch = shape[0] if len(shape) == 2 else 1
+        return loses(self._mode, kind, 1, batch, self.hidden_size)
+
+    def _plain(self, x: Any, hx: Any, packs: Packs) -> Any:
+        """Make a call in which nothing is unusual; None if something is.
+
+        The result is that of the general way, as in the layers.
+        """
+        if type(x) is not torch.Tensor or any_autocast():
+            return None
+        shape, dtype = x.shape, x.dtype
+        fits = len(shape) == 2 and shape[1] == self.input_size and 0 not in shape
+        if not (fits and x.is_cpu and x.layout is torch.strided):
+            return None
+        (pack,) = packs.layers
+        parameters = self.__dict__["_parameters"]
+        weights: list[Any] = [parameters.get(name) for name in pack.attributes]
+        if not pack.knows(weights) or weights[0].dtype is not dtype:
+            return None
+        states: tuple[Any, ...] = ()
+        if hx is not None:
+            states = hx if isinstance(hx, tuple) else (hx,)
+            if len(states) != self._states or (self._states == 1) == isinstance(hx, tuple):
+                return None
+            for t in states:
+                if (
+                    type(t) is not torch.Tensor
+                    or t.dtype is not dtype
+                    or t.shape != (shape[0], self.hidden_size)
+                    or not t.is_cpu
+                    or t.layout is not torch.strided
+                ):
+                    return None
+        packed, call = pack.get(weights, True), packs.plain.get(0)
+        if call is None or call.packed is not packed:
+            call = packs.plain[0] = Call(packed, pack, step=True)
+        h0, c0 = (*states, None, None)[:2]
+        result = recur(call, x, h0, c0, weights)
         return result if self._states > 1 else result[0]
 
     def _fits(self, x: Any, hx: Any, states: Any, weights: list[Tensor], known: bool) -> bool:
@@ -92,6 +140,7 @@ class RNNCell(_Cell, torch.nn.RNNCell):
     (2, 5)
     """
 
+    _mode = "RNNCell"
     nonlinearity: str
 
     def _cell(self) -> str | None:
@@ -110,7 +159,7 @@ class LSTMCell(_Cell, torch.nn.LSTMCell):
     ((2, 5), (2, 5))
     """
 
-    _states = 2
+    _states, _mode = 2, "LSTMCell"
 
     def _cell(self) -> str | None:
         return "lstm"
@@ -126,6 +175,8 @@ class GRUCell(_Cell, torch.nn.GRUCell):
     >>> tuple(GRUCell(3, 5)(torch.zeros(3)).shape)
     (5,)
     """
+
+    _mode = "GRUCell"
 
     def _cell(self) -> str | None:
         return "gru"

@@ -17,7 +17,7 @@ from ._packs import Array, LayerPack, Packs
 from ._padding import Layout, layout, padded, unpadded
 from ._recurrence import QUIET, Call, Noise, recur
 from ._route import any_autocast, autocast_dtype, observed, of_inputs, of_tensors
-from ._table import SLOWER, loses
+from ._table import SLOWER, kind_of, loses
 
 Tensor = Any
 _WRONG = "torch refuses the arguments"
@@ -288,8 +288,11 @@ class _Layers(Fused):
         return call
 
     def _loses(self, x: Tensor, packs: Packs) -> bool:
-        frozen = packs.layers[0].frozen
-        return loses(self.mode, self.hidden_size, x, self.batch_first, frozen)
+        if x.dim() != 3:
+            return False
+        steps, batch = x.shape[1::-1] if self.batch_first else x.shape[:2]
+        kind = kind_of(packs.layers[0].frozen)
+        return loses(self.mode, kind, steps, batch, self.hidden_size)
 
     def _by_parent(self, given: Any, hx: Any, extra: _Extra, why: str) -> Any:
         if (extra is _PLAIN and self._own is _TORCHS) or why == _WRONG:
