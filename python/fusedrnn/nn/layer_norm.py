@@ -186,8 +186,6 @@ class LayerNorm(OptionsLayer):
 
 
 def _normal(x: Array, eps: float) -> Normal:
-    # NumPy would convert to float64 in buffers, and where a row meets the end of one, the order of
-    # the sum would change.
     with np.errstate(all="ignore"):
         rows = flat_rows(x).astype(np.float64)
         rows -= rows.mean(axis=1, keepdims=True)
