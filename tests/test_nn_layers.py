@@ -653,11 +653,14 @@ def test_the_examples_of_the_docstrings_run(name: str) -> None:
 
 SCRIPT = """
 import hashlib
+import sys
 import numpy as np
 import fusedrnn as fr
 from fusedrnn import nn
 
 rng, bits = np.random.default_rng(0), hashlib.sha256()
+threads = int(sys.argv[1])
+fr.set_num_threads(threads)
 
 def see(*found):
     for a in found:
@@ -683,11 +686,14 @@ for sizes in (("dot",), ("scaled_dot",), ("general", 64, 64), ("additive", 64, 6
     q, k, v = numbers(70, 4, 64), numbers(750, 4, 64), numbers(750, 4, 33)
     context, weights, saved = layer.forward(q, k, v, lengths=[750, 333, 0, 7])
     see(context, weights, *layer.backward(saved, numbers(70, 4, 33)))
+path = fr.last_path()
+assert path.backend == "native", path
+assert path.threads == (threads if fr.build_config()["openmp"] else 1), path
 print(bits.hexdigest())
 """
 
 
-def test_no_bit_depends_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_bit_depends_on_the_number_of_threads() -> None:
     """At one and two threads of the kernels, and of NumPy's BLAS."""
     if not fr.supported_isas():
         pytest.skip("the reference computes with NumPy's BLAS")
@@ -695,13 +701,13 @@ def test_no_bit_depends_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch
     for own, blas in (("1", "1"), ("2", "1"), ("1", "2"), ("2", "2")):
         environment = {
             **os.environ,
-            "FUSEDRNN_NUM_THREADS": own,
+            "FUSEDRNN_BACKEND": "native",
             "OMP_NUM_THREADS": blas,
             "OPENBLAS_NUM_THREADS": blas,
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment
+            [sys.executable, "-c", SCRIPT, own], capture_output=True, text=True, env=environment
         )
         assert done.returncode == 0, done.stderr
         found.add(done.stdout)
