@@ -145,7 +145,7 @@ class Attention(OptionsLayer):
         "batch_first": False,
         "dtype": "float32",
     }
-    _in_config: ClassVar = {"kind": "score"}
+    _in_config: ClassVar = {"kind": "score"}  # "kind" is the class there
     _drawn = True
 
     def __init__(
@@ -365,9 +365,9 @@ class Attention(OptionsLayer):
         )
         k, v = self._inputs(keys, "keys"), self._inputs(values, "values")
         key_size = q.shape[-1] if self.key_size is None else self.key_size
-        self._fits(k, "keys", asked, None, key_size)
+        self._fits(k, "keys", asked, "Tk", key_size)
         read = asked._replace(steps=k.shape[1 if first else 0])
-        self._fits(v, "values", asked, read.steps, None)
+        self._fits(v, "values", asked, read.steps, "V")
         real = _check_options.lengths(lengths, read, copy=True)
         counts = [read.steps] * read.batch if real is None else real.tolist()
         given = (_inside(q, asked), _inside(k, read), _inside(v, read))
@@ -378,17 +378,16 @@ class Attention(OptionsLayer):
                 given[2][b, n:] = 0
         return Given(*given, counts, asked, read)
 
-    def _fits(self, a: Array, name: str, asked: Rows, steps: int | None, width: int | None) -> None:
-        """Refuse keys or values that do not fit the queries, or each other."""
-        expected: list[int | None] = (
-            [steps, asked.batch, width] if asked.batched else [steps, width]
-        )
-        if asked.batched and self.batch_first:
-            expected[:2] = asked.batch, steps
+    def _fits(self, a: Array, name: str, asked: Rows, steps: int | str, width: int | str) -> None:
+        """Refuse keys or values that do not fit; a text stands for an axis of any length."""
+        expected: list[int | str] = [steps, width]
+        if asked.batched:
+            expected.insert(0 if self.batch_first else 1, asked.batch)
         fits = a.ndim == len(expected) and a.shape[-1] > 0
-        if not fits or any(e not in (None, n) for e, n in zip(expected, a.shape, strict=True)):
-            names = iter(("Tk",) if width is not None else ("V",))
-            text = ", ".join(next(names) if e is None else str(e) for e in expected)
+        if not fits or any(
+            e != n for e, n in zip(expected, a.shape, strict=True) if isinstance(e, int)
+        ):
+            text = ", ".join(map(str, expected))
             raise ValueError(f"{name}: expected shape ({text}), got {a.shape}")
 
     def _incoming(
