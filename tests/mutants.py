@@ -551,6 +551,129 @@ MODELS = (
     ),
 )
 
+# Layers that are not recurrent.
+PARTS = (
+    Mutant(
+        "Embedding: the padding row has a gradient",
+        "python/fusedrnn/nn/embedding.py",
+        "real = kept != self.padding_idx",
+        "real = kept == kept",
+        killer("nn_layers", "gradients_by_rows_are_those_of_the_table"),
+    ),
+    Mutant(
+        "Embedding: of equal ids the last one counts",
+        "python/fusedrnn/nn/embedding.py",
+        "np.add.reduceat(d[order], first, axis=0)",
+        "d[order][first]",
+        killer("nn_layers", "embedding_looks_rows_up"),
+    ),
+    Mutant(
+        "Embedding: equal ids in any order",
+        "python/fusedrnn/nn/embedding.py",
+        'order = np.argsort(kept, kind="stable")',
+        "order = np.argsort(kept)",
+        killer("nn_layers", "the_sum_of_an_id_does_not_depend_on_other_ids"),
+    ),
+    Mutant(
+        "Embedding: an id is the nearest to itself",
+        "python/fusedrnn/nn/embedding.py",
+        "[own, self._padding_row(own)]",
+        "[self._padding_row(-1)]",
+        killer("nn_layers", "nearest_are_the_most_alike"),
+    ),
+    Mutant(
+        "Dropout without its scale",
+        "python/fusedrnn/nn/dropout.py",
+        "/ self.dtype.type(1 - self.p)",
+        "/ self.dtype.type(1)",
+        killer("nn_layers", "dropout_drops_and_scales"),
+    ),
+    Mutant(
+        "LayerNorm: the gradient without the mean's part",
+        "python/fusedrnn/nn/layer_norm.py",
+        "(d - d.mean(axis=1, keepdims=True) - rows * slope)",
+        "(d - rows * slope)",
+        killer("nn_layers", "layer_norm_gradients_are_central_differences"),
+    ),
+    Mutant(
+        "LayerNorm: the mean in float32",
+        "python/fusedrnn/nn/layer_norm.py",
+        "rows -= rows.mean(axis=1, keepdims=True)",
+        "rows -= flat_rows(x).mean(axis=1, keepdims=True)",
+        killer("nn_layers", "layer_norm_loses_no_digits_to_a_large_mean"),
+    ),
+    Mutant(
+        "RepeatVector: a step of the sum is lost",
+        "python/fusedrnn/nn/repeat_vector.py",
+        "for step in steps:",
+        "for step in steps[1:]:",
+        killer("nn_layers", "a_vector_becomes_a_sequence"),
+    ),
+    Mutant(
+        "Activation: the slope of tanh from its value",
+        "python/fusedrnn/nn/activation.py",
+        "return 4 * _sigmoid_slope(2 * x)",
+        "return 1 - np.square(np.tanh(x))",
+        killer("nn_layers", "activations_are_their_equations"),
+    ),
+    Mutant(
+        "softmax without its largest element",
+        "python/fusedrnn/nn/activation.py",
+        "e: Array = x - x.max(axis=-1, keepdims=True)",
+        "e: Array = x.copy()",
+        killer("nn_layers", "activations_of_extreme_numbers_warn_of_nothing"),
+    ),
+    Mutant(
+        "a layer made of a config draws its parameters first",
+        "python/fusedrnn/nn/_layer.py",
+        'options["seed"] = Restored(state) layer = cls(**options)',
+        "layer = cls(**options); layer.load_state_dict(state)",
+        killer("nn_layers", "a_config_cannot_ask_for_more_memory_than_its_parameters_fill"),
+    ),
+    Mutant(
+        "products by NumPy's own @",
+        "python/fusedrnn/nn/_product.py",
+        'w = core.pack("dense", {"w_ih": np.ascontiguousarray(w)}, copy=False)',
+        "return a @ w.T",
+        killer("nn_layers", "no_bit_depends_on_the_number_of_threads"),
+    ),
+    Mutant(
+        "attention: keys in the padding are read",
+        "python/fusedrnn/nn/attention.py",
+        "counts = [read.steps] * read.batch if real is None else real.tolist()",
+        "counts = [read.steps] * read.batch",
+        killer("attention", "attention_is_its_equations"),
+    ),
+    Mutant(
+        "attention: padding is multiplied with zeros",
+        "python/fusedrnn/nn/attention.py",
+        "given[1][b, n:] = 0 given[2][b, n:] = 0",
+        "pass",
+        killer("attention", "padding_is_not_read"),
+    ),
+    Mutant(
+        "attention: the gradient of the weights is lost",
+        "python/fusedrnn/nn/attention.py",
+        "of_weights = times(dc[b], values, threads) + dw[b, :, :n]",
+        "of_weights = times(dc[b], values, threads)",
+        killer("attention", "attention_gradients_are_central_differences"),
+    ),
+    Mutant(
+        "attention: gradients without the scale",
+        "python/fusedrnn/nn/attention.py",
+        "ds = ds * self._scale(q)",
+        "ds = ds * 1",
+        killer("attention", "attention_gradients_are_central_differences"),
+    ),
+    Mutant(
+        "attention: v of the last sequence alone",
+        "python/fusedrnn/nn/attention.py",
+        "dscore += own",
+        "dscore = own",
+        killer("attention", "attention_gradients_are_central_differences"),
+    ),
+)
+
 # The text model and the command line.
 RUNS = (
     Mutant(
@@ -1454,7 +1577,18 @@ TORCH = (
     ),
 )
 
-MUTANTS = (*PYTHON, *LAYERS, *MODELS, *RUNS, *OUTER, *FILES_AND_WEIGHTS, *INNER, *ADAPTERS, *TORCH)
+MUTANTS = (
+    *PYTHON,
+    *LAYERS,
+    *MODELS,
+    *PARTS,
+    *RUNS,
+    *OUTER,
+    *FILES_AND_WEIGHTS,
+    *INNER,
+    *ADAPTERS,
+    *TORCH,
+)
 
 
 class Workshop:

@@ -118,6 +118,20 @@ def parameter_calls() -> None:
 
 def room_calls() -> None:
     assert_type(fr.nn.Dense(3, 2), nn.Dense)
+    table, attention = nn.Embedding(5, 3, seed=0), nn.Attention("dot")
+    x, saved_ids = table.forward(IDS)
+    assert_type(x, Array)
+    no_dx, gradients = table.backward(saved_ids, x)
+    assert_type(no_dx, None)
+    assert_type(gradients, dict[str, Array])
+    assert_type(table.nearest(1, 2).ids, Array)
+    assert_type(nn.Embedding.from_config(table.config(), table.state_dict()), nn.Embedding)
+    context, weights, saved_attention = attention.forward(X, X, X)
+    assert_type(weights, Array)
+    assert_type(attention.backward(saved_attention, context).dqueries, Array)
+    y, saved_norm = nn.LayerNorm(3).forward(X)
+    assert_type(y, Array)
+    nn.Dropout(0.1).backward(saved_norm, y) if TYPE_CHECKING else None  # type: ignore[arg-type]
     fr.weights.from_torch(fr.GRU(3, 5).state_dict(), "gru")
     if TYPE_CHECKING:
         fr.LTSM  # type: ignore[attr-defined]  # noqa: B018

@@ -22,6 +22,7 @@ X, H = np.ones((4, 2, 3), F32), np.ones((1, 2, 3), F32)
 FLAGS = np.zeros((4, 2), bool)
 LSTM = fr.LSTM(3, 3, seed=0)
 W, R, B = (LSTM.params[name] for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"))
+TABLE, ATTENTION = nn.Embedding(3, 2, seed=0), nn.Attention("dot")
 
 
 class Tensor:
@@ -93,6 +94,10 @@ TAKES: dict[str, set[str]] = {
     "drop_connect": {"a number"},
     "rows": {"an empty list"},
     "prefix": {"an empty text"},
+    "p": {"a number"},
+    "eps": {"a number", "a large number"},
+    "ids": {"an empty list"},
+    "padding_idx": {"a negative number"},
 }
 # The names that errors use for the parts of an argument.
 ALSO = {
@@ -193,6 +198,35 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[..., Any]]] 
         {"saved": fr.dense_forward(X[0], W, save=True)[-1], "dy": np.ones((2, 12), F32)},
         fr.dense_backward,
     ),
+    "Embedding": (
+        nn.Embedding,
+        {"num_embeddings": 3, "embedding_dim": 2},
+        nn.Embedding.__init__,
+    ),
+    "a look-up": (TABLE, {}, nn.Embedding.__call__),
+    "backward of a look-up": (
+        TABLE.backward,
+        {"saved": TABLE.forward([0, 1])[1], "dy": np.ones((2, 2), F32)},
+        nn.Embedding.backward,
+    ),
+    "similarity": (TABLE.similarity, {"of": 0}, nn.Embedding.similarity),
+    "nearest": (TABLE.nearest, {"index": 0, "k": 1}, nn.Embedding.nearest),
+    "Dropout": (nn.Dropout, {"p": 0.5}, nn.Dropout.__init__),
+    "LayerNorm": (nn.LayerNorm, {"normalized_size": 3}, nn.LayerNorm.__init__),
+    "a normalisation": (nn.LayerNorm(3), {"x": X}, nn.LayerNorm.__call__),
+    "RepeatVector": (nn.RepeatVector, {"n": 3}, nn.RepeatVector.__init__),
+    "Activation": (nn.Activation, {"name": "tanh"}, nn.Activation.__init__),
+    "Attention": (
+        nn.Attention,
+        {"kind": "dot"},
+        nn.Attention.__init__,
+    ),
+    "attending": (ATTENTION, {"queries": X, "keys": X, "values": X}, nn.Attention.__call__),
+    "backward of attention": (
+        ATTENTION.backward,
+        {"saved": ATTENTION.forward(X, X, X)[2]},
+        nn.Attention.backward,
+    ),
     "use_isa": (scoped(fr.use_isa), {}, fr.use_isa),
     "use_backend": (scoped(fr.use_backend), {}, fr.use_backend),
     "set_num_threads": (scoped(fr.set_num_threads), {}, fr.set_num_threads),
@@ -241,7 +275,7 @@ def cases() -> list[Any]:
             other = {"x": "tokens", "tokens": "x"}.get(name)
             if parameter.default is None and (other is None or other in given):
                 takes |= NOTHING
-            if name == "n":
+            if call == "set_num_threads":
                 takes |= NOTHING
             found.append(pytest.param(name, run, takes, id=f"{call}({name}=)"))
     for call, (name, inner) in INSIDE.items():

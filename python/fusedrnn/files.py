@@ -72,7 +72,7 @@ def save(
     ----------
     path : str or path
         The file; its folder must exist. An old file is replaced.
-    what : RNN, LSTM, GRU, nn.Dense, charlm.CharLM, or a mapping of names to these
+    what : RNN, LSTM, GRU, a layer of nn, charlm.CharLM, or a mapping of names to these
         Its cell, options and parameters are written, but not its seed.
     optimizer : Adam, optional
         Its state for `what` is written too, but not its hyperparameters, such as the learning rate.

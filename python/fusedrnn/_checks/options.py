@@ -118,7 +118,12 @@ def frozen(value: Any) -> Any:
     return float(value) if isinstance(value, np.floating) else value
 
 
-def config(value: object, kind: str, known: Collection[str]) -> dict[str, Any]:
+def config(
+    value: object,
+    kind: str,
+    known: Collection[str],
+    needed: Collection[str] = ("input_size", "hidden_size"),
+) -> dict[str, Any]:
     """Return the keywords in what ``layer.config()`` returned, for a layer of this kind."""
     if not isinstance(value, Mapping):
         raise TypeError(
@@ -130,7 +135,7 @@ def config(value: object, kind: str, known: Collection[str]) -> dict[str, Any]:
         )
     options = {name: value[name] for name in value if name != "kind"}
     wrong = [f"unknown option {name!r}" for name in options if name not in known]
-    wrong += [f"missing {name!r}" for name in ("input_size", "hidden_size") if name not in options]
+    wrong += [f"missing {name!r}" for name in needed if name not in options]
     if wrong:
         raise ValueError(f"config: expected the options of {kind}; {', '.join(wrong)}")
     return options

@@ -189,7 +189,7 @@ class Restored(NamedTuple):
 class Part(NamedTuple):
     """One layer and direction: the names of its arrays for users, and their shapes."""
 
-    spec: CellSpec
+    spec: CellSpec | None  # None: arrays that no kernel reads
     shapes: dict[str, tuple[int, ...]]  # by the names of CellSpec.shapes
     names: dict[str, str]  # of those that are parameters; the others stay zeros
     options: Options | None = None
@@ -206,7 +206,7 @@ def _shapes(layout: Sequence[Sequence[Part]]) -> dict[str, tuple[int, ...]]:
 class Closed:
     """The parameters between two changes, ready for calls; each change makes a new object."""
 
-    packs: tuple[Packed, ...]  # one for each layer
+    packs: tuple[Packed, ...]  # one for each layer that a kernel reads
     version: int
 
 
@@ -255,8 +255,9 @@ class Parameterised(ABC):
         self._version = version  # number of changes so far
         _let_write(self._arrays, False)
         self._packs = tuple(
-            Packed(layer[0].spec.name, self._of_directions(layer), layer[0].options, None, False)
+            Packed(spec.name, self._of_directions(layer), layer[0].options, None, False)
             for layer in self._layout
+            if (spec := layer[0].spec) is not None
         )
         self._now = Closed(self._packs, version)
 
@@ -321,7 +322,8 @@ class Parameterised(ABC):
         peepholes, ``weight_hr_l{k}`` (P, H) for a projection, ``weight_norm_ih_l{k}`` and
         ``weight_norm_hh_l{k}`` (n*H,), ``weight_norm_c_l{k}`` and ``bias_norm_c_l{k}`` (H,) for
         layer normalisation. Names of the reverse direction end in ``_reverse``. Dense has
-        ``weight`` (O, I) and ``bias`` (O,).
+        ``weight`` (O, I) and ``bias`` (O,). The other layers of `fusedrnn.nn` name theirs in the
+        docstrings of their classes.
         """
         return Parameters(self)
 
@@ -393,7 +395,8 @@ class Parameterised(ABC):
         self._version += 1
         _let_write(self._arrays, False)
         packs = []
-        for packed, layer in zip(self._packs, self._layout, strict=True):
+        read = [layer for layer in self._layout if layer[0].spec is not None]
+        for packed, layer in zip(self._packs, read, strict=True):
             packed.close(wait=True)  # Ctrl-C may have stopped _open before it did this
             packs.append(packed.heir(self._of_directions(layer)))
         self._packs = tuple(packs)
@@ -403,6 +406,7 @@ class Parameterised(ABC):
     def _cell(self) -> str:
         """Name the cell and its chosen activations: what results depend on besides parameters."""
         part = self._layout[0][0]
+        assert part.spec is not None  # a layer without a cell overrides this
         return part.spec.name if part.options is None else f"{part.spec.name}{part.options}"
 
     def state_dict(self) -> StateDict:

@@ -22,9 +22,14 @@ __all__ = [
     "distinct",
     "epsilon",
     "gradients",
+    "ids",
+    "inputs",
+    "last_axis",
     "learning_rate",
+    "matrix",
     "memory_of",
     "positive",
+    "row",
     "share",
 ]
 
@@ -177,3 +182,53 @@ def _bounds(array: Array) -> tuple[int, int]:
         else:
             last += (length - 1) * stride
     return first, last
+
+
+# --- arguments of layers ----------------------------------------------------------------------
+
+
+def matrix(dtype: np.dtype[Any], **sizes: int) -> None:
+    """Refuse a matrix that is too large for the kernels, by the names of its two sizes."""
+    first, second = sizes.values()
+    if 2 * (first + 64) * (second + 64) * dtype.itemsize > _check.MAX_BYTES:
+        _check.too_large(", ".join(sizes), (first, second))
+
+
+def inputs(value: object, dtype: np.dtype[Any], name: str) -> Array:
+    """Return floating-point numbers in the layer's dtype, contiguous."""
+    if not isinstance(value, np.ma.MaskedArray):
+        value = _check.read(value, name)
+        if value.dtype.kind in "iub":
+            raise TypeError(
+                f"{name}: expected floating point, got {value.dtype}; pass "
+                f"{name}.astype(np.float32)"
+            )
+    return _check.as_float(value, dtype, name)
+
+
+def last_axis(a: Array, name: str, size: int) -> Array:
+    """Check the length of the last axis."""
+    if a.ndim == 0 or a.shape[-1] != size:
+        raise ValueError(f"{name}: expected shape (..., {size}), got {a.shape}")
+    return a
+
+
+def ids(value: object, count: int, name: str = "ids") -> Array:
+    """Return ids in [0, count), of any shape, as a new array of int64."""
+    a, hidden = _check.read(value, name), isinstance(value, np.ma.MaskedArray)
+    if hidden or (a.size and a.dtype.kind not in "iu"):  # NumPy makes [] an array of float64
+        came = "a masked array" if hidden else _check.describe(a if a.ndim else value)
+        raise TypeError(f"{name}: expected integers, got {came}")
+    wrong = (a < 0) | (a >= count)
+    if wrong.any():
+        at = tuple(np.argwhere(wrong)[0].tolist())
+        raise ValueError(f"{name}: expected ids in [0, {count}), got {a[at]} at {at}")
+    return a.astype(np.int64)
+
+
+def row(value: object, name: str, count: int, low: int = 0) -> int:
+    """Check one whole number in [low, count)."""
+    number = _check.integer(value, name, low)
+    if number >= count:
+        raise ValueError(f"{name}: expected a number in [{low}, {count}), got {number}")
+    return number
