@@ -507,7 +507,7 @@ MODELS = (
     ),
     Mutant(
         "Adam: moments are written before the parameters are looked at",
-        "python/fusedrnn/nn/optim.py",
+        "python/fusedrnn/nn/_optimizer.py",
         "opened, parameters = found.opened(params, given), found.parameters",
         "parameters = found.parameters\n        for name in given:\n            m ="
         " self._moments(name, parameters[name])\n            m.steps += 1\n           "
@@ -516,10 +516,52 @@ MODELS = (
     ),
     Mutant(
         "clipping: the last mapping alone",
-        "python/fusedrnn/nn/optim.py",
+        "python/fusedrnn/nn/clipping.py",
         "for k, mapping in enumerate(gradients):",
         "for k, mapping in enumerate(gradients[-1:]):",
         killer("optim", "two_layers_of_equal_names_are_clipped_together"),
+    ),
+    Mutant(
+        "clipping by value: the sign is lost",
+        "python/fusedrnn/nn/clipping.py",
+        "np.copysign(limit, g, out=g, where=beyond)",
+        "np.copyto(g, limit, where=beyond)",
+        killer("clipping", "each_element_is_moved_to_the_bound"),
+    ),
+    Mutant(
+        "SGD: Nesterov's step without the gradient itself",
+        "python/fusedrnn/nn/optim.py",
+        "ahead += g",
+        "ahead += 0",
+        killer("optimizers", "sgd_by_hand"),
+    ),
+    Mutant(
+        "SGD: the penalty changes the caller's gradient",
+        "python/fusedrnn/nn/optim.py",
+        "out += g\n    return out",
+        "g += out\n    return g",
+        killer("optimizers", "any_layout_of_memory_gives_the_same_bits"),
+    ),
+    Mutant(
+        "AdamW: the decay does not follow the learning rate",
+        "python/fusedrnn/nn/optim.py",
+        "p *= 1.0 - self.lr * self.weight_decay",
+        "p *= 1.0 - self.weight_decay",
+        killer("optimizers", "adamw_by_hand"),
+    ),
+    Mutant(
+        "RMSprop: the velocity holds the gradient unscaled",
+        "python/fusedrnn/nn/optim.py",
+        "v += root",
+        "v += g",
+        killer("optimizers", "rmsprop_by_hand"),
+    ),
+    Mutant(
+        "an optimiser takes hyperparameters that exclude each other",
+        "python/fusedrnn/nn/_optimizer.py",
+        "optimizer._fit_together(settings)",
+        "optimizer._fit_together({})",
+        killer("optimizers", "nesterov_keeps_its_momentum"),
     ),
     Mutant(
         "loss: a step of padding counts",

@@ -6,14 +6,19 @@ it shares with layers.
 """
 
 from ..layers import Dense
+from .clipping import clip_global_norm, clip_value
 from .losses import Loss, mse, softmax_cross_entropy
-from .optim import Adam, clip_global_norm
+from .optim import SGD, Adam, AdamW, RMSprop
 
 __all__ = [
+    "SGD",
     "Adam",
+    "AdamW",
     "Dense",
     "Loss",
+    "RMSprop",
     "clip_global_norm",
+    "clip_value",
     "mse",
     "softmax_cross_entropy",
 ]
