@@ -628,6 +628,42 @@ MODELS = (
         killer("metrics", "mase_by_hand"),
     ),
     Mutant(
+        "schedules: the warm-up starts with a step of nothing",
+        "python/fusedrnn/nn/schedules.py",
+        "return self.lr * (step + 1) / self.warmup",
+        "return self.lr * step / self.warmup",
+        killer("schedules", "schedules_by_hand"),
+    ),
+    Mutant(
+        "schedules: values after a reduction count",
+        "python/fusedrnn/nn/schedules.py",
+        "self._cooling = self._cooldown",
+        "self._cooling = 0",
+        killer("schedules", "the_rate_falls_on_a_plateau"),
+    ),
+    Mutant(
+        "early stopping: the parameters of the last value are kept",
+        "python/fusedrnn/nn/stopping.py",
+        "if self._best.beaten_by(value): self._kept = None if parts is None else _states(parts)",
+        "self._kept = None if parts is None else _states(parts)\n"
+        "        if self._best.beaten_by(value):",
+        killer("stopping", "the_best_parameters_come_back"),
+    ),
+    Mutant(
+        "early stopping: a model that has diverged is the best",
+        "python/fusedrnn/nn/_best.py",
+        "return math.isfinite(real)",
+        "return self.value is None",
+        killer("stopping", "values_that_are_not_finite_are_never_best"),
+    ),
+    Mutant(
+        "early stopping: some layers are restored and others not",
+        "python/fusedrnn/nn/stopping.py",
+        "part.load_state_dict(before[name])",
+        "pass",
+        killer("stopping", "a_restore_is_complete_or_has_no_effect"),
+    ),
+    Mutant(
         "Ctrl-C comes in the middle of a change",
         "python/fusedrnn/_interrupts.py",
         "held[number] = frame",

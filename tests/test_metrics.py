@@ -73,6 +73,15 @@ def test_padding_has_no_accuracy(dtype: str) -> None:
     assert not metrics.confusion_matrix(logits, targets, lengths=[0, 0, 0]).any()
 
 
+def test_answers_of_yes_and_no() -> None:
+    logits, yes = np.array([3.0, -1.0, 2.0, -2.0]), np.array([True, True, False, False])
+    assert metrics.accuracy(logits > 0, yes) == metrics.accuracy(logits > 0, [1, 1, 0, 0]) == 0.5
+    np.testing.assert_array_equal(metrics.confusion_matrix(logits > 0, yes), [[1, 1], [1, 1]])
+    none = np.zeros(0, int)
+    assert math.isnan(metrics.accuracy(none, none))
+    assert metrics.confusion_matrix(none, none).shape == (0, 0)
+
+
 def test_a_row_with_nan_is_wrong() -> None:
     logits = np.array([[math.nan, 0.0], [0.0, 1.0]])
     assert metrics.accuracy(logits, [0, 1]) == 0.5
@@ -197,6 +206,16 @@ REFUSED: list[tuple[type[Exception], str, Callable[[], object]]] = [
         TypeError,
         r"targets: expected integers, got ndarray float64 \(4,\)",
         lambda: metrics.accuracy(X, np.zeros(4)),
+    ),
+    (
+        TypeError,
+        "targets: expected integers, got a masked array; pass targets.filled",
+        lambda: metrics.accuracy(Y, np.ma.masked_array(Y, [0, 0, 0, 1])),
+    ),
+    (
+        TypeError,
+        "prediction: expected integers, got a masked array; pass prediction.filled",
+        lambda: metrics.accuracy(np.ma.masked_array(Y, [0, 0, 0, 1]), Y),
     ),
     (
         TypeError,

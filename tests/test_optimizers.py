@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import gc
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -353,3 +356,44 @@ def test_what_an_optimiser_says_can_be_evaluated(kind: Any, options: dict[str, A
     for name, value in options.items():
         assert f"{name}={value}" in text
         assert getattr(kind, name).__doc__
+
+
+PROGRAM = """
+import hashlib
+import numpy as np
+from fusedrnn import nn
+rng, found = np.random.default_rng(0), hashlib.sha256()
+logits, classes = rng.standard_normal((40, 50, 90), dtype=np.float32), rng.integers(0, 90, (40, 50))
+weights, lengths = rng.random(90), rng.integers(1, 41, 50)
+losses = [
+    nn.softmax_cross_entropy(logits, classes, class_weights=weights, lengths=lengths),
+    nn.binary_cross_entropy(logits, logits > 0, pos_weight=weights, lengths=lengths),
+    nn.mae(logits, logits[::-1], lengths=lengths),
+]
+for loss in losses:
+    found.update(np.float64(loss.value).tobytes() + loss.gradient.tobytes())
+found.update(np.float64(nn.metrics.r2(logits, logits[::-1])).tobytes())
+layer = nn.Dense(300, 200, seed=0)
+for optimizer in (nn.SGD(0.1, momentum=0.9), nn.AdamW(), nn.RMSprop(momentum=0.5)):
+    g = {k: rng.standard_normal(p.shape, dtype=np.float32) for k, p in layer.params.items()}
+    nn.clip_value(g, max_value=2.0)
+    optimizer.step(layer, g)
+for p in layer.params.values():
+    found.update(p.tobytes())
+print(found.hexdigest())
+"""
+
+
+def test_no_bit_depends_on_the_number_of_threads() -> None:
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "FUSEDRNN_NUM_THREADS")
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM],
+            env={**os.environ, **dict.fromkeys(names, threads)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2")
+    ]
+    assert found[0] == found[1] != ""

@@ -38,11 +38,11 @@ def accuracy(
 
     Parameters
     ----------
-    prediction : array_like, shape (..., V), float32 or float64; or shape (...) of int
+    prediction : array_like, shape (..., V), float32 or float64; or shape (...) of int or bool
         Logits or probabilities, of which the largest is the predicted class (the first of equal
-        ones); or the predicted classes. With `lengths` or `mask` the shape is (T, B, V), (T, V),
-        (T, B) or (T,).
-    targets : array_like of int, shape (...)
+        ones); or the predicted classes, where True is class 1, as in ``logits > 0`` of a binary
+        loss. With `lengths` or `mask` the shape is (T, B, V), (T, V), (T, B) or (T,).
+    targets : array_like of int or bool, shape (...)
         The class of each row; otherwise as in `softmax_cross_entropy`.
     lengths, mask, ignore_index, batch_first
         As in `softmax_cross_entropy`.
@@ -148,8 +148,8 @@ def _classes(
 
     The predicted class of logits with a NaN is -1.
     """
-    given = _check.read(prediction, "prediction")
-    if given.size and given.dtype.kind in "iu":
+    prediction, targets = _answers(prediction, "prediction"), _answers(targets, "targets")
+    if np.asarray(prediction).dtype.kind in "iu":
         found, size = _rows.whole(prediction, "prediction"), None
         wanted, counted = _rows.class_targets(targets, found.shape, None, "prediction", **options)
         found = _rows.chosen(found, counted).reshape(-1)
@@ -166,6 +166,13 @@ def _classes(
         found = np.where(np.isnan(rows).any(axis=1), -1, rows.argmax(axis=1))
     right = _rows.chosen(wanted, counted).reshape(-1)
     return found.astype(np.int64), right.astype(np.int64), size
+
+
+def _answers(value: ArrayLike, name: str) -> ArrayLike:
+    """Return answers yes and no as the classes 1 and 0; other values as they are."""
+    a = _check.read(value, name)
+    masked = isinstance(value, np.ma.MaskedArray)
+    return a.astype(np.int8) if a.dtype.kind == "b" and not masked else value
 
 
 # --- from a loss ------------------------------------------------------------------------------
