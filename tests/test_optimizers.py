@@ -122,7 +122,7 @@ def test_rmsprop_by_hand(decay: float, momentum: float) -> None:
     ids=str,
 )
 def test_fifty_steps_are_torchs(kind: Any, options: dict[str, Any], dtype: str) -> None:
-    """Within 64 units in the last place of the largest parameter, of which each step may lose one.
+    """Within 8 units in the last place of the largest parameter (or of 1); the worst seen is 2.
 
     Gradients follow the parameters, so an error would be carried on. The rate changes in between.
     """
@@ -143,9 +143,9 @@ def test_fifty_steps_are_torchs(kind: Any, options: dict[str, Any], dtype: str) 
         optimizer.step(ours, {name: ours[name] + noises[name] for name in used})
         rival.step()
     for name, p in ours.items():
-        bound = 64 * np.finfo(dtype).eps * max(1.0, float(np.abs(p).max()))
+        bound = 8 * np.finfo(dtype).eps * max(1.0, float(np.abs(p).max()))
         np.testing.assert_allclose(p, theirs[name].detach().numpy(), rtol=0, atol=bound)
-        assert np.abs(p - start[name]).max() > 100 * bound
+        assert np.abs(p - start[name]).max() > 1000 * bound
 
 
 @pytest.mark.torch

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,6 +33,7 @@ class Moments:
     steps: int
 
     @classmethod
+    @cache
     def names(cls) -> tuple[str, ...]:
         """Return the names of the arrays."""
         return tuple(field.name for field in fields(cls) if field.name != "steps")
@@ -40,6 +42,12 @@ class Moments:
     def of(cls: type[M], shape: tuple[int, ...], dtype: np.dtype[Any]) -> M:  # noqa: PYI019
         """Return the moments of a parameter that was never stepped."""
         return cls(0, *(np.zeros(shape, dtype) for _ in cls.names()))
+
+    @property
+    def first(self) -> Array:
+        """One of the arrays, which all have the same shape and dtype."""
+        array: Array = getattr(self, self.names()[0])
+        return array
 
     @property
     def arrays(self) -> dict[str, Array]:

@@ -150,8 +150,8 @@ class Optimizer(Generic[M]):
         for name, g in given.items():
             moments[name].steps += 1
             self._kept.put(*parameters[name].place, moments[name])
-            parts = work[g.dtype][: count * g.size].reshape(count, g.size)
-            buffers = tuple(part.reshape(g.shape) for part in parts)
+            places = (work[g.dtype][k * g.size : (k + 1) * g.size] for k in range(count))
+            buffers = tuple(place.reshape(g.shape) for place in places)
             self._update(opened[name], g, moments[name], buffers)
 
     def _moments(self, name: str, p: Parameter) -> M:
@@ -159,12 +159,12 @@ class Optimizer(Generic[M]):
         moments = self._kept.of(p.owner).get(p.key)
         if moments is None:
             return self._kind.of(p.shape, p.dtype)
-        for array in moments.arrays.values():
-            if (array.shape, array.dtype) != (p.shape, p.dtype):
-                raise ValueError(
-                    f"target[{name!r}]: is {p.dtype} {p.shape}, and its moments are "
-                    f"{array.dtype} {array.shape}; it was replaced since the last step"
-                )
+        array = moments.first
+        if (array.shape, array.dtype) != (p.shape, p.dtype):
+            raise ValueError(
+                f"target[{name!r}]: is {p.dtype} {p.shape}, and its moments are "
+                f"{array.dtype} {array.shape}; it was replaced since the last step"
+            )
         return moments
 
     def state_dict(self, target: Target) -> dict[str, Array]:

@@ -18,12 +18,12 @@ __all__ = [
     "class_targets",
     "in_range",
     "in_unit",
+    "integers",
     "number_targets",
     "positive_weights",
     "prediction",
     "spread",
     "weights_of_classes",
-    "whole",
 ]
 
 Array = NDArray[Any]
@@ -45,7 +45,7 @@ def prediction(value: object, name: str) -> Array:
     return _check.contiguous(a, dtype)
 
 
-def whole(value: ArrayLike, name: str) -> Array:
+def integers(value: ArrayLike, name: str) -> Array:
     """Return an array of integers."""
     a = np.asarray(value)
     if isinstance(value, np.ma.MaskedArray) or (a.size and a.dtype.kind not in "iu"):
@@ -78,7 +78,7 @@ def class_targets(
     `outer` is the shape of the rows. `classes` is None if the prediction `name` is classes too: any
     class of at least 0 is right then.
     """
-    wanted = whole(targets, "targets")
+    wanted = integers(targets, "targets")
     last = "" if classes is None else " without its last axis"
     if wanted.shape != outer:
         raise ValueError(

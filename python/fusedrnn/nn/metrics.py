@@ -150,7 +150,7 @@ def _classes(
     """
     prediction, targets = _answers(prediction, "prediction"), _answers(targets, "targets")
     if np.asarray(prediction).dtype.kind in "iu":
-        found, size = _rows.whole(prediction, "prediction"), None
+        found, size = _rows.integers(prediction, "prediction"), None
         wanted, counted = _rows.class_targets(targets, found.shape, None, "prediction", **options)
         found = _rows.chosen(found, counted).reshape(-1)
         _rows.in_range(found, None, None, "prediction")
