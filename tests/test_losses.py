@@ -11,7 +11,7 @@ import pytest
 
 import fusedrnn as fr
 from fusedrnn import nn
-from fusedrnn.nn import Loss, mse, softmax_cross_entropy
+from fusedrnn.nn import Loss, binary_cross_entropy, mae, mse, softmax_cross_entropy
 
 Array = np.ndarray[Any, np.dtype[Any]]
 FLOATS = ("float32", "float64")
@@ -437,3 +437,318 @@ def test_mse_of_any_size() -> None:
     with np.errstate(all="raise"):
         assert math.isnan(mse([np.nan, 1.0], [0.0, 0.0]).value)
         assert mse([1e200], [0.0]).value == math.inf
+
+
+# --- class weights --------------------------------------------------------------------------------
+
+WEIGHTS = [0.5, 2.0, 1.0, 4.0]
+
+
+def test_class_weights_by_hand() -> None:
+    """The mean is divided by the sum of weights: log 4 stays log 4, whatever the weights."""
+    loss = softmax_cross_entropy(np.zeros((3, 4)), [0, 1, 3], class_weights=WEIGHTS)
+    assert loss.value == pytest.approx(math.log(4), rel=1e-14)
+    logits = np.array([[0.0, math.log(3), 0, 0], [0, 0, 0, 0]])
+    loss = softmax_cross_entropy(logits, [1, 0], class_weights=WEIGHTS)
+    assert loss.value == pytest.approx((2 * math.log(2) + 0.5 * math.log(4)) / 2.5, rel=1e-14)
+    p = np.array([[1 / 6, 1 / 2, 1 / 6, 1 / 6], [1 / 4] * 4]) - [[0, 1, 0, 0], [1, 0, 0, 0]]
+    np.testing.assert_allclose(loss.gradient, p * [[0.8], [0.2]], rtol=1e-13)
+
+
+@pytest.mark.parametrize("given", ["lengths", "mask", "ignore_index"])
+def test_weighted_cross_entropy_by_differences(given: str) -> None:
+    logits, targets = numbers(T, B, V), classes(T, B)
+    options: dict[str, Any] = {"lengths": LENGTHS, "mask": REAL, "ignore_index": 2}
+    options = {given: options[given], "class_weights": WEIGHTS}
+    gradient = softmax_cross_entropy(logits, targets, **options).gradient
+    expected = slope(lambda: softmax_cross_entropy(logits, targets, **options).value, logits)
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-9)
+    out = targets == 2 if given == "ignore_index" else ~REAL
+    assert not gradient[out].any()
+    assert gradient[~out].all()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("weights", [WEIGHTS, [0.0, 1.0, 3.0, 0.5], [1e-6, 1.0, 1.0, 1e3]], ids=str)
+def test_weighted_cross_entropy_is_torchs(weights: list[float], dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    logits, targets = numbers(T, B, V, dtype=dtype), classes(T, B)
+    targets[~REAL] = -100
+    given = torch.from_numpy(logits.copy()).requires_grad_()
+    theirs = torch.nn.functional.cross_entropy(
+        given.flatten(0, 1),
+        torch.from_numpy(targets).flatten(),
+        weight=torch.tensor(weights, dtype=given.dtype),
+    )
+    theirs.backward()
+    tolerance = 1e-6 if dtype == "float32" else 1e-14
+    for options in ({"ignore_index": -100}, {"lengths": LENGTHS}):
+        loss = softmax_cross_entropy(logits, targets, class_weights=weights, **options)  # type: ignore[arg-type]
+        assert loss.value == pytest.approx(theirs.item(), rel=tolerance)
+        np.testing.assert_allclose(loss.gradient, given.grad.numpy(), rtol=0, atol=tolerance)
+        assert loss.gradient.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_weighted_padding_counts_for_nothing(dtype: str) -> None:
+    logits, targets = padded(dtype=dtype)
+    alone = softmax_cross_entropy(logits[REAL], targets[REAL], class_weights=WEIGHTS)
+    whole = np.zeros_like(logits)
+    whole[REAL] = alone.gradient
+    expected = Loss(alone.value, whole)
+    same(softmax_cross_entropy(logits, targets, lengths=LENGTHS, class_weights=WEIGHTS), expected)
+    same(softmax_cross_entropy(logits, targets, mask=REAL, class_weights=WEIGHTS), expected)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_rows_of_weight_zero_do_not_count(dtype: str) -> None:
+    logits, targets = numbers(6, V, dtype=dtype), np.array([0, 1, 2, 3, 0, 1])
+    logits[targets == 0] = np.nan
+    loss = softmax_cross_entropy(logits, targets, class_weights=[0, 1, 1, 1])
+    same(softmax_cross_entropy(logits, targets, class_weights=[0, 1, 1, 1], mask=targets > 0), loss)
+    assert math.isfinite(loss.value)
+    assert not loss.gradient[targets == 0].any()
+    assert loss.value == pytest.approx(
+        softmax_cross_entropy(logits, targets, ignore_index=0).value, rel=1e-6
+    )
+    none = softmax_cross_entropy(logits, targets, class_weights=np.zeros(V))
+    same(none, Loss(0.0, np.zeros_like(logits)))
+
+
+def test_class_weights_of_any_size() -> None:
+    logits, targets = numbers(3, V), [0, 1, 2]
+    usual = softmax_cross_entropy(logits, targets, class_weights=WEIGHTS)
+    for factor in (2.0**1000, 2.0**-1000):
+        same(
+            softmax_cross_entropy(logits, targets, class_weights=np.multiply(WEIGHTS, factor)),
+            usual,
+        )
+    largest = np.full(V, np.finfo(np.float64).max)
+    loss = softmax_cross_entropy(logits, targets, class_weights=largest)
+    assert loss.value == pytest.approx(softmax_cross_entropy(logits, targets).value, rel=1e-14)
+    huge = np.array([[3e38, -3e38]], np.float32)
+    assert softmax_cross_entropy(huge, [1], class_weights=[1, 5]).value > 5.9e38
+
+
+# --- mean absolute error --------------------------------------------------------------------------
+
+
+def test_mae_and_its_gradient() -> None:
+    prediction, targets = numbers(4, 3), numbers(4, 3, seed=1)
+    loss = mae(prediction, targets)
+    assert loss.value == pytest.approx(np.abs(prediction - targets).mean(), rel=1e-14)
+    expected = slope(lambda: mae(prediction, targets).value, prediction)
+    np.testing.assert_allclose(loss.gradient, expected, rtol=0, atol=1e-9)
+    assert not mae(prediction, prediction).gradient.any()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", [(T, B), (T, B, 2)], ids=str)
+@pytest.mark.parametrize("kind", [mae, binary_cross_entropy])
+def test_losses_of_elements_count_no_padding(
+    kind: Callable[..., Loss], shape: tuple[int, ...], dtype: str
+) -> None:
+    prediction = numbers(*shape, dtype=dtype)
+    targets = np.random.default_rng(1).random(shape)
+    alone = kind(prediction[REAL], targets[REAL])
+    prediction[~REAL] = np.nan
+    targets[~REAL] = np.resize([np.inf, np.nan, -1], targets[~REAL].shape)
+    whole = np.zeros_like(prediction)
+    whole[REAL] = alone.gradient
+    expected = Loss(alone.value, whole)
+    same(kind(prediction, targets, lengths=LENGTHS), expected)
+    same(kind(prediction, targets, mask=REAL), expected)
+    turned = kind(prediction.swapaxes(0, 1), targets.swapaxes(0, 1), mask=REAL.T, batch_first=True)
+    assert turned.value == pytest.approx(expected.value, rel=1e-14)
+    np.testing.assert_array_equal(turned.gradient.swapaxes(0, 1), expected.gradient)
+    nothing = kind(prediction, targets, lengths=[0, 0, 0])
+    same(nothing, Loss(0.0, np.zeros_like(prediction)))
+    same(kind(prediction[:0], targets[:0]), Loss(0.0, whole[:0]))
+    one = kind(prediction[:, 0], targets[:, 0], lengths=3)
+    assert one.value == kind(prediction[:3, 0], targets[:3, 0]).value
+    assert not one.gradient[3:].any()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_mae_is_torchs(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    prediction, targets = numbers(T, B, dtype=dtype), numbers(T, B, seed=1, dtype=dtype)
+    prediction[0] = targets[0]
+    given = torch.from_numpy(prediction.copy()).requires_grad_()
+    theirs = torch.nn.functional.l1_loss(given, torch.from_numpy(targets))
+    theirs.backward()
+    loss = mae(prediction, targets)
+    assert loss.value == pytest.approx(theirs.item(), rel=1e-6 if dtype == "float32" else 1e-14)
+    np.testing.assert_allclose(loss.gradient, given.grad.numpy(), rtol=1e-7)
+
+
+# --- binary cross-entropy -------------------------------------------------------------------------
+
+
+def test_binary_cross_entropy_by_hand() -> None:
+    """sigmoid(log 3) is 3/4."""
+    x = math.log(3)
+    loss = binary_cross_entropy(np.array([x, x, -x]), [True, False, False])
+    losses = [math.log(4 / 3), math.log(4), math.log(4 / 3)]
+    assert loss.value == pytest.approx(sum(losses) / 3, rel=1e-14)
+    np.testing.assert_allclose(loss.gradient, [-1 / 12, 3 / 12, 1 / 12], rtol=1e-14)
+    loss = binary_cross_entropy(np.array([x, x, -x]), [1, 0, 0], pos_weight=5)
+    losses[0] *= 5
+    assert loss.value == pytest.approx(sum(losses) / 3, rel=1e-14)
+    np.testing.assert_allclose(loss.gradient, [-5 / 12, 3 / 12, 1 / 12], rtol=1e-14)
+
+
+@pytest.mark.parametrize("pos_weight", [None, 3.0, [0.5, 4.0]])
+@pytest.mark.parametrize("soft", [False, True])
+def test_binary_cross_entropy_by_differences(soft: bool, pos_weight: Any) -> None:
+    logits, targets = 3 * numbers(T, B, 2), np.random.default_rng(1).random((T, B, 2))
+    targets = targets if soft else np.round(targets)
+
+    def of() -> Loss:
+        return binary_cross_entropy(logits, targets, pos_weight=pos_weight, lengths=LENGTHS)
+
+    gradient = of().gradient
+    np.testing.assert_allclose(gradient, slope(lambda: of().value, logits), rtol=0, atol=1e-9)
+    assert gradient[REAL].all()
+    assert not gradient[~REAL].any()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("pos_weight", [None, 0.25, [0.5, 4.0]])
+def test_binary_cross_entropy_is_torchs(pos_weight: Any, dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    logits = 4 * numbers(T, B, 2, dtype=dtype)
+    logits[0, 0] = [80, -80]
+    targets = np.random.default_rng(1).random((T, B, 2)).astype(dtype)
+    targets[::2] = np.round(targets[::2])
+    given = torch.from_numpy(logits.copy()).requires_grad_()
+    weight = None if pos_weight is None else torch.tensor(pos_weight, dtype=given.dtype)
+    theirs = torch.nn.functional.binary_cross_entropy_with_logits(
+        given, torch.from_numpy(targets), pos_weight=weight
+    )
+    theirs.backward()
+    loss = binary_cross_entropy(logits, targets, pos_weight=pos_weight)
+    tolerance = 1e-6 if dtype == "float32" else 1e-14
+    assert loss.value == pytest.approx(theirs.item(), rel=tolerance)
+    np.testing.assert_allclose(loss.gradient, given.grad.numpy(), rtol=0, atol=tolerance)
+    assert loss.gradient.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_logits_of_any_size_have_a_binary_cross_entropy(dtype: str) -> None:
+    largest = float(np.finfo(dtype).max)
+    logits = np.array([largest, -largest, largest, -largest], dtype)
+    with np.errstate(all="raise"):
+        loss = binary_cross_entropy(logits, [1, 0, 0, 1])
+        assert loss.value == pytest.approx(largest / 2, rel=1e-6)
+        np.testing.assert_array_equal(loss.gradient, [0, 0, 0.25, -0.25])
+        right = binary_cross_entropy(np.array([np.inf, -np.inf], dtype), [1, 0], pos_weight=2)
+        same(right, Loss(0.0, np.zeros(2, dtype)))
+        wrong = binary_cross_entropy(np.array([np.inf, 0], dtype), [0, 0])
+        assert wrong.value == math.inf
+        spoilt = binary_cross_entropy(np.array([np.nan, 0], dtype), [1, 0])
+    assert math.isnan(spoilt.value)
+    assert math.isnan(spoilt.gradient[0])
+    assert spoilt.gradient[1] == 0.25
+    # Where the probability rounds to 1 the loss is still exact, and so is the gradient.
+    tiny = binary_cross_entropy(np.array([-50.0], dtype), [0])
+    assert tiny.value == pytest.approx(math.exp(-50), rel=1e-6)
+    assert tiny.gradient[0] == pytest.approx(math.exp(-50), rel=1e-6)
+
+
+OF_WEIGHTS: list[tuple[type[Exception], str, Callable[[], object]]] = [
+    (
+        ValueError,
+        r"class_weights: expected shape \(3,\), got \(2,\)",
+        lambda: softmax_cross_entropy(X, [0, 1, 2, 0], class_weights=[1, 2]),
+    ),
+    (
+        ValueError,
+        r"class_weights: expected finite numbers of at least 0, got -1\.0 at \(1,\)",
+        lambda: softmax_cross_entropy(X, [0, 1, 2, 0], class_weights=[1, -1, 1]),
+    ),
+    (
+        ValueError,
+        r"class_weights: expected finite numbers of at least 0, got nan at \(2,\)",
+        lambda: softmax_cross_entropy(X, [0, 1, 2, 0], class_weights=[1, 1, math.nan]),
+    ),
+    (
+        TypeError,
+        r"class_weights: expected real numbers, got ndarray <U1 \(3,\)",
+        lambda: softmax_cross_entropy(X, [0, 1, 2, 0], class_weights=["a", "b", "c"]),  # type: ignore[arg-type]
+    ),
+    (
+        ValueError,
+        r"targets: expected classes in \[0, 3\), got 3",
+        lambda: softmax_cross_entropy(X, [0, 1, 2, 3], class_weights=[1, 1, 1]),
+    ),
+    (
+        ValueError,
+        r"logits: expected shape \(\.\.\., V\), got \(\)",
+        lambda: softmax_cross_entropy(0.5, 0),
+    ),
+    (
+        ValueError,
+        r"pos_weight: expected shape \(\) or \(3,\), got \(4,\)",
+        lambda: binary_cross_entropy(X, X, pos_weight=np.ones(4)),
+    ),
+    (
+        ValueError,
+        "pos_weight: expected finite numbers of at least 0, got inf$",
+        lambda: binary_cross_entropy(X, X, pos_weight=math.inf),
+    ),
+    (
+        TypeError,
+        "pos_weight: expected real numbers",
+        lambda: binary_cross_entropy(X, X, pos_weight=True),
+    ),
+    (
+        ValueError,
+        r"targets: expected numbers in \[0, 1\], got -1\.0 at \(0, 0\); steps to leave out: leng",
+        lambda: binary_cross_entropy(X, X - 1),
+    ),
+    (
+        ValueError,
+        r"targets: expected numbers in \[0, 1\], got nan at \(0, 0\)$",
+        lambda: binary_cross_entropy(X, X + math.nan),
+    ),
+    (
+        ValueError,
+        r"targets: expected numbers in \[0, 1\], got 2$",
+        lambda: binary_cross_entropy(0.5, 2),
+    ),
+    (
+        ValueError,
+        r"targets: expected the shape of logits, \(4, 3\), got \(4,\)",
+        lambda: binary_cross_entropy(X, X[:, 0]),
+    ),
+    (
+        TypeError,
+        r"logits: expected an array, got a tuple; a layer's forward\(\) returns y first",
+        lambda: binary_cross_entropy(nn.Dense(3, 3).forward(X), X),  # type: ignore[arg-type]
+    ),
+    (
+        ValueError,
+        r"targets: expected the shape of prediction, \(4, 3\), got \(4,\)",
+        lambda: mae(X, X[:, 0]),
+    ),
+    (TypeError, "mask: expected an array of bool", lambda: mae(X, X, mask=[1, 1, 0, 0])),
+    (
+        ValueError,
+        "expected lengths or mask, got both",
+        lambda: binary_cross_entropy(X, X, lengths=3, mask=[True] * 4),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "call"), OF_WEIGHTS, ids=[text for _, text, _ in OF_WEIGHTS]
+)
+def test_weights_and_targets_that_do_not_fit_are_refused_by_name(
+    kind: type[Exception], text: str, call: Callable[[], object]
+) -> None:
+    with pytest.raises(kind, match=text):
+        call()

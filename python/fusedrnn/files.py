@@ -74,7 +74,7 @@ def save(
         The file; its folder must exist. An old file is replaced.
     what : RNN, LSTM, GRU, a layer of nn, charlm.CharLM, or a mapping of names to these
         Its cell, options and parameters are written, but not its seed.
-    optimizer : Adam, optional
+    optimizer : SGD, Adam, AdamW or RMSprop, optional
         Its state for `what` is written too, but not its hyperparameters, such as the learning rate.
     notes : mapping, optional
         Other data to keep, which ``load_notes`` returns, as JSON holds it: names of type str; None,
@@ -262,7 +262,7 @@ def load(path: str | os.PathLike[str], *, optimizer: Any = None) -> Any:
     ----------
     path : str or path
         A file that `save` wrote, on this machine or another one.
-    optimizer : Adam, optional
+    optimizer : SGD, Adam, AdamW or RMSprop, optional
         Receives the optimiser's state in the file, for what is returned.
 
     Returns

@@ -1,34 +1,47 @@
 """Parts of a model besides its recurrent layers, with NumPy and the kernels only.
 
-What belongs here: layers that are not recurrent, attention, losses and an optimiser. Whole models
-are elsewhere: the text model of `fusedrnn train` is in `fusedrnn.charlm`. This room knows public
-names, the parameters of layers, and the checks that it shares with layers.
+What belongs here: layers that are not recurrent, attention, losses, metrics, optimisers,
+learning-rate schedules, clipping and early stopping. Whole models are elsewhere: the text model of
+`fusedrnn train` is in `fusedrnn.charlm`. This package knows public names, the parameters of layers,
+and the checks that it shares with layers.
 """
 
 from ..layers import Dense
+from . import metrics, schedules
 from .activation import Activation
 from .attention import Attention, AttentionGradients
+from .clipping import clip_global_norm, clip_value
 from .dropout import Dropout
 from .embedding import Embedding, Nearest, RowGradients
 from .layer_norm import LayerNorm
-from .losses import Loss, mse, softmax_cross_entropy
-from .optim import Adam, clip_global_norm
+from .losses import Loss, binary_cross_entropy, mae, mse, softmax_cross_entropy
+from .optim import SGD, Adam, AdamW, RMSprop
 from .repeat_vector import RepeatVector
+from .stopping import EarlyStopping
 
 __all__ = [
+    "SGD",
     "Activation",
     "Adam",
+    "AdamW",
     "Attention",
     "AttentionGradients",
     "Dense",
     "Dropout",
+    "EarlyStopping",
     "Embedding",
     "LayerNorm",
     "Loss",
     "Nearest",
+    "RMSprop",
     "RepeatVector",
     "RowGradients",
+    "binary_cross_entropy",
     "clip_global_norm",
+    "clip_value",
+    "mae",
+    "metrics",
     "mse",
+    "schedules",
     "softmax_cross_entropy",
 ]

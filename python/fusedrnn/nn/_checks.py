@@ -14,13 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import arguments as _check
+from .._checks.arguments import flag
 from .._checks.options import number
 from .losses import Loss
 
 __all__ = [
     "betas",
+    "decay",
     "distinct",
     "epsilon",
+    "flag",
     "gradients",
     "ids",
     "inputs",
@@ -28,6 +31,7 @@ __all__ = [
     "learning_rate",
     "matrix",
     "memory_of",
+    "not_negative",
     "positive",
     "row",
     "share",
@@ -46,7 +50,7 @@ def learning_rate(value: object, name: str = "lr") -> float:
             f"{name}: expected a finite number of at least 0, got {_check.describe(value)}; the "
             "parameters are given to step(target, grads)"
         )
-    return number(value, name, "a finite number of at least 0", lambda v: 0 <= v < math.inf)
+    return not_negative(value, name)
 
 
 def positive(value: object, name: str) -> float:
@@ -54,9 +58,19 @@ def positive(value: object, name: str) -> float:
     return number(value, name, "a number above 0", lambda v: v > 0)
 
 
-def epsilon(value: object) -> float:
+def not_negative(value: object, name: str) -> float:
+    """Check a finite number that is at least 0."""
+    return number(value, name, "a finite number of at least 0", lambda v: 0 <= v < math.inf)
+
+
+def epsilon(value: object, name: str) -> float:
     """Check a finite number above 0."""
-    return number(value, "eps", "a finite number above 0", lambda v: 0 < v < math.inf)
+    return number(value, name, "a finite number above 0", lambda v: 0 < v < math.inf)
+
+
+def decay(value: object, name: str) -> float:
+    """Check a number in [0, 1)."""
+    return number(value, name, "a number in [0, 1)", lambda v: 0 <= v < 1)
 
 
 def share(value: object, name: str) -> float:
@@ -64,15 +78,12 @@ def share(value: object, name: str) -> float:
     return number(value, name, "a number in [0, 1]", lambda v: 0 <= v <= 1)
 
 
-def betas(value: object) -> tuple[float, float]:
+def betas(value: object, name: str) -> tuple[float, float]:
     """Check two numbers in [0, 1)."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         came = f"{len(value)} items" if isinstance(value, (tuple, list)) else _check.describe(value)
-        raise TypeError(f"betas: expected two numbers in [0, 1), got {came}")
-    first, second = (
-        number(one, f"betas[{k}]", "a number in [0, 1)", lambda v: 0 <= v < 1)
-        for k, one in enumerate(value)
-    )
+        raise TypeError(f"{name}: expected two numbers in [0, 1), got {came}")
+    first, second = (decay(one, f"{name}[{k}]") for k, one in enumerate(value))
     return first, second
 
 

@@ -31,7 +31,7 @@ class Trainable(Protocol):
         """Open the parameters for changes in place, by the names of `params`."""
 
 
-# What `Adam.step` accepts.
+# What the `step` of an optimiser accepts.
 Target: TypeAlias = Trainable | Mapping[str, Array]
 
 

@@ -80,7 +80,7 @@ class LayerNorm(OptionsLayer):
     ) -> None:
         self.dtype = _check.float_dtype(dtype)
         self.normalized_size = _check.integer(normalized_size, "normalized_size", 1)
-        self.eps = _checks.epsilon(eps)
+        self.eps = _checks.epsilon(eps, "eps")
         self.bias = _check.flag(bias, "bias")
         if self.normalized_size > _check.MAX_BYTES // 8:
             _check.too_large("normalized_size", self.normalized_size)

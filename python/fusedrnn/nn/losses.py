@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._checks import arguments as _check
-from .._checks import options as _check_options
+from . import _rows
 
-__all__ = ["Loss", "mse", "softmax_cross_entropy"]
+__all__ = ["Loss", "binary_cross_entropy", "mae", "mse", "softmax_cross_entropy"]
 
 Array = NDArray[Any]
 
@@ -21,7 +20,7 @@ class Loss(NamedTuple):
     Attributes
     ----------
     value : float
-        The mean, in nats for the cross-entropy.
+        The mean, in nats for the cross-entropies.
     gradient : ndarray
         d value / d prediction, with the shape and dtype of the prediction: the ``dy`` of the last
         layer's ``backward``.
@@ -35,6 +34,7 @@ def softmax_cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,
     *,
+    class_weights: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     ignore_index: int | None = None,
@@ -49,6 +49,10 @@ def softmax_cross_entropy(
         (T, B, V), or (T, V) without a batch axis.
     targets : array_like of int, shape (...)
         The class of each row, 0 <= target < V if the row counts; otherwise any integer.
+    class_weights : array_like, shape (V,), optional
+        A finite number of at least 0 for each class; the mean is then that of -log softmax with the
+        weight of each row's target, divided by the sum of these weights. Rows of a class of weight
+        0 do not count. torch calls it `weight`.
     lengths : array_like of int, shape (B,)
         Number of steps of each sequence that count; a single number without a batch axis.
     mask : array_like of bool, shape (T, B) or (T,)
@@ -62,17 +66,18 @@ def softmax_cross_entropy(
     -------
     Loss
         ``(value, gradient)``; gradient = (softmax(logits) - onehot(targets)) / (rows that count),
-        and exactly 0 in the other rows, even if their logits are NaN. If no row counts, value and
+        or, with weights w, the same times w[target] / (sum of w[target] over these rows); and
+        exactly 0 in the other rows, even if their logits are NaN. If no row counts, value and
         gradient are 0.
 
     Raises
     ------
     TypeError
         `logits` is not float32 or float64, `targets` or `lengths` are not integers, `mask` is not
-        bool.
+        bool, `class_weights` are not real numbers.
     ValueError
-        The shapes disagree, a target or a length is out of range, or both `lengths` and `mask` are
-        given.
+        The shapes disagree, a target, a weight or a length is out of range, or both `lengths` and
+        `mask` are given.
 
     Notes
     -----
@@ -94,30 +99,27 @@ def softmax_cross_entropy(
     >>> loss.gradient[1, 1]
     array([0., 0., 0., 0.], dtype=float32)
     """
-    a = _prediction(logits, "logits")
-    wanted = np.asarray(targets)
-    if isinstance(targets, np.ma.MaskedArray) or (wanted.size and wanted.dtype.kind not in "iu"):
-        raise TypeError(f"targets: expected integers, got {_came(targets)}")
-    if a.ndim < 1 or wanted.shape != a.shape[:-1]:
-        raise ValueError(
-            f"targets: expected the shape of logits without its last axis, {a.shape[:-1]}, "
-            f"got {wanted.shape}"
-        )
-    if (lengths is not None or mask is not None) and a.ndim not in (2, 3):
-        axes = "B, T" if batch_first else "T, B"
-        raise ValueError(
-            f"logits: expected shape ({axes}, V) or (T, V) with lengths or mask, got {a.shape}"
-        )
-    counted = _counted(a.shape[:-1], a.ndim == 3, lengths, mask, batch_first)
-    if ignore_index is not None:
-        unlike = wanted != _check.integer(ignore_index, "ignore_index", -(2**63))
-        counted = unlike if counted is None else counted & unlike
-    _classes(wanted, counted, a.shape[-1])
+    a = _rows.prediction(logits, "logits")
+    if a.ndim < 1:
+        raise ValueError("logits: expected shape (..., V), got ()")
+    wanted, counted = _rows.class_targets(
+        targets,
+        a.shape[:-1],
+        a.shape[-1],
+        "logits",
+        lengths=lengths,
+        mask=mask,
+        ignore_index=ignore_index,
+        batch_first=batch_first,
+    )
+    shares = None
+    if class_weights is not None:
+        shares, counted = _rows.weights_of_classes(class_weights, a.shape[-1], wanted, counted)
     if counted is None:
         value, gradient = _cross_entropy(a.reshape(-1, a.shape[-1]), wanted.reshape(-1))
     else:
-        value, gradient = _cross_entropy(a[counted], wanted[counted])
-    return Loss(value, _spread(gradient, a.shape, counted))
+        value, gradient = _cross_entropy(a[counted], wanted[counted], shares)
+    return Loss(value, _rows.spread(gradient, a.shape, counted))
 
 
 def mse(
@@ -176,100 +178,136 @@ def mse(
     >>> float(loss.gradient[1, 1])
     0.0
     """
-    a = _prediction(prediction, "prediction")
-    wanted = np.asarray(targets)
-    if isinstance(targets, np.ma.MaskedArray) or wanted.dtype.kind not in "fiub":
-        raise TypeError(f"targets: expected real numbers, got {_came(targets)}")
-    if wanted.shape != a.shape:
-        raise ValueError(
-            f"targets: expected the shape of prediction, {a.shape}, got {wanted.shape}"
-        )
-    batched = a.ndim > 2
-    if a.ndim == 2:  # (T, B) or (T, features): the shape of mask or lengths decides
-        sequences = a.shape[0 if batch_first else 1]
-        batched = np.asarray(mask).ndim == 2 or np.asarray(lengths).shape == (sequences,)
-    elif a.ndim == 0 and not (lengths is None and mask is None):
-        raise ValueError("prediction: expected a first axis of steps with lengths or mask, got ()")
-    counted = _counted(a.shape[: 1 + batched], batched, lengths, mask, batch_first)
-    rows, right = (a, wanted) if counted is None else (a[counted], wanted[counted])
-    value, gradient = _squares(rows, right)
-    return Loss(value, _spread(gradient, a.shape, counted))
+    a = _rows.prediction(prediction, "prediction")
+    wanted, counted = _rows.number_targets(
+        targets, a, "prediction", lengths=lengths, mask=mask, batch_first=batch_first
+    )
+    value, gradient = _squares(_rows.chosen(a, counted), _rows.chosen(wanted, counted))
+    return Loss(value, _rows.spread(gradient, a.shape, counted))
 
 
-# --- what counts ------------------------------------------------------------------------------
+def mae(
+    prediction: ArrayLike,
+    targets: ArrayLike,
+    *,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    batch_first: bool = False,
+) -> Loss:
+    """Mean of |prediction - target| over all elements that count, and its gradient.
+
+    Parameters
+    ----------
+    prediction, targets, lengths, mask, batch_first
+        As in `mse`.
+
+    Returns
+    -------
+    Loss
+        ``(value, gradient)``; gradient = sign(prediction - targets) / (elements that count), with
+        sign(0) = 0 as in torch.nn.functional.l1_loss, and exactly 0 in the other elements. If no
+        element counts, value and gradient are 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `mse`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import nn
+    >>> nn.mae(np.array([1.0, -3.0]), np.zeros(2))
+    Loss(value=2.0, gradient=array([ 0.5, -0.5]))
+    """
+    a = _rows.prediction(prediction, "prediction")
+    wanted, counted = _rows.number_targets(
+        targets, a, "prediction", lengths=lengths, mask=mask, batch_first=batch_first
+    )
+    value, gradient = _distances(_rows.chosen(a, counted), _rows.chosen(wanted, counted))
+    return Loss(value, _rows.spread(gradient, a.shape, counted))
 
 
-def _counted(
-    outer: tuple[int, ...],
-    batched: bool,
-    lengths: ArrayLike | None,
-    mask: ArrayLike | None,
-    batch_first: bool,
-) -> Array | None:
-    """Return which steps of which sequences count, bool of shape `outer`; None: all."""
-    first = _check.flag(batch_first, "batch_first") and batched
-    if lengths is None and mask is None:
-        return None
-    _check_options.one_kind_of_padding(lengths, mask)
-    steps = outer[1 if first else 0]
-    batch = outer[0 if first else 1] if batched else 1
-    rows = _check_options.Rows(steps, batch, batched, first)
-    counted = _check_options.flags(mask, "mask", rows, copy=False)
-    real = _check_options.lengths(lengths, rows, copy=False)
-    if counted is None:
-        assert real is not None
-        counted = np.arange(steps)[:, None] < real
-    return counted.T if first else counted.reshape(outer)
+def binary_cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    *,
+    pos_weight: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    batch_first: bool = False,
+) -> Loss:
+    """Mean of -(w t log s + (1 - t) log(1 - s)) over all elements that count, and its gradient.
 
+    Here s = sigmoid(logit), t is the target and w is `pos_weight`. Each element is a question of
+    its own: yes or no.
 
-def _spread(gradient: Array, shape: tuple[int, ...], counted: Array | None) -> Array:
-    """Put the gradient of the rows that count into an array of zeros."""
-    if counted is None:
-        return gradient.reshape(shape)
-    whole = np.zeros(shape, gradient.dtype)
-    whole[counted] = gradient
-    return whole
+    Parameters
+    ----------
+    logits : array_like, any shape, float32 or float64
+        log(p / (1 - p)) of each answer "yes": what a Dense layer gives, without a sigmoid. With
+        `lengths` or `mask` the shape is (T, B, ...), or (T, ...) without a batch axis.
+    targets : array_like, the same shape
+        The right answers, 0 or 1 (also of bool), or probabilities between them; any value (also
+        NaN) in elements that do not count.
+    pos_weight : array_like, optional
+        Weight of the answer "yes", a finite number of at least 0; or one for each column of the
+        last axis. As in torch, the mean is divided by the number of elements, not by the sum of
+        weights.
+    lengths, mask, batch_first
+        As in `mse`.
 
+    Returns
+    -------
+    Loss
+        ``(value, gradient)``; gradient = ((1 - t) s - w t (1 - s)) / (elements that count), and
+        exactly 0 in the other elements, even if they are NaN. If no element counts, value and
+        gradient are 0.
 
-# --- arguments --------------------------------------------------------------------------------
+    Raises
+    ------
+    TypeError
+        `logits` is not float32 or float64, `targets` or `pos_weight` are not real numbers,
+        `lengths` are not integers, `mask` is not of bool.
+    ValueError
+        The shapes differ, a target that counts, a weight or a length is out of range, or both
+        `lengths` and `mask` are given.
 
+    Notes
+    -----
+    As torch.nn.functional.binary_cross_entropy_with_logits. Computed in float64 from log(1 - s) =
+    -max(x, 0) - log(1 + exp(-|x|)), so it is finite for all finite float32 logits, and exact where
+    s rounds to 0 or 1. An infinite logit of the right answer costs 0.
 
-def _prediction(value: object, name: str) -> Array:
-    """Return a contiguous array of float32 or float64."""
-    if isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
-        raise TypeError(
-            f"{name}: expected an array, got a tuple; a layer's forward() returns y first: pass y"
-        )
-    a = _check.floating(value, name)
-    dtype = a.dtype.newbyteorder("=")
-    if dtype not in _check.FLOATS:
-        raise TypeError(f"{name}: expected float32 or float64, got {a.dtype}")
-    return _check.contiguous(a, dtype)
-
-
-def _came(targets: object) -> str:
-    if isinstance(targets, np.ma.MaskedArray):
-        return "a masked array; pass targets.filled(0) and mask=~targets.mask"
-    return _check.describe(np.asarray(targets))
-
-
-def _classes(targets: Array, counted: Array | None, classes: int) -> None:
-    """Refuse targets that count and are not a class."""
-    wrong = (targets < 0) | (targets >= classes)
-    if counted is not None:
-        wrong &= counted
-    if wrong.any():
-        at = tuple(np.argwhere(wrong)[0].tolist())
-        found = int(targets[at])
-        hint = f"; rows to leave out: ignore_index={found}, lengths= or mask=" if found < 0 else ""
-        raise ValueError(f"targets: expected classes in [0, {classes}), got {found} at {at}{hint}")
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import nn
+    >>> loss = nn.binary_cross_entropy(np.array([0.0, 1000.0]), [1, 0])
+    >>> round(loss.value, 6)  # (log 2 + 1000) / 2
+    500.346574
+    >>> loss.gradient
+    array([-0.25,  0.5 ])
+    """
+    a = _rows.prediction(logits, "logits")
+    wanted, counted = _rows.number_targets(
+        targets, a, "logits", lengths=lengths, mask=mask, batch_first=batch_first
+    )
+    _rows.in_unit(wanted, counted)
+    weights = None
+    if pos_weight is not None:
+        weights = _rows.chosen(_rows.positive_weights(pos_weight, a.shape), counted)
+    value, gradient = _binary(_rows.chosen(a, counted), _rows.chosen(wanted, counted), weights)
+    return Loss(value, _rows.spread(gradient, a.shape, counted))
 
 
 # --- arithmetic -------------------------------------------------------------------------------
 
 
-def _cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
-    """Return the mean and the gradient over all rows."""
+def _cross_entropy(
+    logits: Array, targets: Array, shares: Array | None = None
+) -> tuple[float, Array]:
+    """Return the mean and the gradient over all rows; `shares` of a weighted mean have sum 1."""
     count = len(logits)
     if count == 0:
         return 0.0, np.zeros_like(logits)
@@ -281,10 +319,16 @@ def _cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
         gradient = logits - top
         np.exp(gradient, out=gradient)
         total = gradient.sum(axis=1)
-        value = _mean(np.log(total, dtype=np.float64) - right)
-        # One factor divides by the row's total and by the number of rows in the mean.
-        gradient *= (1.0 / (total * count))[:, None].astype(logits.dtype, copy=False)
-        gradient[rows, targets] -= logits.dtype.type(1.0 / count)
+        losses = np.log(total, dtype=np.float64) - right
+        # One factor divides by the row's total and multiplies by the row's share in the mean.
+        if shares is None:
+            value, share = _mean(losses), logits.dtype.type(1.0 / count)
+            factor = 1.0 / (total * count)
+        else:
+            value, share = float(np.sum(losses * shares)), shares.astype(logits.dtype)
+            factor = shares / total
+        gradient *= factor[:, None].astype(logits.dtype, copy=False)
+        gradient[rows, targets] -= share
     return value, gradient
 
 
@@ -296,6 +340,41 @@ def _squares(prediction: Array, targets: Array) -> tuple[float, Array]:
         difference = np.subtract(prediction, targets, dtype=np.float64)
         value = _mean(np.square(difference))
         gradient = (difference * (2.0 / prediction.size)).astype(prediction.dtype)
+    return value, np.asarray(gradient)
+
+
+def _distances(prediction: Array, targets: Array) -> tuple[float, Array]:
+    """Return the mean and the gradient over all elements."""
+    if prediction.size == 0:
+        return 0.0, np.zeros_like(prediction)
+    with np.errstate(all="ignore"):
+        difference = np.subtract(prediction, targets, dtype=np.float64)
+        value = _mean(np.abs(difference))
+        gradient = (np.sign(difference) / prediction.size).astype(prediction.dtype)
+    return value, np.asarray(gradient)
+
+
+def _binary(logits: Array, targets: Array, weights: Array | None) -> tuple[float, Array]:
+    """Return the mean and the gradient over all elements; `weights` are those of targets of 1."""
+    if logits.size == 0:
+        return 0.0, np.zeros_like(logits)
+    with np.errstate(all="ignore"):
+        x = logits.astype(np.float64)
+        yes = targets.astype(np.float64)
+        no = 1.0 - yes
+        if weights is not None:
+            yes = yes * weights
+        small = np.exp(-np.abs(x))  # at most 1
+        # sigmoid(x) and sigmoid(-x): the larger one and the smaller one, each without cancellation.
+        larger, smaller = 1.0 / (1.0 + small), small / (1.0 + small)
+        gradient = no * np.where(x >= 0, larger, smaller) - yes * np.where(x >= 0, smaller, larger)
+        gradient = (gradient / logits.size).astype(logits.dtype)
+        tail = np.log1p(small)
+        # -log(1 - sigmoid(x)) of the answer "no", and -log(sigmoid(x)) of "yes". An answer of
+        # weight 0 has no part in the sum, even if its logarithm is infinite.
+        losses = np.where(no > 0, no * (np.maximum(x, 0) + tail), 0.0)
+        losses = losses + np.where(yes > 0, yes * (np.maximum(-x, 0) + tail), 0.0)
+        value = _mean(losses)
     return value, np.asarray(gradient)
 
 

@@ -1,0 +1,237 @@
+"""Predictions beside their targets: their checks, and which of their rows or elements count.
+
+Losses and metrics share this, so that lengths, masks and ignored classes mean the same in both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._checks import arguments as _check
+from .._checks import options as _check_options
+
+__all__ = [
+    "chosen",
+    "class_targets",
+    "in_range",
+    "in_unit",
+    "integers",
+    "number_targets",
+    "positive_weights",
+    "prediction",
+    "spread",
+    "weights_of_classes",
+]
+
+Array = NDArray[Any]
+
+
+# --- predictions ------------------------------------------------------------------------------
+
+
+def prediction(value: object, name: str) -> Array:
+    """Return a contiguous array of float32 or float64."""
+    if isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
+        raise TypeError(
+            f"{name}: expected an array, got a tuple; a layer's forward() returns y first: pass y"
+        )
+    a = _check.floating(value, name)
+    dtype = a.dtype.newbyteorder("=")
+    if dtype not in _check.FLOATS:
+        raise TypeError(f"{name}: expected float32 or float64, got {a.dtype}")
+    return _check.contiguous(a, dtype)
+
+
+def integers(value: ArrayLike, name: str) -> Array:
+    """Return an array of integers."""
+    a = np.asarray(value)
+    if isinstance(value, np.ma.MaskedArray) or (a.size and a.dtype.kind not in "iu"):
+        raise TypeError(f"{name}: expected integers, got {_came(value, name)}")
+    return a
+
+
+def _came(value: object, name: str) -> str:
+    if isinstance(value, np.ma.MaskedArray):
+        return f"a masked array; pass {name}.filled(0) and mask=~{name}.mask"
+    return _check.describe(np.asarray(value))
+
+
+# --- targets ----------------------------------------------------------------------------------
+
+
+def class_targets(
+    targets: ArrayLike,
+    outer: tuple[int, ...],
+    classes: int | None,
+    name: str,
+    *,
+    lengths: ArrayLike | None,
+    mask: ArrayLike | None,
+    ignore_index: int | None,
+    batch_first: bool,
+) -> tuple[Array, Array | None]:
+    """Return the class of each row, and which rows count (None: all); those are in [0, classes).
+
+    `outer` is the shape of the rows. `classes` is None if the prediction `name` is classes too: any
+    class of at least 0 is right then.
+    """
+    wanted = integers(targets, "targets")
+    last = "" if classes is None else " without its last axis"
+    if wanted.shape != outer:
+        raise ValueError(
+            f"targets: expected the shape of {name}{last}, {outer}, got {wanted.shape}"
+        )
+    if (lengths is not None or mask is not None) and len(outer) not in (1, 2):
+        axes, row = "B, T" if batch_first else "T, B", "" if classes is None else ", V"
+        came = outer if classes is None else (*outer, classes)
+        raise ValueError(
+            f"{name}: expected shape ({axes}{row}) or (T{row or ','}) with lengths or mask, "
+            f"got {came}"
+        )
+    counted = _counted(outer, len(outer) == 2, lengths, mask, batch_first)
+    if ignore_index is not None:
+        unlike = wanted != _check.integer(ignore_index, "ignore_index", -(2**63))
+        counted = unlike if counted is None else counted & unlike
+    in_range(wanted, counted, classes, "targets")
+    return wanted, counted
+
+
+def in_range(given: Array, counted: Array | None, classes: int | None, name: str) -> None:
+    """Refuse rows that count and are not a class."""
+    wrong = given < 0 if classes is None else (given < 0) | (given >= classes)
+    if counted is not None:
+        wrong &= counted
+    if wrong.any():
+        at = tuple(np.argwhere(wrong)[0].tolist())
+        found = int(given[at])
+        hint = f"; rows to leave out: ignore_index={found}, lengths= or mask=" if found < 0 else ""
+        expected = "classes of at least 0" if classes is None else f"classes in [0, {classes})"
+        raise ValueError(f"{name}: expected {expected}, got {found} at {at}{hint}")
+
+
+def number_targets(
+    targets: ArrayLike,
+    a: Array,
+    name: str,
+    *,
+    lengths: ArrayLike | None,
+    mask: ArrayLike | None,
+    batch_first: bool,
+) -> tuple[Array, Array | None]:
+    """Return the right value of each element of the prediction `a`, and which steps count."""
+    wanted = np.asarray(targets)
+    if isinstance(targets, np.ma.MaskedArray) or wanted.dtype.kind not in "fiub":
+        raise TypeError(f"targets: expected real numbers, got {_came(targets, 'targets')}")
+    if wanted.shape != a.shape:
+        raise ValueError(f"targets: expected the shape of {name}, {a.shape}, got {wanted.shape}")
+    batched = a.ndim > 2
+    if a.ndim == 2:  # (T, B) or (T, features): the shape of mask or lengths decides
+        sequences = a.shape[0 if batch_first else 1]
+        batched = np.asarray(mask).ndim == 2 or np.asarray(lengths).shape == (sequences,)
+    elif a.ndim == 0 and not (lengths is None and mask is None):
+        raise ValueError(f"{name}: expected a first axis of steps with lengths or mask, got ()")
+    return wanted, _counted(a.shape[: 1 + batched], batched, lengths, mask, batch_first)
+
+
+def in_unit(targets: Array, counted: Array | None) -> None:
+    """Refuse targets that count and are not in [0, 1]."""
+    wrong = ~((targets >= 0) & (targets <= 1))
+    if counted is not None:
+        wrong[~counted] = False
+    if wrong.any():
+        at = tuple(np.argwhere(wrong)[0].tolist())
+        found = targets[at].item()
+        place = f" at {at}" if at else ""
+        hint = "; steps to leave out: lengths= or mask=" if found < 0 else ""
+        raise ValueError(f"targets: expected numbers in [0, 1], got {found}{place}{hint}")
+
+
+# --- what counts ------------------------------------------------------------------------------
+
+
+def _counted(
+    outer: tuple[int, ...],
+    batched: bool,
+    lengths: ArrayLike | None,
+    mask: ArrayLike | None,
+    batch_first: bool,
+) -> Array | None:
+    """Return which steps of which sequences count, bool of shape `outer`; None: all."""
+    first = _check.flag(batch_first, "batch_first") and batched
+    if lengths is None and mask is None:
+        return None
+    _check_options.one_kind_of_padding(lengths, mask)
+    steps = outer[1 if first else 0]
+    batch = outer[0 if first else 1] if batched else 1
+    rows = _check_options.Rows(steps, batch, batched, first)
+    counted = _check_options.flags(mask, "mask", rows, copy=False)
+    real = _check_options.lengths(lengths, rows, copy=False)
+    if counted is None:
+        assert real is not None
+        counted = np.arange(steps)[:, None] < real
+    return counted.T if first else counted.reshape(outer)
+
+
+def chosen(a: Array, counted: Array | None) -> Array:
+    """Return what counts of an array."""
+    return a if counted is None else a[counted]
+
+
+def spread(gradient: Array, shape: tuple[int, ...], counted: Array | None) -> Array:
+    """Put the gradient of the rows that count into an array of zeros."""
+    if counted is None:
+        return gradient.reshape(shape)
+    whole = np.zeros(shape, gradient.dtype)
+    whole[counted] = gradient
+    return whole
+
+
+# --- weights ----------------------------------------------------------------------------------
+
+
+def weights_of_classes(
+    value: ArrayLike, classes: int, targets: Array, counted: Array | None
+) -> tuple[Array, Array]:
+    """Return each counted row's share in the weighted mean, and which rows count.
+
+    Rows of a class of weight 0 do not count.
+    """
+    weights = _weights(value, "class_weights", ((classes,),), f"({classes},)")
+    of_rows = np.zeros(targets.shape)
+    where = np.ones(targets.shape, bool) if counted is None else counted
+    of_rows[where] = weights[targets[where]]
+    counted = of_rows > 0
+    shares = of_rows[counted]
+    if shares.size:
+        shares = shares / shares.max()  # so that no sum of finite weights is infinite
+        shares /= shares.sum()
+    return shares, counted
+
+
+def positive_weights(value: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Return a weight for each element of a prediction, from one number or one for each column."""
+    last = shape[-1:]
+    weights = _weights(value, "pos_weight", ((), last), f"() or {last}")
+    return np.broadcast_to(weights, shape)
+
+
+def _weights(
+    value: ArrayLike, name: str, shapes: tuple[tuple[int, ...], ...], expected: str
+) -> Array:
+    a = _check.read(value, name)
+    if isinstance(value, np.ma.MaskedArray) or a.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: expected real numbers, got {_check.describe(a)}")
+    if a.shape not in shapes:
+        raise ValueError(f"{name}: expected shape {expected}, got {a.shape}")
+    a = a.astype(np.float64)
+    wrong = ~((a >= 0) & np.isfinite(a))
+    if wrong.any():
+        at = tuple(np.argwhere(wrong)[0].tolist())
+        raise ValueError(
+            f"{name}: expected finite numbers of at least 0, got {float(a[at])}"
+            f"{f' at {at}' if at else ''}"
+        )
+    return a
