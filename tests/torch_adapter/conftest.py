@@ -27,6 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
+def no_size_goes_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests are of the kernels, whatever the sizes at which the last machine found torch faster."""
+    monkeypatch.setattr("fusedrnn.torch._table.SLOWER", frozenset())
+
+
+@pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Idle threads of torch would occupy the cores that ours need."""
     before = torch.get_num_threads()

@@ -279,7 +279,6 @@ def test_what_torch_lacks_needs_the_kernels() -> None:
 def test_rows_that_lose_go_to_torch(ours: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls in the generated table go to torch, except those with an option of ours."""
     key = _table.key("GRU", "training", T, B, H)
-    monkeypatch.setattr("fusedrnn.torch._layers.SLOWER", frozenset({key}))
     monkeypatch.setattr(_table, "SLOWER", frozenset({key}))
     module = ft.GRU(I, H)
     assert ours(lambda: module(x()))[1] == 0
@@ -296,7 +295,6 @@ def test_steps_of_cells_that_lose_go_to_torch(
 ) -> None:
     """A cell without a batch axis is a batch of one."""
     keys = frozenset({_table.key("LSTMCell", "guarded", 1, 1, H)})
-    monkeypatch.setattr("fusedrnn.torch._cells.SLOWER", keys)
     monkeypatch.setattr(_table, "SLOWER", keys)
     cell = ft.LSTMCell(I, H)
     with torch.no_grad():

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
+from . import _table
 from ._module import Fused
 from ._packs import LayerPack, Packs
 from ._recurrence import Call, recur
 from ._route import any_autocast, autocast_dtype, observed, of_inputs, of_tensors
-from ._table import SLOWER, kind_of, loses
 
 Tensor = Any
 _NAMES = {"weight_ih": "w_ih", "weight_hh": "w_hh", "bias_ih": "b_ih", "bias_hh": "b_hh"}
@@ -70,11 +70,11 @@ class _Cell(Fused):
 
     def _loses(self, x: Any, packs: Packs) -> bool:
         """Whether torch's own cell makes this call faster; if it is invalid, it does not matter."""
-        if not SLOWER or type(x) is not torch.Tensor:
+        if not _table.SLOWER or type(x) is not torch.Tensor:
             return False
-        shape, kind = x.shape, kind_of(packs.layers[0].frozen)
+        shape, kind = x.shape, _table.kind_of(packs.layers[0].frozen)
         batch = shape[0] if len(shape) == 2 else 1
-        return loses(self._mode, kind, 1, batch, self.hidden_size)
+        return _table.loses(self._mode, kind, 1, batch, self.hidden_size)
 
     def _plain(self, x: Any, hx: Any, packs: Packs) -> Any:
         """Make a call in which nothing is unusual; None if something is.

@@ -11,13 +11,13 @@ from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import core
+from . import _table
 from ._module import Fused
 from ._options import KINDS, OWN_RNN, Kind, Options, factors, start
 from ._packs import Array, LayerPack, Packs
 from ._padding import Layout, layout, padded, unpadded
 from ._recurrence import QUIET, Call, Noise, recur
 from ._route import any_autocast, autocast_dtype, observed, of_inputs, of_tensors
-from ._table import SLOWER, kind_of, loses
 
 Tensor = Any
 _WRONG = "torch refuses the arguments"
@@ -258,7 +258,7 @@ class _Layers(Fused):
                     or t.layout is not _STRIDED
                 ):
                     return None
-        if SLOWER and self._loses(x, packs):
+        if _table.SLOWER and self._loses(x, packs):
             return None
         if len(layers) == 1:
             y, *last = recur(self._plain_call(packs, layers, 0), x, h0, c0, layers[0])
@@ -291,8 +291,8 @@ class _Layers(Fused):
         if x.dim() != 3:
             return False
         steps, batch = x.shape[1::-1] if self.batch_first else x.shape[:2]
-        kind = kind_of(packs.layers[0].frozen)
-        return loses(self.mode, kind, steps, batch, self.hidden_size)
+        kind = _table.kind_of(packs.layers[0].frozen)
+        return _table.loses(self.mode, kind, steps, batch, self.hidden_size)
 
     def _by_parent(self, given: Any, hx: Any, extra: _Extra, why: str) -> Any:
         if (extra is _PLAIN and self._own is _TORCHS) or why == _WRONG:
@@ -325,7 +325,7 @@ class _Layers(Fused):
         if extra is _PLAIN and self._own is _TORCHS:
             if not packed and data.numel() == 0 and self._no_steps(data):
                 return _WRONG
-            if SLOWER and not packed and self._loses(data, self._packs()):
+            if _table.SLOWER and not packed and self._loses(data, self._packs()):
                 return "torch is faster at this size"
         return ""
 
