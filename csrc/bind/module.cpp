@@ -68,15 +68,32 @@ std::unique_ptr<Stepper> stepper(PackedWeights& weights, const py::tuple& inputs
     return std::make_unique<StepperOf<float>>(weights, inputs, asked);
 }
 
-// Whether two contiguous arrays of one size hold the same bytes; stops at the first difference.
-bool same_bytes(const py::array& a, const py::array& b) {
-    if (a.nbytes() != b.nbytes() || (a.flags() & b.flags() & kContiguous) == 0)
-        throw py::value_error("same_bytes: expected contiguous arrays of one size");
-    const void *left = a.data(), *right = b.data();
-    const auto bytes = static_cast<std::size_t>(a.nbytes());
-    if (bytes < 4096) return std::memcmp(left, right, bytes) == 0;
-    const py::gil_scoped_release free;
-    return std::memcmp(left, right, bytes) == 0;
+// Whether arrays have the shapes, dtypes and bytes of others, pair by pair; stops at the first
+// difference. None if one of them is no plain contiguous array.
+py::object same_arrays(const py::tuple& some, const py::tuple& others) {
+    constexpr std::size_t kShort = 4096;  // less bytes are compared before a lock could be dropped
+    if (some.size() != others.size()) return py::bool_(false);
+    bool same = true;
+    for (std::size_t i = 0; same && i < some.size(); ++i) {
+        const py::handle left = some[i], right = others[i];
+        for (const py::handle one : {left, right})
+            if (Py_TYPE(one.ptr()) != py::detail::npy_api::get().PyArray_Type_) return py::none();
+        const auto a = py::reinterpret_borrow<py::array>(left);
+        const auto b = py::reinterpret_borrow<py::array>(right);
+        if ((a.flags() & b.flags() & kContiguous) == 0) return py::none();
+        if (a.ndim() != b.ndim() || !std::equal(a.shape(), a.shape() + a.ndim(), b.shape()) ||
+            !py::detail::npy_api::get().PyArray_EquivTypes_(a.dtype().ptr(), b.dtype().ptr()))
+            return py::bool_(false);
+        const auto bytes = static_cast<std::size_t>(a.nbytes());
+        const void *from = a.data(), *to = b.data();
+        if (bytes < kShort) {
+            same = std::memcmp(from, to, bytes) == 0;
+        } else {
+            const py::gil_scoped_release free;
+            same = std::memcmp(from, to, bytes) == 0;
+        }
+    }
+    return py::bool_(same);
 }
 
 // Applies an element-wise function of inner/math.hpp, with flush-to-zero as in a kernel.
@@ -194,7 +211,7 @@ PYBIND11_MODULE(_core, m) {
         .def("heir", &PackedWeights::heir)
         .def("panels", &PackedWeights::copied);
     m.def("unpacked_pays", unpacked_pays);
-    m.def("same_bytes", same_bytes);
+    m.def("same_arrays", same_arrays);
     m.def("forward", forward);
     m.def("forward_plain", forward_plain);
     m.def("backward", backward);

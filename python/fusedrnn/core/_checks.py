@@ -59,14 +59,15 @@ def isa(value: object) -> str | None:
 
 def directions_of(weights: object) -> list[Mapping[str, Any]]:
     """Return one mapping for each direction."""
-    given = [weights] if isinstance(weights, Mapping) else weights
+    # Most weights are dicts, and asking whether a class is a Mapping takes a microsecond.
+    given = [weights] if type(weights) is dict or isinstance(weights, Mapping) else weights
     if not isinstance(given, Sequence) or not 1 <= len(given) <= 2:
         raise TypeError(
             "weights: expected a mapping of names to arrays, or a pair of them for two "
             f"directions, got {_check.describe(weights)}"
         )
     for one in given:
-        if not isinstance(one, Mapping):
+        if type(one) is not dict and not isinstance(one, Mapping):
             raise TypeError(f"weights: expected mappings, got {_check.describe(one)} among them")
     return list(given)
 
@@ -156,19 +157,28 @@ _CHUNK = 1 << 16
 
 
 @cache
-def _native_comparison() -> Callable[[Array, Array], bool] | None:
+def _native_comparison() -> Callable[[tuple[object, ...], tuple[object, ...]], bool | None] | None:
     if choice.native() is None:
         return None
     from .. import _core
 
-    return _core.same_bytes
+    return _core.same_arrays
 
 
-def same_bytes(a: Array, b: Array) -> bool:
-    """Whether two contiguous arrays of one dtype and shape hold the same bytes."""
+def same_arrays(some: tuple[Array, ...], others: tuple[object, ...]) -> bool:
+    """Whether `others` have the shapes, dtypes and bytes of `some`, which are contiguous."""
     compare = _native_comparison()
-    if compare is not None:
-        return compare(a, b)
+    found = None if compare is None else compare(some, others)
+    return all(map(_same_array, some, others)) if found is None else found
+
+
+def _same_array(a: Array, b: object) -> bool:
+    if not isinstance(b, np.ndarray) or b.shape != a.shape or b.dtype != a.dtype:
+        return False
+    compare = _native_comparison()
+    b = np.ascontiguousarray(b)
+    if compare is not None and (found := compare((a,), (b,))) is not None:
+        return found
     left, right = a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8)
     return all(
         np.array_equal(left[i : i + _CHUNK], right[i : i + _CHUNK])

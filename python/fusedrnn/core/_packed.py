@@ -182,9 +182,9 @@ class Packed:
         for mine, theirs in zip(self.arrays, given, strict=True):
             if theirs.keys() != mine.keys():
                 return False
-            for name, a in mine.items():
-                if not _same_bits(a, theirs[name]):
-                    return False
+            others = tuple([theirs[name] for name in mine])
+            if not _checks.same_arrays(tuple(mine.values()), others):
+                return False
         return True
 
     def close(self, wait: bool = False) -> list[dict[str, Array]]:
@@ -235,17 +235,6 @@ class Packed:
                 made._forms[key] = heirs
         self._forms = {}
         return made
-
-
-def _same_bits(mine: Array, theirs: object) -> bool:
-    if not isinstance(theirs, np.ndarray) or theirs.shape != mine.shape:
-        return False
-    if theirs.dtype != mine.dtype:
-        return False
-    flags = theirs.flags
-    if not (flags.c_contiguous and flags.aligned):
-        theirs = np.ascontiguousarray(theirs)
-    return _checks.same_bytes(mine, theirs)
 
 
 def pack(
