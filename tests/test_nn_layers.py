@@ -624,7 +624,7 @@ def test_a_config_cannot_ask_for_more_memory_than_its_parameters_fill() -> None:
             ValueError, match=r"weight: expected shape \(1000000, 8\), got \(5, 3\)"
         ):
             nn.Embedding.from_config(sizes, layer.state_dict())
-        assert tracemalloc.get_traced_memory()[1] < 10**6
+        assert tracemalloc.get_traced_memory()[1] < 10**7, "an array of 32 MB"
     finally:
         tracemalloc.stop()
 
