@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from layer_cases import CELLS, make, state_of
 from layer_oracle import Direction, names_of_states, states_of, zoned
 
 Array = np.ndarray[Any, np.dtype[Any]]
+ROOT = Path(__file__).resolve().parents[1]
 KINDS = (fr.RNN, fr.LSTM, fr.GRU)
 KINKED = ("rnn_relu",)  # central differences are not of use at a kink
 SMOOTH = [name for name in CELLS if name not in KINKED]
@@ -270,6 +273,25 @@ def test_tokens_and_empty_calls() -> None:
     assert inspect.gradient_norms(layer, rows[:0], loss).h.shape == (4, 0, 2)
     assert inspect.gradient_norms(layer, rows[:, :0], loss).h.shape == (4, 3, 0)
     assert inspect.jacobian_products(layer, rows[:0]).shape == (4, 0, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_full_lengths_are_no_lengths(kind: Any) -> None:
+    """A reverse direction without lengths starts at the last step, in both layers of a stack."""
+    layer = kind(3, 4, 2, bidirectional=True, seed=0)
+    rng = np.random.default_rng(15)
+    x, dy = rng.standard_normal((6, 2, 3)), rng.standard_normal((6, 2, 8))
+    found, right = (
+        [
+            *inspect.gradient_norms(layer, x, dy, **options),
+            inspect.jacobian_products(layer, x, **options),
+            *inspect.states(layer, x, **options).h,
+            *inspect.gate_trace(layer, x, **options).values(),
+        ]
+        for options in ({}, {"lengths": [6, 6]})
+    )
+    for a, b in zip(found, right, strict=True):
+        assert a is b is None or np.array_equal(a, b)
 
 
 def test_extreme_gradients_have_norms() -> None:
@@ -570,3 +592,195 @@ def test_the_examples_of_the_docstrings_run(name: str) -> None:
     found = doctest.testmod(importlib.import_module(f"fusedrnn.inspect.{name}"))
     assert found.failed == 0
     assert found.attempted >= 7
+
+
+# --- plots ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plt() -> Any:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    yield plt
+    plt.close("all")
+
+
+def legend_of(ax: Any) -> list[str]:
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def ticks_of(axis: Any) -> list[str]:
+    return [text.get_text() for text in axis.get_ticklabels()]
+
+
+def drawn(figure: Any) -> Any:
+    """The figure after it was really drawn, with no warning about its layout or fonts."""
+    figure.canvas.draw()
+    return figure
+
+
+def test_plot_of_gradient_norms(plt: Any) -> None:
+    x = np.random.default_rng(12).standard_normal((9, 2, 3))
+    lstm = fr.LSTM(3, 4, 2, seed=0)
+    norms = inspect.gradient_norms(lstm, x, lambda y: y, lengths=[9, 4])
+    (ax,) = drawn(inspect.plot.gradient_norms(norms)).axes
+    assert ax.get_yscale() == "log"
+    assert legend_of(ax) == ["layer 0", "layer 1"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == (
+        "time step t",
+        r"norm of $\partial L/\partial h_t$",
+    )
+    for k, line in enumerate(ax.get_lines()):
+        mean = np.array([*norms.h[k, :4].mean(axis=1), *norms.h[k, 4:, 0]])  # of those that go on
+        np.testing.assert_allclose(line.get_ydata(), mean)
+        assert line.get_xdata().tolist() == list(range(9))
+
+    (ax,) = drawn(inspect.plot.gradient_norms(norms, cells=True)).axes
+    assert ax.get_ylabel() == r"norm of $\partial L/\partial c_t$"
+    assert np.isclose(ax.get_lines()[1].get_ydata()[-1], norms.c[1, -1, 0])  # type: ignore[index]
+
+    single = inspect.gradient_norms(fr.RNN(3, 4, seed=0), x[:, 0], lambda y: y)
+    products = inspect.jacobian_products(lstm, x)
+    own = plt.figure().add_subplot()
+    named = {"RNN": single, "LSTM": norms, "products": products, "curve": [1.0, 0.0, np.inf]}
+    figure = inspect.plot.gradient_norms(named, ax=own)
+    assert figure is own.figure
+    assert drawn(figure).axes == [own]
+    names = ["RNN", "LSTM 0", "LSTM 1", "products 0", "products 1", "curve"]
+    assert legend_of(own) == names
+    assert np.isnan(own.get_lines()[-1].get_ydata()).tolist() == [False, True, True]
+    (ax,) = inspect.plot.gradient_norms({"RNN": products[0]}).axes
+    assert ax.get_ylabel() == "norm"
+
+
+def test_plot_of_gates(plt: Any) -> None:
+    lstm = fr.LSTM(128, 6, seed=0)
+    text = "a cat$\n"
+    trace = inspect.gate_trace(lstm, tokens=list(text.encode()))
+    figure = drawn(inspect.plot.gates(trace, text))
+    axes = [ax for ax in figure.axes if ax.get_images()]
+    assert len(figure.axes) == 2 * len(axes) == 12  # each has a colour bar
+    titles = ["input gate i", "forget gate f", "candidate g", "output gate o"]
+    titles += ["cell state c", "hidden state h"]
+    assert [ax.get_title(loc="left") for ax in axes] == titles
+    for ax, (name, a) in zip(axes, trace.items(), strict=True):
+        (image,) = ax.get_images()
+        assert np.array_equal(image.get_array(), a.T.astype(np.float64))
+        top = 1.0 if name in "ifo" else float(np.abs(a).max())
+        assert image.get_clim() == (0.0 if name in "ifo" else -top, top)
+    assert ticks_of(axes[-1].xaxis) == ["a", "␣", "c", "a", "t", r"\$", "\\n"]
+
+    zeros = np.zeros((100, 3))
+    years = [str(1900 + t) for t in range(100)]
+    own = plt.figure().subplots(2)
+    figure = drawn(inspect.plot.gates({"z": zeros, "h": zeros}, years, ax=own))
+    assert figure is own[0].figure
+    assert ticks_of(own[1].xaxis) == years[::2]
+    (ax, _) = drawn(inspect.plot.gates({"z": zeros})).axes
+    assert ax.get_xlabel() == "time step t"
+
+
+def test_plot_of_saturation(plt: Any) -> None:
+    layer = fr.GRU(3, 4, seed=0)
+    found = inspect.saturation(layer, np.ones((30, 3)), bins=8)[0]
+    figure = drawn(inspect.plot.saturation(found))
+    assert len(figure.axes) == 3
+    for ax, (name, s) in zip(figure.axes, found.items(), strict=True):
+        heights = [bar.get_height() for bar in ax.patches]
+        np.testing.assert_allclose(heights, 100 * s.counts / s.counts.sum())
+        assert ax.get_xlim() == (s.edges[0], 1)
+        ends = f"{s.low:.0%} near {'-1' if name == 'n' else '0'}, {s.high:.0%} near 1"
+        assert ax.get_title(loc="left").endswith(ends)
+    own = plt.figure().add_subplot()
+    one = {"z": inspect.saturation(layer, np.ones((0, 3)))[0]["z"]}  # no values
+    assert inspect.plot.saturation(one, ax=own) is own.figure
+
+
+def test_plot_of_a_projection(plt: Any) -> None:
+    h = inspect.states(fr.GRU(3, 4, seed=0), np.random.default_rng(13).random((7, 2, 3))).h[0]
+    found = inspect.project(h)
+    ax, bar = drawn(inspect.plot.projection(found, line=True)).axes
+    points = ax.collections[0]
+    assert np.array_equal(points.get_offsets(), found.points.reshape(14, 2))
+    assert points.get_array().tolist() == np.repeat(np.arange(7), 2).tolist()
+    assert bar.get_ylabel() == "time step t"
+    assert [line.get_xydata().tolist() for line in ax.get_lines()] == [
+        found.points[:, b].tolist() for b in range(2)
+    ]
+    assert ax.get_xlabel() == f"first component ({found.explained[0]:.0%} of the variance)"
+    assert ax.get_ylabel().startswith("second component (")
+
+    flat, names = found.points[:, 0], ["up", "down", "up", "$", "$", "up", "up"]
+    own = plt.figure().add_subplot()
+    assert drawn(inspect.plot.projection(flat, names, line=True, ax=own)) is own.figure
+    assert legend_of(own) == ["up", "down", r"\$"]
+    assert [len(one.get_offsets()) for one in own.collections] == [4, 1, 2]
+    assert len(own.get_lines()) == 1
+    assert own.get_xlabel() == "first component"
+
+
+def test_plot_of_losses_and_of_attention(plt: Any) -> None:
+    (ax,) = drawn(inspect.plot.losses({"train": [3.0, 2.0, 1.0], "test": [2.5]}, log=True)).axes
+    assert legend_of(ax) == ["train", "test"]
+    assert [line.get_xdata().tolist() for line in ax.get_lines()] == [[1, 2, 3], [1]]
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_yscale()) == ("epoch", "loss", "log")
+    own = plt.figure().add_subplot()
+    assert inspect.plot.losses({"a": [1.0]}, unit="update", ax=own) is own.figure
+    assert own.get_xlabel() == "update"
+
+    look = fr.nn.Attention("dot")
+    rng = np.random.default_rng(14)
+    _, weights = look(rng.random((2, 3, 4)), keys := rng.random((5, 3, 4)), keys)
+    ax, bar = drawn(inspect.plot.attention(weights[:, 1], "ab", "1 345")).axes
+    (image,) = ax.get_images()
+    assert np.array_equal(image.get_array(), weights[:, 1])
+    assert image.get_clim() == (0, 1)
+    assert ticks_of(ax.yaxis) == ["a", "b"]
+    assert ticks_of(ax.xaxis) == ["1", "␣", "3", "4", "5"]
+    assert (ax.get_xlabel(), ax.get_ylabel(), bar.get_ylabel()) == ("key", "query", "weight")
+
+
+def test_plots_refuse_by_name(plt: Any) -> None:
+    plot: Any = inspect.plot
+    norms = inspect.gradient_norms(fr.GRU(2, 3, seed=0), np.zeros((4, 2)), lambda y: y)
+    gates = {"z": np.zeros((4, 3))}
+    calls: tuple[tuple[Any, type[Exception], str], ...] = (
+        (lambda: plot.gradient_norms({}), ValueError, "norms: .* got an empty one"),
+        (lambda: plot.gradient_norms(norms.h), TypeError, "norms: .* got ndarray"),
+        (lambda: plot.gradient_norms(norms, cells=True), ValueError, "norms: has no cell states"),
+        (lambda: plot.gradient_norms({"a": 3}), ValueError, r"norms\['a'\]: expected shape"),
+        (lambda: plot.gates([]), TypeError, "trace: .* got list"),
+        (lambda: plot.gates({"z": np.zeros(3)}), ValueError, r"trace\['z'\]: expected shape"),
+        (
+            lambda: plot.gates(gates | {"r": np.zeros((5, 3))}),
+            ValueError,
+            r"trace\['r'\]: expected 4 steps, got 5",
+        ),
+        (lambda: plot.gates(gates, "abc"), ValueError, "labels: expected 4, .* got 3"),
+        (lambda: plot.gates(gates, 4), TypeError, "labels: expected a sequence, got int"),
+        (lambda: plot.gates(gates, ax=[1, 2]), ValueError, "ax: expected 1, .* got 2"),
+        (lambda: plot.saturation({"z": 1}), TypeError, r"found\['z'\]: .* got int"),
+        (lambda: plot.projection(np.zeros((3, 1))), ValueError, r"points: .* got \(3, 1\)"),
+        (lambda: plot.projection(np.zeros((3, 2)), [1]), ValueError, r"colours: .* \(3,\), got"),
+        (lambda: plot.losses({"a": ["x"]}), TypeError, r"curves\['a'\]: expected an array"),
+        (lambda: plot.losses([1.0]), TypeError, "curves: .* got list"),
+        (lambda: plot.attention(np.zeros((2, 3, 4))), ValueError, "weights: .* of one sequence"),
+        (lambda: plot.attention(np.eye(2), keys="abc"), ValueError, "keys: expected 2, .* got 3"),
+        (lambda: plot.attention(np.eye(2), "abc"), ValueError, "queries: expected 2, .* got 3"),
+    )
+    for call, kind, text in calls:
+        with pytest.raises(kind, match=text):
+            call()
+    assert not plt.get_fignums()  # nothing was opened
+
+
+def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the extra; the arrays do not need it."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    inspect.states(fr.GRU(2, 3, seed=0), np.zeros((4, 2)))
+    with pytest.raises(ImportError, match=r"pip install 'fusedrnn\[plot\]'"):
+        inspect.plot.losses({"a": [1.0]})
+    extras = (ROOT / "pyproject.toml").read_text()
+    assert '\nplot = ["matplotlib>=' in extras

@@ -125,13 +125,15 @@ def gradient_norms(
             which = f"{name} {k}".strip() if name else f"layer {k}"
             lines.append((name if name and len(a) == 1 else which, curve))
     ax = _axes(ax, 7, 3.6)
-    for label, curve in lines:
+    for k, (label, curve) in enumerate(lines):
         drawn = np.where((curve > 0) & np.isfinite(curve), curve, np.nan)
-        ax.plot(np.arange(len(curve)), drawn, label=label, linewidth=1.5)
+        # Where lines lie on one another, those below show through the gaps of those above.
+        style = {"linestyle": ("-", "--", "-.")[k % 3], "zorder": 3 - k / len(lines)}
+        ax.plot(np.arange(len(curve)), drawn, label=label, linewidth=1.5, **style)
     ax.set_yscale("log")
     ax.set_xlabel("time step t")
     state = "c" if cells else "h"
-    ax.set_ylabel(rf"$\Vert\partial L/\partial {state}_t\Vert$" if of_states else "norm")
+    ax.set_ylabel(rf"norm of $\partial L/\partial {state}_t$" if of_states else "norm")
     ax.grid(alpha=0.3)
     ax.legend()
     return ax.figure
