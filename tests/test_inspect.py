@@ -239,7 +239,7 @@ def test_forms_of_a_loss(kind: Any) -> None:
     target = np.ones_like(y)
     loss = fr.nn.mse(y, target)
     right = inspect.gradient_norms(layer, x, loss.gradient)
-    for dy in (lambda y: fr.nn.mse(y, target), lambda y: fr.nn.mse(y, target).gradient):
+    for dy in (loss, lambda y: fr.nn.mse(y, target), lambda y: fr.nn.mse(y, target).gradient):
         found = inspect.gradient_norms(layer, x, dy)
         assert all(np.array_equal(a, b) for a, b in zip(found, right, strict=True) if a is not None)
 

@@ -35,7 +35,7 @@ class GradientNorms(NamedTuple):
 def gradient_norms(
     layer: Any,
     x: ArrayLike | None = None,
-    dy: ArrayLike | Callable[[Array], Any] | None = None,
+    dy: Any = None,
     *,
     dstate: Any = None,
     tokens: ArrayLike | None = None,
@@ -56,8 +56,8 @@ def gradient_norms(
     x : array_like, shape (T, B, I) or (T, I)
         Input, as the layer takes it ((B, T, I) with ``batch_first``).
     dy : array_like, or function
-        The gradient of the loss with respect to y, shaped as y; or a function of y that returns it,
-        as an array or as a `Loss` of `fusedrnn.nn` over the whole y.
+        The gradient of the loss with respect to y, shaped as y, or a `Loss` of `fusedrnn.nn` over
+        the whole y; or a function of y that returns one of these.
     dstate : shaped as the state, optional
         The gradient of the last state: of a loss that reads h_n.
     tokens, state, lengths : optional

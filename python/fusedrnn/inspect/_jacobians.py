@@ -15,10 +15,11 @@ Array = NDArray[Any]
 def spectral_radius(layer: Any) -> dict[str, dict[str, float]]:
     """Return the largest absolute eigenvalue of every recurrent matrix of a layer.
 
-    In an RNN with an activation whose slope is at most s, a radius below 1 / s makes gradients
-    vanish over long sequences, and gradients can explode only if the radius, or the largest
-    singular value, is above 1 / s. For gated cells the radius of each gate's matrix is a sign at
-    most, because the path of the cell state and the gate z go past the matrices.
+    In a linear RNN, gradients over long sequences vanish if the radius is below 1 and explode if it
+    is above 1. With an activation whose slope is at most s they vanish for certain if the largest
+    singular value is below 1 / s; the radius is never above that value and shows the trend. In an
+    LSTM or GRU the radius of a gate's matrix tells less, because the cell state and the gate z
+    carry gradients past the matrices: see `jacobian_products`.
 
     Parameters
     ----------
