@@ -45,7 +45,7 @@ def gradient_norms(
     """Measure the gradient of a loss with respect to the state after every step.
 
     If the norms fall from the last step to the first, the gradient vanishes and the layer cannot
-    learn from its early inputs; if they rise, it explodes. The gradients are total derivatives:
+    learn from its early inputs; if they rise on that way, it explodes. They are total derivatives:
     they count every way from h_t, or c_t, to the loss, through later steps and through the layers
     above. Dropout and other noise are off.
 
@@ -67,7 +67,7 @@ def gradient_norms(
     -------
     GradientNorms
         Named tuple (h, c) of arrays (L*D, T, B), or (L*D, T) without a batch axis. In a reverse
-        direction, which ends at step 0, the gradient vanishes from step 0 on.
+        direction, whose last step is step 0, the gradient vanishes towards step T-1.
 
     Raises
     ------
