@@ -1698,6 +1698,130 @@ TORCH = (
     ),
 )
 
+# --- fusedrnn.inspect ---
+
+INSPECT = (
+    Mutant(
+        "inspect: the gradient of y counts at padded steps",
+        "python/fusedrnn/inspect/_gradients.py",
+        "np.where(at, dy[t], dy.dtype.type(0))",
+        "dy[t]",
+        killer("inspect", "gradients_of_h_are_central_differences", "reference and lstm"),
+    ),
+    Mutant(
+        "inspect: dx of the reverse direction in its own order",
+        "python/fusedrnn/inspect/_gradients.py",
+        "dx = dx if d == 0 else turned(dx, one.lengths)",
+        "dx = dx",
+        killer("inspect", "gradients_of_h_are_central_differences", "reference and gru"),
+    ),
+    Mutant(
+        "inspect: only one direction's dx reaches the layer below",
+        "python/fusedrnn/inspect/_gradients.py",
+        "dx if below is None else below + dx",
+        "dx",
+        killer("inspect", "gradients_of_h_are_central_differences", "reference and gru"),
+    ),
+    Mutant(
+        "inspect: the carried gradient of c without zoneout",
+        "python/fusedrnn/inspect/_gradients.py",
+        "(1 - rate_c) * carried",
+        "carried",
+        killer("inspect", "gradients_of_c_follow_from_those_of_x", "reference"),
+    ),
+    Mutant(
+        "inspect: the way from c to h without zoneout",
+        "python/fusedrnn/inspect/_gradients.py",
+        "(1 - rate_h) * dh",
+        "dh",
+        killer("inspect", "gradients_of_c_follow_from_those_of_x", "reference"),
+    ),
+    Mutant(
+        "inspect: h reads c after zoneout",
+        "python/fusedrnn/inspect/_gradients.py",
+        'gates["f"] * one.before[1] + gates["i"] * gates["g"]',
+        "one.saved.cells[0]",
+        killer("inspect", "gradients_of_c_follow_from_those_of_x", "reference"),
+    ),
+    Mutant(
+        "inspect: the gradient of c without the peephole of o",
+        "python/fusedrnn/inspect/_gradients.py",
+        "if piece.peepholes:",
+        "if False:",
+        killer("inspect", "gradients_of_c_follow_from_those_of_x", "reference and peephole"),
+    ),
+    Mutant(
+        "inspect: the gradient of c through LN without its slope",
+        "python/fusedrnn/inspect/_gradients.py",
+        "- ln * slope)",
+        ")",
+        killer("inspect", "gradients_are_those_of_autograd", "reference and lstm_norm"),
+    ),
+    Mutant(
+        "inspect: squares of small gradients underflow",
+        "python/fusedrnn/inspect/_gradients.py",
+        "usable = np.isfinite(largest) & (largest > 0)",
+        "usable, largest = largest >= 0, np.ones_like(largest)",
+        killer("inspect", "extreme_gradients_have_norms"),
+    ),
+    Mutant(
+        "inspect: Jacobians in the wrong order",
+        "python/fusedrnn/inspect/_jacobians.py",
+        "product @ step_jacobian(one, t)",
+        "step_jacobian(one, t) @ product",
+        killer("inspect", "products_of_an_rnn_are_the_formula"),
+    ),
+    Mutant(
+        "inspect: only real eigenvalues have a radius",
+        "python/fusedrnn/inspect/_jacobians.py",
+        "np.abs(np.linalg.eigvals(matrices))",
+        "np.abs(np.linalg.eigvals(matrices).real)",
+        killer("inspect", "spectral_radius"),
+    ),
+    Mutant(
+        "inspect: the reverse direction reads forwards",
+        "python/fusedrnn/inspect/_pieces.py",
+        "return a[::-1]",
+        "return a",
+        killer("inspect", "full_lengths_are_no_lengths"),
+    ),
+    Mutant(
+        "inspect: dropout of the call that a loss reads",
+        "python/fusedrnn/inspect/_pieces.py",
+        "tokens=tokens, lengths=lengths, noise=False)",
+        "tokens=tokens, lengths=lengths)",
+        killer("inspect", "forms_of_a_loss"),
+    ),
+    Mutant(
+        "inspect: padding is saturated",
+        "python/fusedrnn/inspect/_activity.py",
+        "_saturation(a[one.real],",
+        "_saturation(a,",
+        killer("inspect", "saturation_counts"),
+    ),
+    Mutant(
+        "inspect: components without a sign",
+        "python/fusedrnn/inspect/_activity.py",
+        "np.sign(components[np.arange(k), at])",
+        "np.ones(k)",
+        killer("inspect", "project"),
+    ),
+    Mutant(
+        "inspect: padding counts in the mean of a plot",
+        "python/fusedrnn/inspect/plot.py",
+        "total / np.maximum(count, 1)",
+        "total / a.shape[2]",
+        killer("inspect", "plot_of_gradient_norms"),
+    ),
+    Mutant(
+        "inspect: heat maps have time downwards",
+        "python/fusedrnn/inspect/plot.py",
+        "one.imshow( a.T,",
+        "one.imshow(a,",
+        killer("inspect", "plot_of_gates"),
+    ),
+)
+
 MUTANTS = (
     *PYTHON,
     *LAYERS,
@@ -1708,6 +1832,7 @@ MUTANTS = (
     *FILES_AND_WEIGHTS,
     *INNER,
     *ADAPTERS,
+    *INSPECT,
     *TORCH,
 )
 

@@ -134,7 +134,7 @@ serial() {
 
 # Plants faults; the test that tests/mutants.py names must find each.
 mutants() {
-    workplace mutants '.[test,dev]' onnx onnxruntime==1.31.1 || return
+    workplace mutants '.[test,dev,plot]' onnx onnxruntime==1.31.1 || return
     .venv/bin/python tests/mutants.py
 }
 

@@ -169,6 +169,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "weights*": {*FOUNDATION, *PUBLIC, "_layers.params", "onnx._plain", "weights*"},
     "onnx*": {*PUBLIC, "_protos", "_storage", "nn", "onnx*", "weights"},
     "torch*": {*PUBLIC, "torch*"},
+    "inspect*": {*PUBLIC, "inspect*"},
     "cli*": {
         *PUBLIC,
         *FOUNDATION,
@@ -254,8 +255,8 @@ def test_imports_have_no_cycle() -> None:
     assert not find_cycle(edges)
 
 
-# An adapter may import the package that it adapts to.
-ADAPTERS = {"onnx": {"onnx"}, "torch": {"torch"}}
+# An adapter may import the package that it adapts to, and plots what they draw with.
+ADAPTERS = {"inspect": {"matplotlib"}, "onnx": {"onnx"}, "torch": {"torch"}}
 
 
 def test_numpy_is_the_only_dependency() -> None:

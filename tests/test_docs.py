@@ -16,7 +16,7 @@ FENCE = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 # Packages that a block may import beside NumPy and fusedrnn. If one is missing, the test of the
 # page ends before that block.
 EXTRAS = re.compile(
-    r"^(?:import|# needs) (torch|keras|h5py|onnx|onnxruntime|g2p_en|silero_vad)$", re.M
+    r"^(?:import|# needs) (torch|keras|h5py|onnx|onnxruntime|matplotlib|g2p_en|silero_vad)$", re.M
 )
 PAGES = [
     page
