@@ -795,6 +795,59 @@ PARTS = (
     ),
 )
 
+# Layers in a row as one model.
+CHAINS = (
+    Mutant(
+        "last: the padded step",
+        "python/fusedrnn/nn/last.py",
+        "return [(slice(None), real - 1)]",
+        "return [(slice(None), np.full_like(real, real.max(initial=1) - 1))]",
+        killer("sequential", "last_is_the_state_of_the_layer"),
+    ),
+    Mutant(
+        "last: both directions at the last step",
+        "python/fusedrnn/nn/last.py",
+        "(slice(middle, None), np.zeros_like(real))",
+        "(slice(middle, None), real - 1)",
+        killer("sequential", "last_is_the_state_of_the_layer"),
+    ),
+    Mutant(
+        "sequential: lengths pass through Last",
+        "python/fusedrnn/nn/_links.py",
+        "return self if link.keeps_steps else self._replace(lengths=None)",
+        "return self",
+        killer("sequential", "a_model_is_its_layers_by_hand"),
+    ),
+    Mutant(
+        "sequential: recurrent layers draw noise of their own",
+        "python/fusedrnn/nn/_links.py",
+        "lengths=call.lengths, rng=call.rng, noise=call.noise",
+        "lengths=call.lengths, noise=call.noise",
+        killer("sequential", "a_model_is_its_layers_by_hand"),
+    ),
+    Mutant(
+        "sequential: gradients by the places from the end",
+        "python/fusedrnn/nn/sequential.py",
+        "for k, of in enumerate(reversed(found))",
+        "for k, of in enumerate(found)",
+        killer("sequential", "gradients_are_central_differences"),
+    ),
+    Mutant(
+        "sequential: a time-major x is taken",
+        "python/fusedrnn/nn/_links.py",
+        "return a.swapaxes(0, 1), _check_options.lengths(lengths, rows, copy=True)",
+        "return a, _check_options.lengths(lengths, rows, copy=True)",
+        killer("sequential", "a_model_is_its_layers_by_hand"),
+    ),
+    Mutant(
+        "sequential: the parameters of other cells are loaded",
+        "python/fusedrnn/nn/sequential.py",
+        '_check.same_cell(getattr(state_dict, "cell", None), self._cell())',
+        "pass",
+        killer("sequential", "a_state_or_config_that_does_not_fit_is_refused"),
+    ),
+)
+
 # The text model and the command line.
 RUNS = (
     Mutant(
@@ -1703,6 +1756,7 @@ MUTANTS = (
     *LAYERS,
     *MODELS,
     *PARTS,
+    *CHAINS,
     *RUNS,
     *OUTER,
     *FILES_AND_WEIGHTS,
