@@ -177,6 +177,14 @@ def test_gradients_are_central_differences() -> None:
         check_differences(model, loss, {}, gradients, elements=5)
 
 
+def test_arrays_pass_without_copies() -> None:
+    x = numbers(4, 5, 3, dtype="float32")
+    _, saved = nn.Sequential([fr.GRU(3, 4, batch_first=True)]).forward(x)
+    assert np.shares_memory(saved._parts[0]._kept[0].inputs.x, x)
+    _, saved = nn.Sequential([fr.GRU(3, 4), nn.Dense(4, 2)]).forward(x)
+    assert np.shares_memory(saved._parts[1]._inputs.x, saved._parts[0]._kept[0].y)
+
+
 SHAPES: dict[str, tuple[list[Any], Array, str]] = {
     "one to one": ([nn.Dense(3, 2)], numbers(4, 3), "(B, ..., 2)"),
     "one to many": ([nn.RepeatVector(6), fr.RNN(3, 2)], numbers(4, 3), "(B, 6, 2)"),

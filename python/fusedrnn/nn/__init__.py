@@ -8,6 +8,7 @@ and the checks that it shares with layers.
 
 from ..layers import Dense
 from . import metrics, schedules
+from ._training import History
 from .activation import Activation
 from .attention import Attention, AttentionGradients
 from .clipping import clip_global_norm, clip_value
@@ -32,6 +33,7 @@ __all__ = [
     "Dropout",
     "EarlyStopping",
     "Embedding",
+    "History",
     "Last",
     "LayerNorm",
     "Loss",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,15 @@ from .._checks import arguments as _check
 from .._checks import options as _check_options
 from .._interrupts import uninterrupted
 from .._layers.params import StateDict
+from . import _objective
+from ._batches import Data
 from ._links import KINDS, Call, entered, links
 from ._model_params import ModelParameters
+from ._optimizer import Optimizer
+from ._plan import planned
+from ._training import History, Training, evaluated, predicted
+from .losses import Loss
+from .stopping import EarlyStopping
 
 __all__ = ["Sequential"]
 
@@ -75,7 +83,8 @@ class Sequential:
     -----
     A parameter has the place of its layer before its name, as in torch.nn.Sequential:
     "0.weight_ih_l0". An optimiser steps the model as it steps a layer. No bit depends on the number
-    of threads. `copy.deepcopy` and pickle take the layers.
+    of threads. `copy.deepcopy` and pickle take the layers, but
+    not what `compile` and `fit` made.
 
     Examples
     --------
@@ -96,6 +105,7 @@ class Sequential:
         if not isinstance(layers, (list, tuple)):
             raise TypeError(f"layers: expected a list of layers, got {_check.describe(layers)}")
         self._links, self._flows = links(list(layers))
+        self._training: Training | None = None
 
     @property
     def layers(self) -> tuple[Any, ...]:
@@ -237,6 +247,265 @@ class Sequential:
         """Return what the first layer reads, time-major, and what the layers get besides."""
         a, real = entered(self._links[0], self._flows[0], x, lengths)
         return a, Call(real, rng, noise)
+
+    @property
+    def _keeps_steps(self) -> bool:
+        """Whether the output has the steps of the input, and so its lengths."""
+        return all(link.keeps_steps for link in self._links)
+
+    # --- training ---------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: str | Optimizer[Any] = "adam",
+        loss: str | Callable[..., Loss] = "mse",
+        metrics: Sequence[str | Callable[..., float | Loss]] = (),
+    ) -> Sequential:
+        """Say how to train, and begin with epoch 1. The parameters stay as they are.
+
+        Parameters
+        ----------
+        optimizer : {"sgd", "adam", "adamw", "rmsprop"} or optimiser
+            A name stands for the optimiser with its defaults.
+        loss : {"mse", "mae", "softmax_cross_entropy", "binary_cross_entropy"} or callable
+            The loss of that name in `fusedrnn.nn`; or a function like them, of a prediction and its
+            targets, which also takes ``lengths=`` and ``batch_first=`` if there is a target for
+            each step of sequences with lengths. For class weights use `functools.partial`.
+        metrics : list of str or callable
+            "accuracy", "mse", "mae", or "perplexity" and "bits_per_character", which follow from
+            the mean loss; or functions as in `fusedrnn.nn.metrics`. With "binary_cross_entropy" a
+            logit above 0 is the answer yes.
+
+        Returns
+        -------
+        Sequential
+            This model.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not as above.
+        """
+        chosen = _objective.optimizer(optimizer)
+        self._training = Training(chosen, _objective.objective(loss, metrics))
+        return self
+
+    def fit(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        epochs: int = 1,
+        *,
+        batch_size: int = 32,
+        lengths: ArrayLike | None = None,
+        validation_data: tuple[Any, ...] | None = None,
+        validation_split: float = 0.0,
+        shuffle: bool = True,
+        seed: int = 0,
+        early_stopping: EarlyStopping | None = None,
+        monitor: str | None = None,
+        schedule: Callable[[Any], float] | None = None,
+        clip_norm: float | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        verbose: bool | None = None,
+    ) -> History:
+        """Train for some epochs; a later call goes on from there and counts the epochs on.
+
+        The first Ctrl-C, SIGTERM or SIGHUP ends this after the update that it finds, without an
+        exception; the model then has the parameters of the best epoch so far, or of the last update
+        if no epoch is complete; the moments of the optimiser are those of the last update. A second
+        signal acts as usual.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+            Samples, as calling the model takes them.
+        y : array_like, shape (N, ...)
+            The targets, as the loss takes them.
+        epochs : int
+            How often to read all samples, at least 1.
+        batch_size : int
+            Number of samples for each update, at least 1.
+        lengths : array_like of int, shape (N,), optional
+            Number of real steps of each sequence. Sequences of similar length come into one batch,
+            and steps that are real in none of them are not computed. If the output has the steps of
+            the input (no `Last`), loss and metrics count real steps only.
+        validation_data : (x, y) or (x, y, lengths), optional
+            Samples that are not trained on; they are measured after each epoch.
+        validation_split : float
+            Share of the samples, from their end, to hold out in place of `validation_data`.
+        shuffle : bool
+            Whether to draw a new order in each epoch.
+        seed : int
+            The order and the noise of an epoch are drawn from `seed` and its number.
+        early_stopping : EarlyStopping, optional
+            Gets the watched value after each epoch, and of all earlier epochs if it is new. At the
+            end, for whatever reason, the model has the parameters of the best epoch.
+        monitor : str, optional
+            What is watched, a name in the history: by default "val_loss", or "loss" without
+            validation data.
+        schedule : schedule, optional
+            The learning rate as a function of the number of updates so far; or a `ReduceOnPlateau`,
+            which gets the watched value after each epoch.
+        clip_norm : float, optional
+            The bound of the global norm of the gradients.
+        checkpoint : path, optional
+            A file to write after each epoch, for `load_checkpoint`; an old file is replaced.
+        verbose : bool, optional
+            Whether to show progress on standard error, by default only on a terminal.
+
+        Returns
+        -------
+        History
+            A dict of lists, with a number for each epoch so far, and the attributes `epoch` (whose
+            parameters the model has) and `stopped` (why the run ended early).
+
+        Raises
+        ------
+        RuntimeError
+            There was no `compile`.
+        TypeError, ValueError
+            An argument is not as above, or does not fit the model or the loss.
+        FloatingPointError
+            The loss, or with `clip_norm` the norm of the gradients, is not finite. The model has
+            the parameters of the best epoch so far, or those before that update.
+
+        Notes
+        -----
+        A run that is continued with `load_checkpoint`, and gets the same arguments, has the bits of
+        a run that was not interrupted. There is no state that is carried from one batch to the
+        next: for truncated backpropagation through one long sequence write the loop yourself.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fusedrnn as fr
+        >>> from fusedrnn import nn
+        >>> x = np.random.default_rng(0).standard_normal((64, 5, 1))
+        >>> model = nn.Sequential([fr.RNN(1, 8, seed=0), nn.Last(), nn.Dense(8, 1, seed=1)])
+        >>> history = model.compile(nn.Adam(0.02)).fit(x, x.sum(axis=1), epochs=30)
+        >>> bool(history["loss"][-1] < 0.1 * history["loss"][0]), model.epochs, history.epoch
+        (True, 30, 30)
+        """
+        training = self._compiled("fit")
+        plan = planned(
+            training.objective.names,
+            Data.read(x, y, lengths),
+            validation_data=validation_data,
+            validation_split=validation_split,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            early_stopping=early_stopping,
+            monitor=monitor,
+            schedule=schedule,
+            clip_norm=clip_norm,
+            checkpoint=checkpoint,
+            verbose=verbose,
+        )
+        return training.fit(self, plan)
+
+    def evaluate(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        lengths: ArrayLike | None = None,
+        batch_size: int = 32,
+    ) -> dict[str, float]:
+        """Measure loss and metrics, without noise.
+
+        Parameters
+        ----------
+        x, y, lengths, batch_size
+            As in `fit`. Each value is a mean over the batches, weighted by their samples or real
+            steps.
+
+        Returns
+        -------
+        dict of str to float
+            "loss" and the metrics.
+
+        Raises
+        ------
+        RuntimeError
+            There was no `compile`.
+        TypeError, ValueError
+            As in `fit`.
+        """
+        objective = self._compiled("evaluate").objective
+        data, size = Data.read(x, y, lengths), _check.integer(batch_size, "batch_size", 1)
+        found = evaluated(self, objective, data, size)
+        assert found is not None  # no signal is looked for
+        return found
+
+    def predict(
+        self, x: ArrayLike, batch_size: int = 32, *, lengths: ArrayLike | None = None
+    ) -> Array:
+        """Call the model batch by batch, which needs less memory than one call.
+
+        Parameters
+        ----------
+        x, batch_size, lengths
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray, shape (N, T, O) or (N, O)
+            Where the output has the steps of the input, 0 at steps that are not real.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As calling the model.
+        """
+        size = _check.integer(batch_size, "batch_size", 1)
+        return predicted(self, Data.read(x, None, lengths), size)
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs that `fit` has completed since `compile`."""
+        return 0 if self._training is None else self._training.epochs
+
+    @property
+    def optimizer(self) -> Optimizer[Any]:
+        """The optimiser that `compile` was given or made."""
+        return self._compiled("optimizer").optimizer
+
+    def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Go back to the end of the epoch after which `fit` wrote this file.
+
+        The model, the state of the optimiser, the history and the number of epochs are as they were
+        then. Call `compile` with the same arguments before it; the hyperparameters of the optimiser
+        are not in the file.
+
+        Parameters
+        ----------
+        path : path
+            The `checkpoint` of a call of `fit`.
+
+        Raises
+        ------
+        RuntimeError
+            There was no `compile`.
+        OSError
+            The file cannot be read.
+        ValueError
+            It is damaged, no checkpoint, or of another model or optimiser; the text begins with the
+            path. Nothing was changed.
+
+        Examples
+        --------
+        >>> model.load_checkpoint("run.npz")  # doctest: +SKIP
+        >>> model.fit(x, y, epochs=100 - model.epochs, checkpoint="run.npz")  # doctest: +SKIP
+        """
+        self._compiled("load_checkpoint").load(path, self)
+
+    def _compiled(self, what: str) -> Training:
+        if self._training is None:
+            raise RuntimeError(f"{what}: call compile(optimizer, loss) first")
+        return self._training
 
     # --- parameters -------------------------------------------------------------------------------
 
