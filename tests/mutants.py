@@ -952,6 +952,13 @@ CHAINS = (
         killer("fit", "predict_is_the_model_without_what_is_padded"),
     ),
     Mutant(
+        "fit: targets of more steps than x are cut",
+        "python/fusedrnn/nn/_batches.py",
+        "if aligned and targets is not None and targets.shape[1:2] != a.shape[1:2]:",
+        "if aligned and targets is not None and targets.shape[1:2] < a.shape[1:2]:",
+        killer("fit", "what_fit_refuses"),
+    ),
+    Mutant(
         "fit: batches of any length",
         "python/fusedrnn/nn/_batches.py",
         'part[:] = part[np.argsort(data.lengths[part], kind="stable")]',

@@ -27,8 +27,14 @@ class Data(NamedTuple):
     lengths: Array | None
 
     @classmethod
-    def read(cls, x: object, y: object, lengths: object, where: str = "") -> Data:
-        """Check arrays of samples; `where` stands before their names in error texts."""
+    def read(
+        cls, x: object, y: object, lengths: object, *, aligned: bool = False, where: str = ""
+    ) -> Data:
+        """Check arrays of samples.
+
+        `aligned` says that there is a target for each step of x if there are lengths. `where`
+        stands before the names in error texts.
+        """
         a = _samples(x, f"{where}x")
         targets = None if y is None else _samples(y, f"{where}y")
         if targets is not None and len(targets) != len(a):
@@ -43,6 +49,10 @@ class Data(NamedTuple):
             )
         rows = _check_options.Rows(a.shape[1], len(a), True, True)
         real = _check_options.lengths(lengths, rows, copy=True, name=f"{where}lengths")
+        if aligned and targets is not None and targets.shape[1:2] != a.shape[1:2]:
+            raise ValueError(
+                f"{where}y: expected {a.shape[1]} steps, as {where}x has, got shape {targets.shape}"
+            )
         return cls(a, targets, real)
 
     def __len__(self) -> int:
@@ -59,7 +69,7 @@ class Data(NamedTuple):
         steps = min(max(1, int(real.max(initial=0))), self.x.shape[1])
         y = self.y
         if y is not None:
-            y = y[rows, :steps] if cut and y.ndim > 1 else y[rows]
+            y = y[rows, :steps] if cut else y[rows]
         return Data(self.x[rows, :steps], y, real)
 
 

@@ -55,19 +55,29 @@ class Objective(NamedTuple):
         """The names of all values."""
         return ["loss", *self.metrics, *self.of_loss]
 
+    def of(self, y: Array, targets: Array, lengths: Array | None) -> Loss:
+        """Return the loss of a batch."""
+        loss = self.loss(y, targets, **_options(lengths))
+        if not isinstance(loss, Loss):
+            raise TypeError(f"loss: expected a function that returns a Loss, got {loss!r}")
+        return loss
+
     def measured(
         self, y: Array, targets: Array, lengths: Array | None
     ) -> tuple[Loss, dict[str, float]]:
         """Return the loss of a batch, and its values by name."""
-        options = {} if lengths is None else {"lengths": lengths, "batch_first": True}
-        loss = self.loss(y, targets, **options)
-        if not isinstance(loss, Loss):
-            raise TypeError(f"loss: expected a function that returns a Loss, got {loss!r}")
+        options = _options(lengths)
+        loss = self.of(y, targets, lengths)
         values = {"loss": loss.value}
         for name, metric in self.metrics.items():
             found = metric(y, targets, **options)
             values[name] = float(found.value if isinstance(found, Loss) else found)
         return loss, values
+
+
+def _options(lengths: Array | None) -> dict[str, Any]:
+    """Return the keywords of losses and metrics for targets of each step."""
+    return {} if lengths is None else {"lengths": lengths, "batch_first": True}
 
 
 class Means:

@@ -38,6 +38,7 @@ def planned(
     names: list[str],
     data: Data,
     *,
+    aligned: bool,
     validation_data: object,
     validation_split: object,
     epochs: object,
@@ -51,7 +52,10 @@ def planned(
     checkpoint: str | os.PathLike[str] | None,
     verbose: object,
 ) -> Plan:
-    """Check the arguments of `Sequential.fit`; `names` are those of what is measured."""
+    """Check the arguments of `Sequential.fit`.
+
+    `names` are those of what is measured, and `aligned` is as in `Data.read`.
+    """
     share = _checks.decay(validation_split, "validation_split")
     held_out = None
     if validation_data is not None:
@@ -63,7 +67,7 @@ def planned(
                 f"{_check.describe(validation_data)}"
             )
         x, y, lengths = (*validation_data, None)[:3]
-        held_out = Data.read(x, y, lengths, "validation ")
+        held_out = Data.read(x, y, lengths, aligned=aligned, where="validation ")
     elif share:
         data, held_out = split(data, share)
     if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):

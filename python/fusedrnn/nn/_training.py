@@ -77,6 +77,7 @@ class Training:
     def fit(self, model: Sequential, plan: Plan) -> History:
         """Train for some epochs more."""
         stopping = plan.early_stopping or EarlyStopping(ENDLESS)
+        self._try(model, plan.held_out)
         self._catch_up(plan, stopping)
         last, whole = self.epochs + plan.epochs, True
         with Stops() as stops:
@@ -98,6 +99,15 @@ class Training:
         text = f"{stopped}: the model has the parameters of {whose}" if stopped else ""
         plan.line.close(text)
         return History(self.history, epoch, stopped)
+
+    def _try(self, model: Sequential, held_out: Data | None) -> None:
+        """Refuse validation data that does not fit at once, and not after an epoch."""
+        if held_out is not None:
+            aligned = model._keeps_steps
+            one = held_out.taken(slice(1), aligned)
+            assert one.y is not None
+            y = model(one.x, one.lengths)
+            self.objective.of(y, one.y, one.lengths if aligned else None)
 
     def _catch_up(self, plan: Plan, stopping: EarlyStopping) -> None:
         """Tell early stopping and the schedule, if they are new, about the epochs so far."""

@@ -390,7 +390,8 @@ class Sequential:
         training = self._compiled("fit")
         plan = planned(
             training.objective.names,
-            Data.read(x, y, lengths),
+            Data.read(x, y, lengths, aligned=self._keeps_steps),
+            aligned=self._keeps_steps,
             validation_data=validation_data,
             validation_split=validation_split,
             epochs=epochs,
@@ -435,7 +436,8 @@ class Sequential:
             As in `fit`.
         """
         objective = self._compiled("evaluate").objective
-        data, size = Data.read(x, y, lengths), _check.integer(batch_size, "batch_size", 1)
+        data = Data.read(x, y, lengths, aligned=self._keeps_steps)
+        size = _check.integer(batch_size, "batch_size", 1)
         found = evaluated(self, objective, data, size)
         assert found is not None  # no signal is looked for
         return found
