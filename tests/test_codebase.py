@@ -164,6 +164,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "selftest": {*FOUNDATION, "_backends*", "_golden", "cli", "runtime"},
     # Users of the public names. Those that take lengths and masks also use the argument checks of
     # the layers.
+    "nn._checkpoint": {*FOUNDATION, "nn._optimizer"},
     "nn*": {*PUBLIC, "_cells", "_checks.*", "_interrupts", "_layers.params", "nn*"},
     "charlm*": {*PUBLIC, "_interrupts", "_npz", "_storage", "_version", "charlm*", "nn", "nn.*"},
     "weights*": {*FOUNDATION, *PUBLIC, "_layers.params", "onnx._plain", "weights*"},

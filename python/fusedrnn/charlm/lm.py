@@ -8,10 +8,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from .. import GRU, LSTM, RNN
 from ..nn import Dense, softmax_cross_entropy
+from ..nn._model_params import ModelParameters
 from ._names import prefixed, without_prefix
 from .corpus import Alphabet
 
@@ -49,49 +50,6 @@ class Gradients(NamedTuple):
     loss: float
     grads: dict[str, Array]
     state: State
-
-
-class ModelParameters(Mapping[str, Array]):
-    """The parameters of a model's layers, with the name of its layer before each name.
-
-    The arrays are looked up in the layers each time, and no reference is kept: a layer copies an
-    array that is referenced elsewhere when it is opened or closed for writing.
-    """
-
-    def __init__(self, owner: CharLM, parts: Mapping[str, Any]) -> None:
-        self._owner = owner
-        self._parts = parts
-
-    @property
-    def owner(self) -> CharLM:
-        """The model whose parameters these are."""
-        return self._owner
-
-    def _find(self, name: str) -> tuple[Any, str]:
-        for prefix, part in self._parts.items():
-            rest = name.removeprefix(prefix)
-            if rest != name and rest in part:
-                return part, rest
-        raise KeyError(f"{name!r}: the model has the parameters {', '.join(self)}")
-
-    def __getitem__(self, name: str) -> Array:
-        part, rest = self._find(name)
-        found: Array = part[rest]
-        return found
-
-    def __setitem__(self, name: str, value: ArrayLike) -> None:
-        part, rest = self._find(name)
-        part[rest] = value
-
-    def __iter__(self) -> Iterator[str]:
-        for prefix, part in self._parts.items():
-            yield from (prefix + name for name in part)
-
-    def __len__(self) -> int:
-        return sum(len(part) for part in self._parts.values())
-
-    def __repr__(self) -> str:
-        return "{" + ", ".join(f"{name!r}: {a.dtype}{a.shape}" for name, a in self.items()) + "}"
 
 
 class CharLM:
@@ -198,7 +156,7 @@ class CharLM:
         return ("h", "c") if isinstance(self.recurrent, LSTM) else ("h",)
 
     @property
-    def params(self) -> ModelParameters:
+    def params(self) -> ModelParameters[CharLM]:
         """The parameters; names of the recurrent layers begin with "recurrent.", else "dense."."""
         return ModelParameters(
             self, {"recurrent.": self.recurrent.params, "dense.": self.dense.params}
@@ -210,7 +168,7 @@ class CharLM:
         return sum(array.size for array in self.params.values())
 
     @contextmanager
-    def writable(self) -> Iterator[ModelParameters]:
+    def writable(self) -> Iterator[ModelParameters[CharLM]]:
         """Open the parameters for changes in place, by the names of `params`."""
         with ExitStack() as stack:
             recurrent = stack.enter_context(self.recurrent.writable())

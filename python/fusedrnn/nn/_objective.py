@@ -1,0 +1,160 @@
+"""What a model is trained for: its optimiser, loss and metrics, by name or as objects."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import arguments as _check
+from . import metrics as _metrics
+from ._optimizer import Optimizer
+from .losses import Loss, binary_cross_entropy, mae, mse, softmax_cross_entropy
+from .optim import SGD, Adam, AdamW, RMSprop
+
+__all__ = ["Means", "Objective", "objective", "optimizer"]
+
+Array = NDArray[Any]
+
+OPTIMIZERS: dict[str, Callable[[], Optimizer[Any]]] = {
+    "sgd": SGD,
+    "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RMSprop,
+}
+LOSSES: dict[str, Callable[..., Loss]] = {
+    "mse": mse,
+    "mae": mae,
+    "softmax_cross_entropy": softmax_cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+}
+METRICS: dict[str, Callable[..., float | Loss]] = {
+    "accuracy": _metrics.accuracy,
+    "mse": mse,
+    "mae": mae,
+}
+# Metrics that follow from the mean loss.
+OF_LOSS: dict[str, Callable[[float], float]] = {
+    "perplexity": _metrics.perplexity,
+    "bits_per_character": _metrics.bits_per_character,
+}
+
+
+class Objective(NamedTuple):
+    """A loss, and the metrics by name."""
+
+    loss: Callable[..., Loss]
+    metrics: dict[str, Callable[..., float | Loss]]
+    of_loss: tuple[str, ...]  # the names of metrics in `OF_LOSS`
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all values."""
+        return ["loss", *self.metrics, *self.of_loss]
+
+    def of(self, y: Array, targets: Array, lengths: Array | None) -> Loss:
+        """Return the loss of a batch."""
+        loss = self.loss(y, targets, **_options(lengths))
+        if not isinstance(loss, Loss):
+            raise TypeError(f"loss: expected a function that returns a Loss, got {loss!r}")
+        return loss
+
+    def measured(
+        self, y: Array, targets: Array, lengths: Array | None
+    ) -> tuple[Loss, dict[str, float]]:
+        """Return the loss of a batch, and its values by name."""
+        options = _options(lengths)
+        loss = self.of(y, targets, lengths)
+        values = {"loss": loss.value}
+        for name, metric in self.metrics.items():
+            found = metric(y, targets, **options)
+            values[name] = float(found.value if isinstance(found, Loss) else found)
+        return loss, values
+
+
+def _options(lengths: Array | None) -> dict[str, Any]:
+    """Return the keywords of losses and metrics for targets of each step."""
+    return {} if lengths is None else {"lengths": lengths, "batch_first": True}
+
+
+class Means:
+    """Means over batches, each with the weight of what counts in it."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._weight = 0
+
+    def add(self, values: Mapping[str, float], weight: int) -> None:
+        """Add a batch."""
+        if weight:
+            self._weight += weight
+            for name, value in values.items():
+                self._sums[name] = self._sums.get(name, 0.0) + value * weight
+
+    def values(self, names: list[str]) -> dict[str, float]:
+        """Return the values of an objective by name; NaN if nothing counted."""
+        if not self._weight:
+            return dict.fromkeys(names, math.nan)
+        found = {name: total / self._weight for name, total in self._sums.items()}
+        return found | {
+            name: OF_LOSS[name](found["loss"])
+            for name in names
+            if name in OF_LOSS and name not in found
+        }
+
+
+def optimizer(value: object) -> Optimizer[Any]:
+    """Return an optimiser, by name or as it is."""
+    if isinstance(value, str):
+        return OPTIMIZERS[_check.choice(value, "optimizer", tuple(OPTIMIZERS))]()
+    if not isinstance(value, Optimizer):
+        came = f"the class {value.__name__}" if isinstance(value, type) else _check.describe(value)
+        raise TypeError(
+            f"optimizer: expected an optimiser such as nn.Adam(1e-3), or one of "
+            f"{', '.join(OPTIMIZERS)}, got {came}"
+        )
+    return value
+
+
+def objective(loss: object, metrics: object) -> Objective:
+    """Return a loss and metrics, by name or as functions."""
+    if isinstance(loss, str):
+        loss = LOSSES[_check.choice(loss, "loss", tuple(LOSSES))]
+    if not callable(loss) or isinstance(loss, type):
+        raise TypeError(
+            f"loss: expected one of {', '.join(LOSSES)}, or a function like them, got "
+            f"{_check.describe(loss)}"
+        )
+    if isinstance(metrics, str) or callable(metrics):
+        metrics = (metrics,)
+    if not isinstance(metrics, (list, tuple)):
+        raise TypeError(f"metrics: expected a list, got {_check.describe(metrics)}")
+    functions: dict[str, Callable[..., float | Loss]] = {}
+    of_loss = []
+    for k, one in enumerate(metrics):
+        place = f"metrics[{k}]"
+        if isinstance(one, str):
+            _check.choice(one, place, (*METRICS, *OF_LOSS))
+        elif not callable(one):
+            raise TypeError(f"{place}: expected a name or a function, got {_check.describe(one)}")
+        name = one if isinstance(one, str) else getattr(one, "__name__", place)
+        if name in functions or name in of_loss or name == "loss":
+            raise ValueError(f"{place}: {name!r} is there already")
+        if name in OF_LOSS and isinstance(one, str):
+            of_loss.append(name)
+        elif name == "accuracy" and loss is binary_cross_entropy:
+            functions[name] = _answers
+        else:
+            functions[name] = METRICS[one] if isinstance(one, str) else one
+    return Objective(loss, functions, tuple(of_loss))
+
+
+def _answers(logits: Array, targets: Array, **options: Any) -> float:
+    """Return the share of right answers to questions of yes or no, of which each is an element."""
+    found, wanted = logits > 0, np.asarray(targets) > 0.5
+    if found.shape[-1:] == (1,) and found.shape == wanted.shape:
+        found, wanted = found[..., 0], wanted[..., 0]
+    return _metrics.accuracy(found, wanted, **options)

@@ -1,0 +1,639 @@
+"""Sequential.fit, evaluate and predict: against torch, stopped, resumed, and what they refuse."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedrnn as fr
+from fusedrnn import nn
+from fusedrnn._interrupts import ENDING
+from fusedrnn.nn._batches import SORTED, Data, batches
+from layer_cases import same
+
+Array = np.ndarray[Any, np.dtype[Any]]
+STOPS = list(ENDING)
+
+
+@pytest.fixture(autouse=True)
+def usual_signals() -> Iterator[None]:
+    """A shell may have started this process so that it ignores some of them."""
+    before = {number: signal.getsignal(number) for number in STOPS}
+    for number in STOPS:
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, usual)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def numbers(*shape: int, seed: int = 0, dtype: str = "float64") -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def states(model: Any) -> dict[str, bytes]:
+    return {name: a.tobytes() for name, a in model.state_dict().items()}
+
+
+def words(count: int = 40, steps: int = 9, seed: int = 0) -> tuple[Array, Array, Array]:
+    """Sequences of ids with lengths, and a label for each step: whether a 1 came before it."""
+    rng = np.random.default_rng(seed)
+    x, lengths = rng.integers(1, 6, (count, steps)), rng.integers(1, steps + 1, count)
+    return x, np.cumsum(x == 1, axis=1).clip(max=1), lengths
+
+
+def labelling(dtype: str = "float32", dropout: float = 0.1) -> nn.Sequential:
+    return nn.Sequential(
+        [
+            nn.Embedding(6, 5, dtype=dtype, seed=0),
+            fr.LSTM(5, 4, bidirectional=True, dtype=dtype, seed=1),
+            nn.LayerNorm(8, dtype=dtype),
+            nn.Dropout(dropout, dtype=dtype),
+            nn.Dense(8, 2, dtype=dtype, seed=2),
+        ]
+    )
+
+
+def small(seed: int = 0) -> nn.Sequential:
+    return nn.Sequential([nn.Dense(2, 3, seed=seed), nn.Dropout(0.2), nn.Dense(3, 1, seed=seed)])
+
+
+def told(values: list[float], act: Callable[[int], None] = lambda _: None) -> Any:
+    """A metric that gives these values, one for each call, and does something before each."""
+    calls = iter(range(len(values)))
+
+    def metric(prediction: Array, targets: Array) -> float:
+        k = next(calls)
+        act(k)
+        return values[k]
+
+    return metric
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+@pytest.mark.torch
+def test_a_run_is_torchs() -> None:
+    """Twenty updates with Adam from the same weights, with lengths and clipping, in float64."""
+    torch = pytest.importorskip("torch")
+    x, y, lengths = words(8)
+    model = labelling("float64", dropout=0.0)
+    options: Any = {"dtype": torch.float64, "batch_first": True}
+    table = torch.nn.Embedding(6, 5, dtype=torch.float64)
+    lstm = torch.nn.LSTM(5, 4, bidirectional=True, **options)
+    norm = torch.nn.LayerNorm(8, dtype=torch.float64)
+    head = torch.nn.Linear(8, 2, dtype=torch.float64)
+    theirs = {0: table, 1: lstm, 2: norm, 4: head}
+    for k, module in theirs.items():
+        module.load_state_dict(
+            {n: torch.tensor(a) for n, a in model.layers[k].state_dict().items()}
+        )
+    parameters = [p for module in theirs.values() for p in module.parameters()]
+    adam = torch.optim.Adam(parameters, lr=0.02)
+    losses = []
+    for _ in range(10):
+        means = []
+        for start in (0, 4):
+            real = torch.tensor(lengths[start : start + 4])
+            steps = int(real.max())
+            ids, targets = (torch.tensor(a[start : start + 4, :steps]) for a in (x, y))
+            packed = torch.nn.utils.rnn.pack_padded_sequence(
+                table(ids), real, batch_first=True, enforce_sorted=False
+            )
+            found, _ = torch.nn.utils.rnn.pad_packed_sequence(lstm(packed)[0], batch_first=True)
+            counted = torch.arange(steps) < real[:, None]
+            loss = torch.nn.functional.cross_entropy(head(norm(found))[counted], targets[counted])
+            adam.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 0.5)
+            adam.step()
+            means.append((float(loss.detach()), int(real.sum())))
+        losses.append(sum(v * w for v, w in means) / sum(w for _, w in means))
+
+    model.compile(nn.Adam(0.02), "softmax_cross_entropy")
+    history = model.fit(x, y, 10, batch_size=4, lengths=lengths, shuffle=False, clip_norm=0.5)
+    np.testing.assert_allclose(history["loss"], losses, rtol=0, atol=1e-10)
+    for k, module in theirs.items():
+        for name, value in module.state_dict().items():
+            np.testing.assert_allclose(
+                model.params[f"{k}.{name}"], value, rtol=0, atol=1e-10, err_msg=f"{k}.{name}"
+            )
+
+
+def test_fit_is_the_loop_by_hand() -> None:
+    """Each update: forward with noise, loss, backward, a step along the schedule."""
+    x, y = numbers(10, 2, dtype="float32"), numbers(10, 1, seed=1, dtype="float32")
+    model, schedule = small(), nn.schedules.Cosine(0.1, steps=9)
+    again, adam = copy.deepcopy(model), nn.Adam()
+    history = model.compile("adam", "mae", ["mse"]).fit(x, y, 3, batch_size=4, schedule=schedule)
+    expected, step = [], 0
+    for epoch in range(3):
+        rng = np.random.default_rng([0, epoch])
+        order, total = rng.permutation(10), 0.0
+        for start in range(0, 10, 4):
+            rows = order[start : start + 4]
+            adam.lr = schedule(step)
+            out, saved = again.forward(x[rows], rng=rng)
+            loss = nn.mae(out, y[rows])
+            adam.step(again, again.backward(saved, loss.gradient)[1])
+            total, step = total + loss.value * len(rows), step + 1
+        expected.append(total / 10)
+    assert history["loss"] == expected
+    assert list(history) == ["loss", "mse"]
+    assert states(model) == states(again)
+    assert (history.epoch, history.stopped, model.epochs) == (3, None, 3)
+
+
+def test_fit_learns_labels_of_steps() -> None:
+    x, y, lengths = words(200)
+    model = labelling().compile(nn.Adam(0.02), "softmax_cross_entropy", ["accuracy"])
+    history = model.fit(x, y, 12, lengths=lengths, validation_split=0.2)
+    assert list(history) == ["loss", "accuracy", "val_loss", "val_accuracy"]
+    assert all(len(values) == 12 for values in history.values())
+    assert history["val_loss"][-1] < 0.15 < history["val_loss"][0]
+    held = slice(160, None)
+    found = model.evaluate(x[held], y[held], lengths=lengths[held])
+    assert found["accuracy"] > 0.95
+    assert found == {name: history[f"val_{name}"][-1] for name in found}
+
+
+def test_fit_learns_sequences_from_one_vector() -> None:
+    x = numbers(60, 1, dtype="float32")
+    y = x[:, None, :] * np.array([1.0, -1.0, 0.5], np.float32)[None, :, None]
+    model = nn.Sequential([nn.RepeatVector(3), fr.GRU(1, 12, seed=0), nn.Dense(12, 1, seed=1)])
+    history = model.compile(nn.Adam(0.02)).fit(x, y, 40)
+    assert history["loss"][-1] < 0.02 < history["loss"][0]
+
+
+def test_what_is_padded_changes_nothing() -> None:
+    x, y, lengths = words()
+    found = []
+    for k in range(2):
+        model = labelling().compile("sgd", "softmax_cross_entropy", "accuracy")
+        padded = np.arange(9) >= lengths[:, None]
+        history = model.fit(
+            np.where(padded, 5 * k, x), np.where(padded, 99 * k, y), 2, lengths=lengths
+        )
+        found.append((states(model), dict(history)))
+    assert found[0] == found[1]
+
+
+def test_batches_are_of_similar_length() -> None:
+    rng = np.random.default_rng(0)
+    data = Data.read(np.zeros((500, 50, 1)), None, rng.integers(0, 51, 500))
+    assert data.lengths is not None
+    found = batches(data, 10, np.random.default_rng(1))
+    assert sorted(np.concatenate(found).tolist()) == list(range(500))
+    spans = [np.ptp(data.lengths[rows]) for rows in found]
+    assert np.mean(spans) < 2 * 50 / SORTED
+    firsts = [int(data.lengths[rows[0]]) for rows in found]
+    assert firsts != sorted(firsts)  # short and long batches take turns
+    assert [rows.tolist() for rows in batches(data, 10, np.random.default_rng(2))] != [
+        rows.tolist() for rows in found
+    ]
+    in_order = np.concatenate(batches(data, 10, None))
+    assert same(in_order, np.arange(500))
+    part = data.taken(np.flatnonzero(data.lengths == 7)[:2])
+    assert part.x.shape == (2, 7, 1)
+
+
+# --- evaluate and predict -------------------------------------------------------------------------
+
+
+def test_predict_is_the_model_without_what_is_padded() -> None:
+    x, y, lengths = words(11)
+    model = labelling().compile(loss="softmax_cross_entropy", metrics=["accuracy", "perplexity"])
+    whole = model(x, lengths)
+    real = np.arange(9) < lengths[:, None]
+    found = model.predict(x, 4, lengths=lengths)
+    assert same(found, np.where(real[..., None], whole, 0).astype(np.float32))
+    assert same(model.predict(x, 4), model(x))
+    loss = nn.softmax_cross_entropy(whole, y, lengths=lengths, batch_first=True)
+    values = model.evaluate(x, y, lengths=lengths, batch_size=4)
+    assert math.isclose(values["loss"], loss.value, rel_tol=1e-6)
+    right = nn.metrics.accuracy(whole, y, lengths=lengths, batch_first=True)
+    assert math.isclose(values["accuracy"], right)
+    assert values["perplexity"] == math.exp(values["loss"])
+    last = nn.Sequential([fr.GRU(1, 2, seed=0), nn.Last()])
+    x = numbers(7, 4, 1)
+    assert same(last.predict(x, 3, lengths=[4, 1, 2, 3, 0, 1, 4]), last(x, [4, 1, 2, 3, 0, 1, 4]))
+
+
+def test_losses_and_metrics_by_name_and_as_functions() -> None:
+    x, y = numbers(20, 2), (numbers(20, 1, seed=1) > 0).astype(int)
+    model = small().compile("rmsprop", "binary_cross_entropy", ["accuracy", nn.mse])
+    found = model.evaluate(x, y)
+    logits = model(x)
+    assert math.isclose(found["accuracy"], ((logits > 0) == (y > 0)).mean())
+    assert math.isclose(found["mse"], nn.mse(logits, y).value, rel_tol=1e-6)
+    weighted = functools.partial(nn.softmax_cross_entropy, class_weights=[1.0, 3.0])
+    model = nn.Sequential([nn.Dense(2, 2, seed=0)]).compile("adamw", weighted)
+    assert math.isclose(
+        model.evaluate(x, y[:, 0])["loss"],
+        nn.softmax_cross_entropy(model(x), y[:, 0], class_weights=[1.0, 3.0]).value,
+    )
+    x, y, lengths = words(5)
+    lengths[:] = 0
+    model = labelling().compile(loss="softmax_cross_entropy", metrics="bits_per_character")
+    assert all(map(math.isnan, model.evaluate(x, y, lengths=lengths).values()))
+
+
+# --- runs that end and go on ----------------------------------------------------------------------
+
+RULES: dict[str, Callable[[], dict[str, Any]]] = {
+    "plain": dict,
+    "schedule": lambda: {"schedule": nn.schedules.Cosine(0.03, steps=40), "clip_norm": 0.3},
+    "plateau": lambda: {"schedule": nn.schedules.ReduceOnPlateau(0.05, patience=0, factor=0.5)},
+    "early stopping": lambda: {
+        "early_stopping": nn.EarlyStopping(1, min_delta=0.03),
+        "monitor": "val_loss",
+    },
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_resumed_run_has_the_same_bits(rule: str, stopped: bool, tmp_path: Path) -> None:
+    x, y, lengths = words(60)
+
+    def made(metric: Any = nn.metrics.accuracy) -> nn.Sequential:
+        return labelling().compile(nn.Adam(0.02), "softmax_cross_entropy", [metric])
+
+    def fit(model: nn.Sequential, epochs: int, name: str) -> nn.History:
+        return model.fit(
+            x,
+            y,
+            epochs,
+            batch_size=8,
+            lengths=lengths,
+            validation_split=0.2,
+            seed=3,
+            checkpoint=tmp_path / name,
+            **RULES[rule](),
+        )
+
+    whole = made()
+    expected = fit(whole, 8, "whole.npz")
+    assert rule != "early stopping" or expected.stopped == "early stopping"
+
+    calls = 0
+
+    def accuracy(prediction: Array, targets: Array, **options: Any) -> float:
+        nonlocal calls
+        calls += 1
+        if stopped and calls == 8 * 3 + 3:  # in the fourth epoch, of six updates and two batches
+            signal.raise_signal(signal.SIGTERM)
+        return nn.metrics.accuracy(prediction, targets, **options)
+
+    first = made(accuracy)
+    history = fit(first, 8 if stopped else 3, "part.npz")
+    if expected.stopped is None:
+        assert history.stopped == ("SIGTERM" if stopped else None)
+    second = made()
+    second.load_checkpoint(tmp_path / "part.npz")
+    assert second.epochs == 3 or expected.stopped
+    left = 8 - second.epochs
+    history = fit(second, left, "part.npz")
+    assert dict(history) == dict(expected)
+    assert (history.epoch, history.stopped) == (expected.epoch, expected.stopped)
+    assert states(second) == states(whole)
+    assert second.epochs == whole.epochs
+    for name, value in whole.optimizer.state_dict(whole).items():
+        assert same(second.optimizer.state_dict(second)[name], value)
+    assert (tmp_path / "part.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_fit_goes_on() -> None:
+    x, y = numbers(10, 2), numbers(10, 1, seed=1)
+    one, two = small().compile(), small().compile()
+    one.fit(x, y, 4)
+    assert len(two.fit(x, y, 3)["loss"]) == 3
+    history = two.fit(x, y, validation_data=(x, y))
+    assert states(one) == states(two)
+    assert len(history["loss"]) == 4
+    assert [math.isnan(v) for v in history["val_loss"]] == [True, True, True, False]
+    history["loss"].clear()  # a copy
+    again = two.fit(x, y)
+    assert len(again["loss"]) == 5
+    assert math.isnan(again["val_loss"][-1])
+    assert two.compile().epochs == 0
+    assert len(two.fit(x, y)["loss"]) == 1
+
+
+@pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
+def test_a_signal_keeps_the_best_epoch(number: signal.Signals, capsys: Any) -> None:
+    x, y, seen = numbers(4, 2), numbers(4, 1, seed=1), []
+
+    def act(k: int) -> None:  # one batch for each epoch, measured before its update
+        seen.append(states(model))
+        if k == 3:
+            signal.raise_signal(number)
+
+    model = small().compile("sgd", "mse", told([3.0, 1.0, 2.0, 5.0, 9.0], act))
+    before = [signal.getsignal(one) for one in STOPS]
+    history = model.fit(x, y, 10, monitor="metric", verbose=True)
+    name = "Ctrl-C" if number == signal.SIGINT else number.name
+    assert (history.stopped, history.epoch) == (name, 2)
+    assert history["metric"] == [3.0, 1.0, 2.0, 5.0]  # the epoch had no update left
+    assert states(model) == seen[2]  # of the end of epoch 2
+    assert [signal.getsignal(one) for one in STOPS] == before
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[-1] == f"{name}: the model has the parameters of epoch 2"
+    assert model.fit(x, y, monitor="loss").epoch == 5
+
+
+def test_a_signal_within_an_epoch() -> None:
+    x, y = numbers(8, 2), numbers(8, 1, seed=1)
+
+    def act(k: int) -> None:
+        if k == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    model = small().compile("sgd", "mse", told([1.0] * 9, act))
+    before = states(model)
+    history = model.fit(x, y, 5, batch_size=2)
+    assert (history.stopped, history.epoch, model.epochs, dict(history)) == ("Ctrl-C", None, 0, {})
+    assert states(model) != before  # no epoch is complete, so those of the last update
+
+    def twice(k: int) -> None:
+        if k == 1:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    model.compile("sgd", "mse", told([1.0] * 9, twice))
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, y, 5, batch_size=2)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_early_stopping_gives_the_best_epoch_back() -> None:
+    x, y, seen = numbers(4, 2), numbers(4, 1, seed=1), []
+    act = lambda _: seen.append(states(model))  # noqa: E731
+    model = small().compile("sgd", "mse", told([0.3, 0.9, 0.8, 0.7, 0.1], act))
+    stopping = nn.EarlyStopping(2, mode="max")
+    history = model.fit(x, y, 10, monitor="metric", early_stopping=stopping)
+    assert (history.stopped, history.epoch, model.epochs) == ("early stopping", 2, 4)
+    assert states(model) == seen[2]
+    assert stopping.best == 0.9
+
+
+def test_fit_outside_the_main_thread() -> None:
+    found: list[nn.History] = []
+    model = small().compile()
+    thread = threading.Thread(
+        target=lambda: found.append(model.fit(numbers(4, 2), numbers(4, 1), 2))
+    )
+    thread.start()
+    thread.join()
+    assert found[0].epoch == 2
+
+
+def test_a_run_that_diverges_is_an_error() -> None:
+    x, y = numbers(16, 2), numbers(16, 1, seed=1)
+    model = small().compile("sgd")
+    model.fit(x, y)
+    best = states(model)
+    model.optimizer.lr = 1e18
+    with pytest.raises(
+        FloatingPointError, match=r"epoch 2, batch \d: loss .*the run diverged.* of epoch 1$"
+    ):
+        model.fit(x, y, 30, batch_size=2)
+    assert states(model) == best
+    spoiled = small().compile()
+    y[3] = np.nan
+    before = states(spoiled)
+    with pytest.raises(FloatingPointError, match="parameters before this update"):
+        spoiled.fit(x, y, shuffle=False, clip_norm=1.0)
+    assert states(spoiled) == before
+
+
+# --- progress -------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    x, y = numbers(4, 2), numbers(4, 1, seed=1)
+    model = small().compile()
+    model.fit(x, y, 2)
+    model.fit(x, y, 2, verbose=False)
+    assert capsys.readouterr().err == ""
+    model.fit(x, y, 2, validation_data=(x, y), verbose=True)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("epoch 5/6  loss ")
+    assert "val_loss" in second
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "30")
+    model.fit(x, y, 2, validation_data=(x, y))
+    shown = terminal.getvalue()
+    assert shown.count("\n") == 1
+    assert shown.endswith("\n")
+    assert all(len(part) <= 29 for part in shown.strip().split("\r"))
+    model.fit(x, y, 2, verbose=False)
+    assert terminal.getvalue() == shown
+    terminal.close()  # the terminal is gone, and the run goes on
+    assert model.fit(x, y, 2).epoch == 12
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def test_what_fit_refuses() -> None:
+    x, y, model = numbers(6, 2), numbers(6, 1), small()
+    for call in (
+        lambda: model.fit(x, y),
+        lambda: model.evaluate(x, y),
+        lambda: model.load_checkpoint("no"),
+        lambda: model.optimizer,
+    ):
+        with pytest.raises(RuntimeError, match=r"\w+: call compile\(optimizer, loss\) first"):
+            call()
+    for compiled, error, text in (
+        (("adm",), ValueError, "optimizer: expected .*adam.*, got 'adm'"),
+        ((nn.Adam,), TypeError, "optimizer: expected an optimiser .*, got the class Adam"),
+        (("adam", "categorical"), ValueError, "loss: expected .*softmax_cross_entropy"),
+        (("adam", 3), TypeError, "loss: expected one of"),
+        (("adam", "mse", ["acc"]), ValueError, r"metrics\[0\]: expected .*accuracy"),
+        (("adam", "mse", ["mae", "mae"]), ValueError, r"metrics\[1\]: 'mae' is there already"),
+        (("adam", "mse", [3]), TypeError, r"metrics\[0\]: expected a name or a function, got int"),
+        (("adam", "mse", 3), TypeError, "metrics: expected a list, got int"),
+    ):
+        with pytest.raises(error, match=f"^{text}"):
+            model.compile(*compiled)
+    model.compile()
+    before = states(model)
+    for given, more, error, text in (
+        ((x, y[:5]), {}, ValueError, "y: expected 6 samples, as x has, got 5"),
+        ((x[:0], y[:0]), {}, ValueError, "x: expected at least one sample"),
+        ((np.ma.masked_array(x), y), {}, TypeError, "x: expected .*, got a masked array"),
+        ((x, y), {"lengths": [1] * 6}, ValueError, r"y: expected 2 steps, as x has, got"),
+        ((x, y[:, 0]), {}, ValueError, r"targets: expected the shape of prediction"),
+        ((x[:, :1], y), {}, ValueError, r"x: expected shape"),
+        ((x, y, 0), {}, ValueError, "epochs: expected at least 1, got 0"),
+        ((x, y), {"lengths": [1] * 5}, ValueError, r"lengths: expected shape \(6,\), got"),
+        ((x, y), {"batch_size": 1.5}, TypeError, "batch_size: expected a whole number"),
+        ((x, y), {"seed": -1}, ValueError, "seed: expected at least 0"),
+        ((x, y), {"shuffle": 1}, TypeError, "shuffle: expected True or False"),
+        ((x, y), {"validation_split": 1.0}, ValueError, r"validation_split: expected a number in"),
+        (
+            (x, y),
+            {"validation_split": 0.5, "validation_data": (x, y)},
+            ValueError,
+            "expected validation_data or validation_split, got both",
+        ),
+        ((x[:1], y[:1]), {"validation_split": 0.1}, ValueError, "validation_split: 0.1 of 1 samp"),
+        ((x, y), {"validation_data": x}, TypeError, r"validation_data: expected \(x, y\) or"),
+        ((x, y), {"validation_data": (x, y[:2])}, ValueError, "validation y: expected 6 samples"),
+        ((x, y), {"validation_data": (x, x)}, ValueError, "targets: expected the shape of"),
+        ((x, y), {"validation_data": (y, y)}, ValueError, r"x: expected shape \(B, T, 2\) or"),
+        ((x, y), {"early_stopping": 3}, TypeError, r"early_stopping: .*nn.EarlyStopping\(patience"),
+        ((x, y), {"schedule": 0.1}, TypeError, "schedule: expected a function of the update"),
+        ((x, y), {"clip_norm": 0}, ValueError, "clip_norm: expected a number above 0"),
+        ((x, y), {"monitor": "val_loss"}, ValueError, "monitor: expected .*loss.*, got 'val_loss'"),
+        ((x, y), {"verbose": 2}, TypeError, "verbose: expected True or False"),
+        ((x, y), {"checkpoint": "no/run.npz"}, FileNotFoundError, "checkpoint: there is no folder"),
+    ):
+        with pytest.raises(error, match=f"^{text}"):
+            model.fit(*given, **more)  # type: ignore[arg-type]
+    assert states(model) == before
+    assert model.epochs == 0
+    ids, labels, lengths = words(6)
+    tagger = labelling().compile(loss="softmax_cross_entropy")
+    for targets in (labels[:, 1:], np.concatenate([labels, labels], axis=1), labels[:, 0]):
+        with pytest.raises(ValueError, match=r"^y: expected 9 steps, as x has, got shape \(6,"):
+            tagger.fit(ids, targets, lengths=lengths)
+        with pytest.raises(ValueError, match=r"^validation y: expected 9 steps"):
+            tagger.fit(ids, labels, lengths=lengths, validation_data=(ids, targets, lengths))
+        with pytest.raises(ValueError, match=r"^y: expected 9 steps"):
+            tagger.evaluate(ids, targets, lengths=lengths)
+    model.compile(loss=lambda *_: 0.0)  # type: ignore[arg-type, return-value]
+    with pytest.raises(TypeError, match="loss: expected a function that returns a Loss"):
+        model.fit(x, y)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    x, y, path = numbers(6, 2), numbers(6, 1), tmp_path / "run.npz"
+    model = small().compile("sgd")
+    model.fit(x, y, 2, checkpoint=path)
+    before = states(model)
+    fr.save(tmp_path / "model.npz", model)
+    with np.load(path) as file:
+        arrays = dict(file)
+    header = json.loads(str(arrays["header"]))
+
+    def written(changes: dict[str, Any], **more: Array) -> Path:
+        other = tmp_path / "other.npz"
+        np.savez(other, **{**arrays, **more, "header": np.array(json.dumps(header | changes))})
+        return other
+
+    cases: list[tuple[Path, str]] = [
+        (tmp_path / "model.npz", "expected a checkpoint of Sequential.fit"),
+        (written({"format_version": 2}), "format_version: this fusedrnn reads 1, found 2"),
+        (written({"model": {}}), "model: the file is of other layers"),
+        (written({"optimizer": "Adam"}), "optimizer: expected SGD, found 'Adam'"),
+        (written({"epochs": -1}), "epochs: expected a whole number, found -1"),
+        (written({"updates": True}), "updates: expected a whole number"),
+        (written({"best_epoch": 3}), r"best_epoch: expected a number in \[1, 2\], found 3"),
+        (written({"history": {"loss": [1.0]}}), "history: expected lists of 2 numbers"),
+    ]
+    for k, (file, text) in enumerate(cases):
+        if file.name == "other.npz":  # each is written anew
+            changes = [{"format_version": 2}, {"model": {}}, {"optimizer": "Adam"}, {"epochs": -1}]
+            changes += [{"updates": True}, {"best_epoch": 3}, {"history": {"loss": [1.0]}}]
+            written(changes[k - 1])
+        with pytest.raises(ValueError, match=f"^.*npz: {text}"):
+            model.load_checkpoint(file)
+    for name in ("params/0.bias", "optimizer/velocity.0.bias"):
+        with pytest.raises(ValueError, match=r"0\.bias"):
+            model.load_checkpoint(written({}, **{name: np.zeros(7)}))
+    assert states(model) == before
+    assert model.epochs == 2
+    twin = small(seed=1).compile("sgd")
+    twin.load_checkpoint(path)
+    assert states(twin) == before
+    assert not isinstance(copy.deepcopy(twin), nn.Dense)
+    with pytest.raises(RuntimeError, match="call compile"):
+        copy.deepcopy(twin).fit(x, y)
+
+
+@pytest.mark.parametrize(("title", "most"), [("The next letter", 8), ("Topics", 9)])
+def test_an_exercise_takes_few_lines(title: str, most: int) -> None:
+    """The examples of the page, imports included; tests/test_docs.py runs them."""
+    page = (Path(__file__).resolve().parents[1] / "docs/models.md").read_text()
+    section = page.partition(f"### {title}")[2].partition("\n#")[0]
+    blocks = [part.partition("```")[0] for part in section.split("```python\n")[1:]]
+    block = next(block for block in blocks if "fit(" in block)
+    lines = [line for line in block.splitlines() if line.strip()]
+    assert "import fusedrnn as fr" in lines
+    assert len(lines) <= most
+    assert max(map(len, lines)) <= 100
+
+
+SCRIPT = """
+import hashlib
+import sys
+import numpy as np
+import fusedrnn as fr
+from fusedrnn import nn
+
+threads = int(sys.argv[1])
+fr.set_num_threads(threads)
+rng = np.random.default_rng(0)
+x, y, lengths = rng.integers(0, 50, (64, 30)), rng.integers(0, 9, (64, 30)), rng.integers(1, 31, 64)
+model = nn.Sequential([
+    nn.Embedding(50, 64, seed=0), fr.LSTM(64, 64, bidirectional=True, dropout=0.1, num_layers=2,
+    seed=1), nn.LayerNorm(128), nn.Dropout(0.2), nn.Dense(128, 9, seed=2)])
+model.compile("adam", "softmax_cross_entropy", ["accuracy"])
+history = model.fit(x, y, 2, lengths=lengths, validation_split=0.2, clip_norm=1.0)
+path = fr.last_path()
+assert path.backend == "native", path
+assert path.threads <= threads, path
+if fr.build_config()["openmp"]:
+    model(rng.integers(0, 50, (64, 200)))
+    assert fr.last_path().threads == threads, fr.last_path()
+bits = hashlib.sha256(repr(history).encode())
+for a in (*model.params.values(), model.predict(x, lengths=lengths)):
+    bits.update(np.ascontiguousarray(a).tobytes())
+print(bits.hexdigest())
+"""
+
+
+def test_no_bit_of_a_run_depends_on_the_number_of_threads() -> None:
+    """At one and two threads of the kernels, and of NumPy's BLAS."""
+    if not fr.supported_isas():
+        pytest.skip("the reference computes with NumPy's BLAS")
+    found = set()
+    for own, blas in (("1", "1"), ("2", "2")):
+        environment = {
+            **os.environ,
+            "FUSEDRNN_BACKEND": "native",
+            "OMP_NUM_THREADS": blas,
+            "OPENBLAS_NUM_THREADS": blas,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, own], capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout)
+    assert len(found) == 1
