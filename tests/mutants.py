@@ -2015,9 +2015,10 @@ class Workshop:
 
     def __init__(self, folder: Path) -> None:
         self.tree, self.build = folder / "tree", folder / "build"
-        ignored = shutil.ignore_patterns("__pycache__", "_core*.so", "_core*.pyd", "_build.py")
+        ignored = shutil.ignore_patterns("__pycache__", "_core*.so", "_core*.pyd")
         for name in FOLDERS:
             shutil.copytree(ROOT / name, self.tree / name, ignore=ignored)
+        (self.tree / "python/fusedrnn/_build.py").unlink(missing_ok=True)  # written by the build
         for name in FILES:
             shutil.copy2(ROOT / name, self.tree / name)
         # The tools of this environment come first, whether or not it is activated.
