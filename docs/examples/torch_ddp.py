@@ -71,6 +71,7 @@ def main() -> None:
         if options.check:
             print(f"largest difference from one process: {worst:.1e} of the largest gradient")
             assert worst < 1e-6, worst
+    torch.distributed.barrier()  # no process ends while another still needs it
     torch.distributed.destroy_process_group()
 
 
