@@ -1407,23 +1407,23 @@ INNER = (
     ),
     Mutant(
         "directions: threads of one take each other's rows",
-        "csrc/inner/scan/norm_forward.hpp",
-        "Scan(forward, d, thread / 2, (threads + 1 - d) / 2).run();",
-        "Scan(forward, d, thread / 2, threads).run();",
+        "csrc/inner/scan/forward.hpp",
+        "(call, cell, d, thread / 2, (threads + 1 - d) / 2).run();",
+        "(call, cell, d, thread / 2, threads).run();",
         killer("invariance", "directions_at_the_same_time"),
     ),
     Mutant(
         "normalised LSTM: gc dropped",
         "csrc/inner/scan/norm_forward.hpp",
-        "const V m = fma(load(last + unit), by.of(now), load(last + at_.padded + unit));",
-        "const V m = by.of(now) + load(last + at_.padded + unit);",
+        "fma(load(last + unit), stats.of(now), load(last + by.at_.padded + unit))",
+        "stats.of(now) + load(last + by.at_.padded + unit)",
         killer("forward", "shapes", "native and lstm_norm"),
     ),
     Mutant(
         "normalised LSTM: c' carried on normalised",
         "csrc/inner/scan/norm_forward.hpp",
         "zoned(1, s, r, unit, now, load(cell + unit))",
-        "zoned(1, s, r, unit, by.of(now), load(cell + unit))",
+        "zoned(1, s, r, unit, stats.of(now), load(cell + unit))",
         killer("norm", "the_cell_state_is_not_normalised"),
     ),
     Mutant(
@@ -1520,8 +1520,8 @@ INNER = (
     Mutant(
         "one thread's panels of dW alone are unpacked",
         "csrc/inner/scan/reduce.hpp",
-        "rows(0, XG, at_.bwd_dw_ih, at_.input, dir_.dw_ih);",
-        "if (thread_ == 0) rows(0, XG, at_.bwd_dw_ih, at_.input, dir_.dw_ih);",
+        "rows(0, x_gates_, at_.bwd_dw_ih, at_.input, dir_.dw_ih);",
+        "if (thread_ == 0) rows(0, x_gates_, at_.bwd_dw_ih, at_.input, dir_.dw_ih);",
         killer("invariance", "threads", "rnn_tanh and rows"),
     ),
     Mutant(
@@ -1576,8 +1576,8 @@ INNER = (
     Mutant(
         "slots that share vectors lie a lane apart",
         "csrc/inner/scan/epilogue.hpp",
-        "return load(acc + w * next_acc + (i * G + k) * by);",
-        "return load(acc + w * next_acc + (i * G + k) * by + (by < L ? k : 0));",
+        "return load(acc + w * next_acc + (i * G + k) * apart);",
+        "return load(acc + w * next_acc + (i * G + k) * apart + (apart < L ? k : 0));",
         killer("forward", "shapes", "native"),
     ),
     Mutant(
@@ -1591,13 +1591,13 @@ INNER = (
         "the late phase reads h for r h",
         "csrc/inner/scan/forward.hpp",
         "const Operand<T> a{u(r), at_.state_row, 1, at_.hidden}; const Weights<T> late",
-        "const Operand<T> a{h(s, r), at_.state_row, 1, at_.hidden}; const Weights<T> late",
+        "const Operand<T> a{this->h(s, r), at_.state_row, 1, at_.hidden}; const Weights<T> late",
         killer("forward", "shapes", "native and reset_before"),
     ),
     Mutant(
         "no barrier after a step",
         "csrc/inner/scan/forward.hpp",
-        "if constexpr (recurrent(kCell)) wait();",
+        "if (recurrent(cell_.info)) wait();",
         "",
         killer("invariance", "every_barrier_holds"),
     ),
@@ -1618,8 +1618,8 @@ INNER = (
     Mutant(
         "dR of the wrong slots",
         "csrc/inner/scan/reduce.hpp",
-        "at_.out_row, n, p, HF, kEarly, at_.output,",
-        "at_.out_row, n, p, 0, kEarly - HF, at_.output,",
+        "at_.out_row, n, p, h_first_, early_, at_.output,",
+        "at_.out_row, n, p, 0, early_ - h_first_, at_.output,",
         killer("gradients", "shapes", "native and gru"),
     ),
     Mutant(

@@ -440,6 +440,21 @@ def test_the_floor_runs_anywhere() -> None:
     assert not re.search(WIDE, run("objdump", "--disassemble", isa_object("baseline")))
 
 
+# A cell costs its own functions, not another copy of the walk over time, so a module of all
+# instruction sets has room for many more cells.
+MOST_BYTES = 2_000_000
+
+
+def test_the_module_is_small(tmp_path: Path) -> None:
+    """Without symbols: debug information and names are not part of what runs."""
+    if shutil.which("strip") is None:
+        pytest.skip("codebase: no binutils here")
+    path = Path(str(core().__file__))  # type: ignore[attr-defined]
+    stripped = tmp_path / path.name
+    run("strip", "--strip-all", "-o", stripped, path)
+    assert stripped.stat().st_size < MOST_BYTES
+
+
 # --- the same in C++ and in Python -------------------------------------------------------------
 
 

@@ -9,17 +9,33 @@
 #include "../cells/norm.hpp"
 #include "../pack.hpp"
 #include "../probe.hpp"
+#include "../scan/forward.hpp"
+#include "../scan/norm_backward.hpp"
 #include "../scan/norm_forward.hpp"
 #include "../scan/reduce.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
+
+template <Cell C, class T>
+inline constexpr ForwardCell<T> kForward = forward_cell<C, T>();
+template <Cell C, class T>
+inline constexpr BackwardCell<T> kBackward = backward_cell<C, T>();
+
+template <Cell C, class T>
+void forward_of(void* call, int thread, int threads) {
+    forward(*static_cast<const Forward<T>*>(call), kForward<C, T>, thread, threads);
+}
+template <Cell C, class T>
+void backward_of(void* call, int thread, int threads) {
+    backward(*static_cast<const Backward<T>*>(call), kBackward<C, T>, thread, threads);
+}
 
 template <Cell... C>
 struct Cells {
     static constexpr int kCount = sizeof...(C);
     static constexpr CellInfo kInfo[] = {C::kInfo...};
     template <class T>
-    static constexpr CellKernels<T> kKernels[] = {{forward<C, T>, backward<C, T>}...};
+    static constexpr CellKernels<T> kKernels[] = {{forward_of<C, T>, backward_of<C, T>}...};
 };
 
 using AllCells = Cells<ElmanCell<Tanh, kRnnTanh>, ElmanCell<Relu, kRnnRelu>,
