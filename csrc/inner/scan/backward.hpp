@@ -1,6 +1,6 @@
 // The walk over time of a backward call, for every cell, from the last step to the first. A step
-// multiplies da of the step after it by R, which gives dh, and then calls the derivative of the cell
-// on groups of rows and units. da of a block of steps stays in scratch for reduce.hpp.
+// multiplies da of the step after it by R, which gives dh, and then calls the derivative of the
+// cell on groups of rows and units. da of a block of steps stays in scratch for reduce.hpp.
 #pragma once
 
 #include "backward_view.hpp"

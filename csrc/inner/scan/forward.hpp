@@ -75,11 +75,12 @@ class ForwardWalk : ForwardView<T> {
         }
     }
 
-    // If slots share vectors (pitch_of), the store of a slot also writes lanes of the slots and rows
-    // after it. Slots and rows are stored in rising order, so what such a store wrote is overwritten
-    // by the slot that owns it. After the last slot of the last row at most L - 1 numbers are
-    // written past the row; they lie in the buffer, because then a row has at most three vectors
-    // (of four slots, the last starts at 3 * pitch, and pitch < L).
+    // If slots share vectors (pitch_of), the store of a slot also writes lanes of the slots and
+    // rows after it. Slots and rows are stored in rising order, so what such a store wrote is
+    // overwritten by the slot that owns it. Nothing overwrites what the last slot of the last row
+    // writes past that row, fewer than L numbers. They stay in the buffer, which has four vectors
+    // for each row: a row of four vectors writes none (its last slot starts before 3 * L), and a
+    // shorter row leaves room.
     void start_from_gates(T* acc, Index p, const Cursor<T>& from, Index n) const {
         const Index units = units_of(p), by = pitch(p), width = width_of(p);
         for (Index i = 0; i < n; ++i) {
@@ -108,8 +109,8 @@ class ForwardWalk : ForwardView<T> {
     }
 
     // Calls body(acc, first panel, panels) over this thread's panels for n rows of step s, several
-    // panels at once for `few_rows` rows at most. Every other step takes the panels in falling order,
-    // so that it reads first what the step before it left in the cache.
+    // panels at once for `few_rows` rows at most. Every other step takes the panels in falling
+    // order, so that it reads first what the step before it left in the cache.
     template <class Body>
     void each_panel(Index s, Index n, Index few_rows, Body body) const {
         alignas(kBlockBytes) T acc[kGroupRows * 4 * L];

@@ -288,7 +288,8 @@ class Reduce : BackwardView<T> {
         }
     }
 
-    // The gradients of gains and biases of a normalised cell: sums of what each row left in terms().
+    // The gradients of gains and biases of a normalised cell: sums of what each row left in
+    // terms().
     void term_sums(Index q0, Index n, Index p) const {
         for (Index k = 0; k < cell_.info.vectors + kNormBiases; ++k) {
             const Index at = k * at_.padded + p * L;
