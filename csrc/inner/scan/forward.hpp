@@ -86,19 +86,35 @@ class ForwardWalk : ForwardView<T> {
         for (Index i = 0; i < n; ++i) {
             static_assert(kMaxGates <= kPanelVectors);
             const T* g = gates(from.s, from.r + i);
-            for (Index u = 0; u < units; ++u)
-                copy_slots(g + slot_at<T>((p * units_ + u) * L, 0, slots_), kBlock<T>,
-                           acc + i * width + u * gates_ * by, by);
+            copy_slots<true>(g + slot_at<T>(p * units_ * L, 0, slots_), acc + i * width, units, by);
         }
     }
 
-    // The slots of one vector of units, in rising order, each `to_by` after the one before it.
-    FUSEDRNN_INLINE void copy_slots(const T* from, Index from_by, T* to, Index to_by) const {
+    // Copies the slots of a panel between the gates of a row and the buffer of sums, in rising
+    // order; in the buffer a slot starts `by` after the one before it.
+    template <bool kIn>
+    FUSEDRNN_INLINE void copy_slots(std::conditional_t<kIn, const T*, T*> gates,
+                                    std::conditional_t<kIn, T*, const T*> acc, Index units,
+                                    Index by) const {
+        auto one = [&](Index unit, Index s) {
+            auto* g = gates + slot_at<T>(unit * L, s, slots_);
+            auto* a = acc + (unit * gates_ + s) * by;
+            if constexpr (kIn)
+                store(a, load(g));
+            else
+                store(g, load(a));
+        };
+        // The shapes of panels that occur most, without loops.
         if (gates_ == 4) {
-            for (int s = 0; s < 4; ++s) store(to + s * to_by, load(from + s * from_by));
-            return;
+            for (Index s = 0; s < 4; ++s) one(0, s);
+        } else if (gates_ == 3) {
+            for (Index s = 0; s < 3; ++s) one(0, s);
+        } else if (gates_ == 1 && units == 4) {
+            for (Index u = 0; u < 4; ++u) one(u, 0);
+        } else {
+            for (Index u = 0; u < units; ++u)
+                for (Index s = 0; s < gates_; ++s) one(u, s);
         }
-        for (int s = 0; s < gates_; ++s, from += from_by, to += to_by) store(to, load(from));
     }
 
     // acc += operand times the slots of `few` panels from p on, s0 the first of them.
@@ -157,10 +173,7 @@ class ForwardWalk : ForwardView<T> {
     }
 
     void keep(const T* acc, Index p, T* to) const {
-        const Index by = pitch(p);
-        for (Index u = 0; u < units_of(p); ++u)
-            copy_slots(acc + u * gates_ * by, by, to + slot_at<T>((p * units_ + u) * L, 0, slots_),
-                       kBlock<T>);
+        copy_slots<false>(to + slot_at<T>(p * units_ * L, 0, slots_), acc, units_of(p), pitch(p));
     }
 
     // Splits this thread's live rows of step s evenly into groups: body(first rank, rows).

@@ -128,7 +128,7 @@ class ForwardView {
                 rows_.cut(s + 1, r)};
     }
 
-    void keep_h(Index s, Index r, Index unit, V value) const {
+    FUSEDRNN_INLINE void keep_h(Index s, Index r, Index unit, V value) const {
         store(h(s, r) + unit, value);
         if (dir_.drop == nullptr) return;
         const int real = static_cast<int>(least(L, at_.output - unit));
@@ -172,7 +172,7 @@ class ForwardView {
     Index width_of(Index p) const { return p + 1 < panels_ ? width_ : last_width_; }
 
     // The old state where zoneout keeps it, or the expectation of that.
-    V zoned(int k, Index s, Index r, Index unit, V fresh, V old) const {
+    FUSEDRNN_INLINE V zoned(int k, Index s, Index r, Index unit, V fresh, V old) const {
         const T rate = k == 0 ? call_.zone_h : call_.zone_c;
         if (rate == T(0)) return fresh;
         if (dir_.keep[k] == nullptr) return fma(splat(rate), old - fresh, fresh);
@@ -182,7 +182,7 @@ class ForwardView {
     }
 
     // The new h, before zoneout, goes to y and to the next step.
-    void give(Index s, const Place<T>& at, Index unit, V fresh) const {
+    FUSEDRNN_INLINE void give(Index s, const Place<T>& at, Index unit, V fresh) const {
         const V now = zoned(0, s, at.rank, unit, fresh, load(at.old_h + unit));
         put(at.y + unit, now, static_cast<int>(least(L, at_.output - unit)));
         keep_h(s + 1, at.rank, unit, at.cut ? initial(0, at.rank, unit) : now);
