@@ -165,6 +165,13 @@ properties() {
     HYPOTHESIS_PROFILE=nightly .venv/bin/python -m pytest -m hypothesis -n auto
 }
 
+# Runs the pages of the course whole, with the data of $FUSEDRNN_DATA (default: ../shared/data).
+course() {
+    workplace course '.[test,plot]' || return
+    FUSEDRNN_CI=1 FUSEDRNN_COURSE=full FUSEDRNN_DATA=${FUSEDRNN_DATA:-$root/../shared/data} \
+        .venv/bin/python -m pytest -n auto -m course --durations=20
+}
+
 # Builds the pages of docs/ and checks their links.
 pages() {
     workplace pages || return
@@ -202,7 +209,7 @@ torch_packages() {
 }
 
 all=(exhaustive clang sanitizers races memory hostile aarch64 serial mutants grids models properties)
-all+=(pages torch_versions torch_packages)
+all+=(course pages torch_versions torch_packages)
 table=() failed=0
 for check in "${@:-${all[@]}}"; do
     if [[ ! " ${all[*]} " == *" $check "* ]]; then
