@@ -1795,6 +1795,41 @@ INNER = (
 # The order is such that each kind is compiled once, with objects of the others that have no fault.
 FILES_AND_WEIGHTS = (
     Mutant(
+        "spellings: U and W change places",
+        "python/fusedrnn/weights/_spellings.py",
+        'return "h" if square["U"] else "x"',
+        'return "x" if square["U"] else "h"',
+        killer("spellings", "an_elman_network_and_its_output"),
+    ),
+    Mutant(
+        "spellings: U of one shape with W reads x",
+        "python/fusedrnn/weights/_spellings.py",
+        'if square["U"] and square["W"]:',
+        "if False:",
+        killer("spellings", "u_and_w_of_one_shape"),
+    ),
+    Mutant(
+        "spellings: A and B change places",
+        "python/fusedrnn/weights/_spellings.py",
+        'Spelling(_pair("B", "A", "b", "a"))',
+        'Spelling(_pair("A", "B", "b", "a"))',
+        killer("spellings", "an_elman_network_and_its_output"),
+    ),
+    Mutant(
+        "spellings: one name twice",
+        "python/fusedrnn/weights/_spellings.py",
+        "if len(plain) < len(given):",
+        "if False:",
+        killer("spellings", "names_that_are_refused"),
+    ),
+    Mutant(
+        "spellings: the output layer is not known",
+        "python/fusedrnn/weights/_spellings.py",
+        "if output and any(fits(one.layout, rest) for one in every):",
+        "if False:",
+        killer("spellings", "an_elman_network_and_its_output"),
+    ),
+    Mutant(
         "a file is written where the old one is",
         "python/fusedrnn/_storage.py",
         "temporary, file = _beside(target)",
