@@ -18,6 +18,7 @@ from . import _objective
 from ._batches import Batch, Data, Piece
 from ._model_params import ModelParameters
 from ._optimizer import Optimizer
+from ._parallel import AllReduce
 from ._plan import planned
 from ._training import History, Training, evaluated
 from .losses import Loss
@@ -139,6 +140,7 @@ class Model(ABC):
         schedule: Callable[[Any], float] | None = None,
         clip_norm: float | None = None,
         truncate: int | None = None,
+        all_reduce: AllReduce | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         verbose: bool | None = None,
     ) -> History:
@@ -189,6 +191,12 @@ class Model(ABC):
             of a piece are those at the start of the next one; gradients do not pass. For a
             `Sequential` with a recurrent layer, whose output has the steps of the input, and
             without a reverse direction.
+        all_reduce : callable, optional
+            For several processes that train one model, each with samples of its own (data
+            parallelism): a function that takes an array of float64 or of the model's dtype, and
+            returns its sum over all processes, or leaves the sum in the array. All processes get
+            equal parameters, and equally many batches. Their updates, history and decisions are
+            then the same: those of one process whose batches are all of theirs together.
         checkpoint : path, optional
             A file to write after each epoch, for `load_checkpoint`; an old file is replaced.
         verbose : bool, optional
@@ -245,6 +253,7 @@ class Model(ABC):
             schedule=schedule,
             clip_norm=clip_norm,
             truncate=self._piece_size(truncate, data),
+            all_reduce=all_reduce,
             checkpoint=checkpoint,
             verbose=verbose,
         )
@@ -286,7 +295,7 @@ class Model(ABC):
         size = _check.integer(batch_size, "batch_size", 1)
         found = evaluated(self, objective, data, size, self._piece_size(truncate, data))
         assert found is not None  # no signal is looked for
-        return found
+        return found.values(objective.names)
 
     @property
     def epochs(self) -> int:

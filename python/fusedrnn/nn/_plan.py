@@ -10,6 +10,7 @@ from typing import Any
 from .._checks import arguments as _check
 from . import _checks
 from ._batches import Data, split
+from ._parallel import Processes
 from ._progress import Line
 from .stopping import EarlyStopping
 
@@ -31,6 +32,7 @@ class Plan:
     schedule: Callable[[Any], float] | None
     clip_norm: float | None
     truncate: int | None  # the steps of a piece
+    processes: Processes
     checkpoint: str | os.PathLike[str] | None
     line: Line
 
@@ -51,6 +53,7 @@ def planned(
     schedule: object,
     clip_norm: object,
     truncate: int | None,
+    all_reduce: object,
     checkpoint: str | os.PathLike[str] | None,
     verbose: object,
 ) -> Plan:
@@ -101,6 +104,7 @@ def planned(
         schedule=schedule,
         clip_norm=None if clip_norm is None else _checks.positive(clip_norm, "clip_norm"),
         truncate=truncate,
+        processes=Processes(all_reduce),
         checkpoint=checkpoint,
         line=Line(None if verbose is None else _check.flag(verbose, "verbose")),
     )

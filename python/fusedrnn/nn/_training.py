@@ -78,11 +78,17 @@ class Training:
         """Train for some epochs more."""
         stopping = plan.early_stopping or EarlyStopping(ENDLESS)
         self._try(model, plan.held_out)
+        together = plan.processes
+        together.same_start(model, self.epochs, plan.epochs, plan.held_out is not None)
         self._catch_up(plan, stopping)
         last, whole = self.epochs + plan.epochs, True
         with Stops() as stops:
             try:
-                while self.epochs < last and not stopping.should_stop and stops.name is None:
+                while (
+                    self.epochs < last
+                    and not stopping.should_stop
+                    and together.stopped(stops) is None
+                ):
                     values = self._epoch(model, plan, stops, last)
                     whole = values is not None
                     if values is not None:
@@ -91,8 +97,9 @@ class Training:
                 plan.line.close()
                 raise
         early = EARLY if stopping.should_stop and self.epochs < last else None
-        stopped, epoch = stops.name or early, self.epochs if whole else None
-        if self.best is not None and (stops.name or plan.early_stopping is not None):
+        name = together.stopped(stops)
+        stopped, epoch = name or early, self.epochs if whole else None
+        if self.best is not None and (name or plan.early_stopping is not None):
             model.load_state_dict(self.best.state)
             epoch = self.best.epoch
         whose = "the last update" if epoch is None else f"epoch {epoch}"
@@ -133,12 +140,15 @@ class Training:
         rng = np.random.default_rng([plan.seed, self.epochs])
         drawn = batches(plan.data, plan.batch_size, rng if plan.shuffle else None)
         parts = pieces(plan.data, drawn, plan.truncate)
+        plan.processes.agree({"the number of batches of an epoch": len(parts)})
         means, names, state = Means(), self.objective.names, None
         for k, piece in enumerate(parts):
-            if stops.name is not None:
+            if plan.processes.stopped(stops) is not None:
                 return None
             batch = model._batch(plan.data, piece)
-            state = self._update(model, plan, batch, state if piece.start else None, k, rng, means)
+            state = self._update(
+                model, plan, batch, state if piece.start else None, k, rng, means, stops
+            )
             plan.line.update(
                 lambda done=k + 1: (  # type: ignore[misc]
                     f"epoch {self.epochs + 1}/{last}  {done / len(parts):.0%}  "
@@ -148,11 +158,17 @@ class Training:
         values = means.values(names)
         if plan.held_out is not None:
             found = evaluated(
-                model, self.objective, plan.held_out, plan.batch_size, plan.truncate, stops
+                model,
+                self.objective,
+                plan.held_out,
+                plan.batch_size,
+                plan.truncate,
+                stops if plan.processes.alone else None,
             )
             if found is None:
                 return None
-            values |= {f"val_{name}": value for name, value in found.items()}
+            held = plan.processes.joined(found, self.objective.measures).values(names)
+            values |= {f"val_{name}": value for name, value in held.items()}
         self.updates += len(parts)
         return values
 
@@ -165,21 +181,24 @@ class Training:
         k: int,
         rng: np.random.Generator,
         means: Means,
+        stops: Stops,
     ) -> Any:
         """Learn from one batch; return the state that its next piece begins with."""
         if plan.schedule is not None and not isinstance(plan.schedule, ReduceOnPlateau):
             self.optimizer.lr = plan.schedule(self.updates + k)
         y, saved, state = model._learned(batch, state, rng)
         loss, values = self.objective.measured(y, batch.targets, batch.lengths)
+        values, weight = plan.processes.shared(values, batch.weight, stops)
         norm = 0.0
-        if math.isfinite(loss.value):
+        if math.isfinite(values["loss"]):
             gradients = model._gradients(saved, loss.gradient)
+            gradients = plan.processes.gradients(gradients, batch.weight, weight)
             if plan.clip_norm is not None:
                 norm = clip_global_norm(gradients, max_norm=plan.clip_norm)
-        if not math.isfinite(loss.value + norm):
-            self._diverged(model, k, loss.value, norm)
+        if not math.isfinite(values["loss"] + norm):
+            self._diverged(model, k, values["loss"], norm)
         self.optimizer.step(model, gradients)
-        means.add(values, batch.weight)
+        means.add(values, weight)
         return state
 
     def _diverged(self, model: Model, k: int, loss: float, norm: float) -> NoReturn:
@@ -246,8 +265,8 @@ def evaluated(
     batch_size: int,
     truncate: int | None,
     stops: Stops | None = None,
-) -> dict[str, float] | None:
-    """Return loss and metrics of a model; None if a signal stopped this."""
+) -> Means | None:
+    """Return the means of loss and metrics of a model; None if a signal stopped this."""
     means, state = Means(), None
     for piece in pieces(data, in_batches(data, batch_size), truncate):
         if stops is not None and stops.name is not None:
@@ -256,7 +275,7 @@ def evaluated(
         y, state = model._inferred(batch, state if piece.start else None)
         _, values = objective.measured(y, batch.targets, batch.lengths)
         means.add(values, batch.weight)
-    return means.values(objective.names)
+    return means
 
 
 def in_batches(data: Data, batch_size: int) -> list[Array]:
