@@ -211,6 +211,34 @@ def test_what_is_padded_changes_nothing() -> None:
     assert values["perplexity"] == math.exp(values["loss"])
 
 
+def test_ids_without_a_table_are_one_hot_rows() -> None:
+    model, x = plain(), ids(4, 5, count=3)
+    rows = np.eye(3)[x]
+    np.testing.assert_allclose(
+        model(x, TARGETS, LENGTHS), model(rows, TARGETS, LENGTHS), rtol=0, atol=1e-12
+    )
+    assert same(
+        model.generate(x, LENGTHS, max_length=4), model.generate(rows, LENGTHS, max_length=4)
+    )
+    y, saved = model.forward(x, TARGETS, LENGTHS)
+    assert model.backward(saved, y)[0] is None
+
+
+def test_a_sequence_without_targets_counts_nothing() -> None:
+    """It has neither loss nor gradient; nor has a source without steps any influence."""
+    model, x = plain(), numbers(2, 5, 3)
+    targets = np.array([[-1, 3, 2], [4, 2, 0]])
+    y, saved = model.forward(x, targets, [4, 0])
+    loss = nn.softmax_cross_entropy(y, targets, lengths=[0, 2], batch_first=True)
+    dx, _ = model.backward(saved, loss.gradient)
+    assert dx is not None
+    assert not dx.any()
+    assert same(y[1], model(2 * x, targets, [4, 0])[1])
+    model.compile(loss="softmax_cross_entropy")
+    values = model.evaluate(x, targets, lengths=[4, 0])
+    assert math.isclose(values["loss"], loss.value, rel_tol=1e-12)
+
+
 # --- decoding -------------------------------------------------------------------------------------
 
 
