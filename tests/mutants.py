@@ -947,8 +947,8 @@ CHAINS = (
     Mutant(
         "predict: what the layers make of padding",
         "python/fusedrnn/nn/sequential.py",
-        "np.where(real[..., None], y, 0)",
-        "y",
+        "y = np.where(real[..., None], y, 0)",
+        "pass",
         killer("fit", "predict_is_the_model_without_what_is_padded"),
     ),
     Mutant(
@@ -991,6 +991,13 @@ CHAINS = (
         "python/fusedrnn/nn/_training.py",
         "model._inferred(batch, state if piece.start else None)",
         "model._inferred(batch, None)",
+        killer("fit", "pieces_learn_what_lies_further_back_than_a_piece"),
+    ),
+    Mutant(
+        "pieces: predict forgets the state",
+        "python/fusedrnn/nn/sequential.py",
+        "self._called(part.x, part.lengths, state if piece.start else None)",
+        "self._called(part.x, part.lengths, None)",
         killer("fit", "pieces_learn_what_lies_further_back_than_a_piece"),
     ),
     Mutant(

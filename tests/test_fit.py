@@ -301,6 +301,10 @@ def test_pieces_learn_what_lies_further_back_than_a_piece() -> None:
     pieces = model.evaluate(x, y, truncate=5)
     assert found["accuracy"] == pytest.approx(pieces["accuracy"], rel=1e-12)
     assert found["loss"] == pytest.approx(pieces["loss"], rel=1e-6)
+    for lengths in (None, np.arange(64) % 25):
+        whole = model.predict(x, 10, lengths=lengths)
+        for steps in (1, 7, 24, 30):
+            assert same(model.predict(x, 10, lengths=lengths, truncate=steps), whole)
 
 
 def test_pieces_are_updates(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._checks import arguments as _check
 from .._checks import options as _check_options
-from ._batches import Batch, Data, Piece
+from ._batches import Batch, Data, Piece, pieces
 from ._links import INPUT_STEPS, KINDS, Call, Recurrent, backward, entered, links
 from ._model import Model
 from ._table import table
@@ -313,7 +313,12 @@ class Sequential(Model):
         return size
 
     def predict(
-        self, x: ArrayLike, batch_size: int = 32, *, lengths: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        batch_size: int = 32,
+        *,
+        lengths: ArrayLike | None = None,
+        truncate: int | None = None,
     ) -> Array:
         """Call the model batch by batch, which needs less memory than one call.
 
@@ -321,6 +326,9 @@ class Sequential(Model):
         ----------
         x, batch_size, lengths
             As in `fit`.
+        truncate : int, optional
+            Read long sequences in pieces of so many steps, which needs less memory; the result has
+            the same bits.
 
         Returns
         -------
@@ -335,18 +343,21 @@ class Sequential(Model):
         size = _check.integer(batch_size, "batch_size", 1)
         data = Data.read(x, None, lengths)
         found: Array | None = None
-        for rows in in_batches(data, size):
-            part = data.taken(Piece(rows))
-            y = self(part.x, part.lengths)
-            steps = part.lengths is not None and self._keeps_steps
+        state: Any = None
+        for piece in pieces(data, in_batches(data, size), self._piece_size(truncate, data)):
+            part = data.taken(piece)
+            y, state = self._called(part.x, part.lengths, state if piece.start else None)
+            whole = piece.stop is None and not (part.lengths is not None and self._keeps_steps)
             if found is None:
-                outer = (data.x.shape[1], *y.shape[2:]) if steps else y.shape[1:]
+                outer = y.shape[1:] if whole else (data.x.shape[1], *y.shape[2:])
                 found = np.zeros((len(data), *outer), y.dtype)
-            if steps:
-                real = np.arange(y.shape[1]) < np.asarray(part.lengths)[:, None]
-                found[rows, : y.shape[1]] = np.where(real[..., None], y, 0)
-            else:
-                found[rows] = y
+            if whole:
+                found[piece.rows] = y
+                continue
+            if part.lengths is not None:
+                real = np.arange(y.shape[1]) < part.lengths[:, None]
+                y = np.where(real[..., None], y, 0)
+            found[piece.rows, piece.start : piece.start + y.shape[1]] = y
         assert found is not None
         return found
 
