@@ -584,6 +584,13 @@ def test_arguments_that_do_not_fit_are_named() -> None:
         ((x, TARGETS[:, 0]), {}, ValueError, r"y: expected shape \(N, T\), a sequence of ids"),
         ((x, TARGETS[:3]), {}, ValueError, "y: expected 4 samples, as x has, got 3"),
         ((x, TARGETS * 1.0), {}, TypeError, r"y: expected ids \(integers\)"),
+        ((x, np.full((4, 3), 3)), {}, ValueError, "y: expected sequences that end with end=2, fou"),
+        (
+            (x, np.array([[1, 3, 2]] * 4)),
+            {},
+            ValueError,
+            "y: expected sequences without start=1, with which all of them begin",
+        ),
         ((x, TARGETS), {"truncate": 2}, ValueError, "truncate: expected None for a Seq2Seq"),
         (
             (x, TARGETS),

@@ -67,9 +67,9 @@ class Seq2Seq(Model):
     outputs of the encoder, and `output` reads the decoder's and what was found side by side.
 
     Arrays are batch-major: a source is (B, S) of ids or (B, S, I), and targets are (B, T) of ids.
-    Targets do not begin with `start`. A sequence of targets ends with its first `end`, or before
-    its first negative id; what comes after that is padding, which may be any number, and neither
-    loss nor metrics count it.
+    Targets do not begin with `start`, which the decoder reads before them. A sequence of targets
+    ends with its first `end`, or before its first negative id; what comes after that is padding,
+    which may be any number, and neither loss nor metrics count it.
 
     Parameters
     ----------
@@ -608,7 +608,22 @@ class Seq2Seq(Model):
                 f"{where}y: expected shape (N, T), a sequence of ids for each sample, got "
                 f"{data.y.shape}"
             )
-        return Data(data.x, data.y, data.lengths, self._lengths(data.y, f"{where}y"))
+        ends = self._lengths(data.y, f"{where}y")
+        self._usual(data.y, f"{where}y")
+        return Data(data.x, data.y, data.lengths, ends)
+
+    def _usual(self, y: Array, name: str) -> None:
+        """Refuse targets that would teach something else than what their author wants."""
+        if self.end is not None and not ((y == self.end) | (y < 0)).any():
+            raise ValueError(
+                f"{name}: expected sequences that end with end={self.end}, found it in none; "
+                "append it to each, before the padding, or make the model with end=None"
+            )
+        if len(y) > 1 and self.start != self.end and (y[:, 0] == self.start).all():
+            raise ValueError(
+                f"{name}: expected sequences without start={self.start}, with which all of them "
+                "begin; leave it out, because the model reads it before each"
+            )
 
     def _batch(self, data: Data, piece: Piece) -> Batch:
         part = data.taken(piece)
