@@ -24,7 +24,7 @@ class World:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.barrier = threading.Barrier(count, timeout=20)
+        self.barrier = threading.Barrier(count, timeout=60)
         self.arrays: list[Array] = [np.empty(0)] * count
 
     def all_reduce(self, rank: int, in_place: bool = False) -> Callable[[Array], Array | None]:

@@ -211,6 +211,53 @@ def test_what_is_padded_changes_nothing() -> None:
     assert values["perplexity"] == math.exp(values["loss"])
 
 
+@pytest.mark.torch
+def test_loss_and_gradients_are_torchs() -> None:
+    """Packed sources, a bidirectional LSTM, teacher forcing, Luong's attention, ignored padding."""
+    torch = pytest.importorskip("torch")
+    options: Any = {"dtype": torch.float64}
+    model, x = deep(), ids(4, 5)
+    source = torch.nn.Embedding(8, 4, **options)
+    target = torch.nn.Embedding(7, 5, **options)
+    encoder = torch.nn.LSTM(4, 3, 2, bidirectional=True, batch_first=True, **options)
+    decoder = torch.nn.LSTM(5, 6, 2, batch_first=True, **options)
+    head = [torch.nn.Linear(12, 5, **options), torch.nn.Tanh(), torch.nn.Linear(5, 7, **options)]
+    output = torch.nn.Sequential(head[0], head[1], torch.nn.Identity(), head[2])
+    theirs = {"source": source, "target": target, "encoder": encoder, "decoder": decoder}
+    theirs["output"] = output
+    for name, module in theirs.items():
+        state = model.parts[name].state_dict()
+        module.load_state_dict({n: torch.tensor(a) for n, a in state.items()})
+    matrix = torch.tensor(model.params["attention.weight"], requires_grad=True)
+
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        source(torch.tensor(x)), torch.tensor(LENGTHS), batch_first=True, enforce_sorted=False
+    )
+    keys, state = encoder(packed)
+    keys, _ = torch.nn.utils.rnn.pad_packed_sequence(keys, batch_first=True)
+    state = tuple(torch.stack([torch.cat([a[k], a[k + 1]], dim=-1) for k in (0, 2)]) for a in state)
+    wanted = torch.tensor(TARGETS)
+    told = torch.cat([torch.full((4, 1), START), wanted[:, :-1].clamp(0, 6)], dim=1)
+    h, _ = decoder(target(told), state)
+    scores = h @ (keys @ matrix.T).transpose(1, 2)
+    padding = torch.arange(5) >= torch.tensor(LENGTHS)[:, None]
+    weights = scores.masked_fill(padding[:, None], -torch.inf).softmax(dim=-1)
+    logits = output(torch.cat([h, weights @ keys], dim=-1))
+    counted = torch.arange(6) < torch.tensor(REAL)[:, None]
+    loss = torch.nn.functional.cross_entropy(logits[counted], wanted[counted])
+    loss.backward()
+
+    y, saved = model.forward(x, TARGETS, LENGTHS, noise=False)
+    ours = nn.softmax_cross_entropy(y, TARGETS, lengths=REAL, batch_first=True)
+    assert math.isclose(ours.value, loss.item(), rel_tol=1e-12)
+    _, gradients = model.backward(saved, ours.gradient)
+    expected = {f"{p}.{n}": q.grad for p, m in theirs.items() for n, q in m.named_parameters()}
+    expected["attention.weight"] = matrix.grad
+    assert set(expected) == set(gradients)
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(gradients[name], gradient, rtol=0, atol=1e-12, err_msg=name)
+
+
 def test_ids_without_a_table_are_one_hot_rows() -> None:
     model, x = plain(), ids(4, 5, count=3)
     rows = np.eye(3)[x]
