@@ -208,8 +208,20 @@ torch_packages() {
         grep -q 'same greedy actions with reset=: True' "$work/ppo.log"
 }
 
+# Trains one model on two processes over MPI; their gradients must be those of one.
+mpi() {
+    packages openmpi-bin || return
+    workplace mpi . mpi4py || return
+    mpiexec --allow-run-as-root --oversubscribe -n 2 \
+        .venv/bin/python -m mpi4py docs/examples/mpi_data_parallel.py --check |
+        tee "$work/gradients.log" || return
+    grep -q 'largest difference from one process' "$work/gradients.log" || return
+    mpiexec --allow-run-as-root --oversubscribe -n 2 \
+        .venv/bin/python -m mpi4py docs/examples/mpi_data_parallel.py --epochs 2
+}
+
 all=(exhaustive clang sanitizers races memory hostile aarch64 serial mutants grids models properties)
-all+=(course pages torch_versions torch_packages)
+all+=(course pages torch_versions torch_packages mpi)
 table=() failed=0
 for check in "${@:-${all[@]}}"; do
     if [[ ! " ${all[*]} " == *" $check "* ]]; then

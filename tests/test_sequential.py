@@ -398,7 +398,7 @@ def test_a_state_or_config_that_does_not_fit_is_refused() -> None:
             nn.Sequential.from_config(changed, given)
 
 
-@pytest.mark.parametrize("name", ["last", "sequential"])
+@pytest.mark.parametrize("name", ["last", "sequential", "_model"])
 def test_the_examples_of_the_docstrings_run(name: str) -> None:
     found = doctest.testmod(importlib.import_module(f"fusedrnn.nn.{name}"))
     assert found.failed == 0
