@@ -324,6 +324,13 @@ def load_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
     ------
     OSError, ValueError
         As `load`.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> fr.save("model.npz", fr.GRU(3, 5), notes={"epoch": 7})
+    >>> fr.load_notes("model.npz")
+    {'epoch': 7}
     """
     with _npz.opened(path) as archive:
         return _header(os.fspath(path), archive).notes or {}
