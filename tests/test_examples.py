@@ -54,9 +54,12 @@ EXAMPLES = list(examples())
 def needed(test: doctest.DocTest) -> set[str]:
     code = "".join(example.source for example in test.examples)
     needs = {extra for extra in EXTRAS if re.search(rf"(?<![\w\"]){extra}\b", code)}
-    return needs | {extra for name, extra in NEEDS.items() if f"{test.name}.".startswith(f"{name}.")}
+    return needs | {
+        extra for name, extra in NEEDS.items() if f"{test.name}.".startswith(f"{name}.")
+    }
 
 
+@pytest.mark.filterwarnings("default::DeprecationWarning")  # Keras warns
 @pytest.mark.parametrize("test", EXAMPLES, ids=lambda test: test.name.removeprefix("fusedrnn."))
 def test_the_example_runs(
     test: doctest.DocTest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

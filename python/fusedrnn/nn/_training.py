@@ -53,7 +53,7 @@ class History(dict[str, list[float]]):
     >>> import fusedrnn as fr
     >>> from fusedrnn import nn
     >>> model = nn.Sequential([fr.GRU(1, 4, seed=0), nn.Last(), nn.Dense(4, 1, seed=1)])
-    >>> model.compile("adam", "mse")
+    >>> _ = model.compile("adam", "mse")
     >>> history = model.fit(np.ones((8, 5, 1)), np.ones((8, 1)), epochs=3, verbose=False)
     >>> len(history["loss"]), history.epoch, history.stopped
     (3, 3, None)

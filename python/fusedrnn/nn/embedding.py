@@ -59,7 +59,7 @@ class Nearest(NamedTuple):
     >>> import numpy as np
     >>> from fusedrnn import nn
     >>> layer = nn.Embedding(3, 2, dtype="float64")
-    >>> layer.params["weight"] = [[1, 0], [1, 1], [0, 1]]
+    >>> layer.params["weight"] = [[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]
     >>> ids, similarities = layer.nearest(0, k=2)
     >>> ids, similarities.round(3)
     (array([1, 2]), array([0.707, 0.   ]))
