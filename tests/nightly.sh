@@ -165,13 +165,6 @@ properties() {
     HYPOTHESIS_PROFILE=nightly .venv/bin/python -m pytest -m hypothesis -n auto
 }
 
-# Builds the pages of docs/ and checks their links.
-pages() {
-    workplace pages || return
-    .venv/bin/pip install -qq 'mkdocs>=1.6' || return
-    .venv/bin/mkdocs build --strict --site-dir "$work/site"
-}
-
 # Tests fusedrnn.torch with the oldest torch that it supports and with the newest that pip installs.
 # For x86-64 Linux, PyPI has only CUDA builds of both (2.4.1+cu121, 2.14.1+cu130), and 2.4 does not
 # import without the nvidia packages, so each environment takes 5 GB while its tests run. NumPy 2.4
@@ -202,7 +195,7 @@ torch_packages() {
 }
 
 all=(exhaustive clang sanitizers races memory hostile aarch64 serial mutants grids models properties)
-all+=(pages torch_versions torch_packages)
+all+=(torch_versions torch_packages)
 table=() failed=0
 for check in "${@:-${all[@]}}"; do
     if [[ ! " ${all[*]} " == *" $check "* ]]; then

@@ -142,3 +142,27 @@ def test_the_public_names_are_found() -> None:
 
 
 # --- the reference pages ----------------------------------------------------------------------
+
+REFERENCE = ROOT / "docs" / "reference"
+# An object of the package, and its members if the page names them.
+LISTED = re.compile(r"^::: (fusedrnn[\w.]*)\n(?:    .*\n)*?(?:      members: \[(.*)\])?", re.M)
+
+
+def test_every_public_name_is_on_a_reference_page() -> None:
+    listed: list[object] = []
+    for page in sorted(REFERENCE.glob("*.md")):
+        for name, members in LISTED.findall(page.read_text()):
+            if name in (*NEEDS, "fusedrnn.onnx.backend") and find_spec(NEEDS[name]) is None:
+                continue
+            if name not in public_modules():
+                home, _, member = name.rpartition(".")
+                listed.append(public_names(home)[member])
+            else:
+                found = public_names(name)
+                listed += [found[k.strip()] for k in members.split(",")] if members else []
+                listed += [] if members else list(found.values())
+    for module in public_modules():
+        extra = next((e for name, e in NEEDS.items() if f"{module}.".startswith(f"{name}.")), None)
+        if extra is None or find_spec(extra):
+            missing = [k for k, value in public_names(module).items() if value not in listed]
+            assert not missing, f"{module}: on no page of docs/reference"
