@@ -48,15 +48,22 @@ def examples() -> Iterator[doctest.DocTest]:
                 waiting += [(f"{name}.{part.name}", part) for part in parts]
 
 
+def adapted(module: str) -> set[str]:
+    """The package that a module adapts to."""
+    return {extra for name, extra in NEEDS.items() if f"{module}.".startswith(f"{name}.")}
+
+
+def installed(module: str) -> bool:
+    return all(map(find_spec, adapted(module)))
+
+
 EXAMPLES = list(examples())
 
 
 def needed(test: doctest.DocTest) -> set[str]:
     code = "".join(example.source for example in test.examples)
     needs = {extra for extra in EXTRAS if re.search(rf"(?<![\w\"]){extra}\b", code)}
-    return needs | {
-        extra for name, extra in NEEDS.items() if f"{test.name}.".startswith(f"{name}.")
-    }
+    return needs | adapted(test.name)
 
 
 @pytest.mark.filterwarnings("default::DeprecationWarning")  # Keras warns
@@ -121,9 +128,8 @@ def public_names(module: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("module", public_modules())
 def test_every_public_name_has_an_example(module: str) -> None:
-    for name, extra in NEEDS.items():
-        if f"{module}.".startswith(f"{name}.") and find_spec(extra) is None:
-            pytest.skip(f"{extra} is not installed")
+    if not installed(module):
+        pytest.skip(f"{adapted(module)} is not installed")
     lacking = [
         name
         for name, value in public_names(module).items()
@@ -152,7 +158,7 @@ def test_every_public_name_is_on_a_reference_page() -> None:
     listed: list[object] = []
     for page in sorted(REFERENCE.glob("*.md")):
         for name, members in LISTED.findall(page.read_text()):
-            if name in (*NEEDS, "fusedrnn.onnx.backend") and find_spec(NEEDS[name]) is None:
+            if not installed(name):
                 continue
             if name not in public_modules():
                 home, _, member = name.rpartition(".")
@@ -162,7 +168,6 @@ def test_every_public_name_is_on_a_reference_page() -> None:
                 listed += [found[k.strip()] for k in members.split(",")] if members else []
                 listed += [] if members else list(found.values())
     for module in public_modules():
-        extra = next((e for name, e in NEEDS.items() if f"{module}.".startswith(f"{name}.")), None)
-        if extra is None or find_spec(extra):
+        if installed(module):
             missing = [k for k, value in public_names(module).items() if value not in listed]
             assert not missing, f"{module}: on no page of docs/reference"
