@@ -1,4 +1,4 @@
-"""The recurrent layers as functions of plain NumPy arrays, long because each documents itself.
+"""The recurrent layers as functions of plain NumPy arrays.
 
 Every array of numbers in a call is a NumPy array of one dtype, float32 or float64; lengths are
 integers, mask and reset bool; anything else is refused by name. Strided, unaligned,
