@@ -172,13 +172,6 @@ course() {
         .venv/bin/python -m pytest -n auto -m course --durations=20
 }
 
-# Builds the pages of docs/ and checks their links.
-pages() {
-    workplace pages || return
-    .venv/bin/pip install -qq 'mkdocs>=1.6' || return
-    .venv/bin/mkdocs build --strict --site-dir "$work/site"
-}
-
 # Tests fusedrnn.torch with the oldest torch that it supports and with the newest that pip installs.
 # For x86-64 Linux, PyPI has only CUDA builds of both (2.4.1+cu121, 2.14.1+cu130), and 2.4 does not
 # import without the nvidia packages, so each environment takes 5 GB while its tests run. NumPy 2.4
@@ -221,7 +214,7 @@ mpi() {
 }
 
 all=(exhaustive clang sanitizers races memory hostile aarch64 serial mutants grids models properties)
-all+=(course pages torch_versions torch_packages mpi)
+all+=(course torch_versions torch_packages mpi)
 table=() failed=0
 for check in "${@:-${all[@]}}"; do
     if [[ ! " ${all[*]} " == *" $check "* ]]; then

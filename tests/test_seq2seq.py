@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import doctest
-import importlib
 import json
 import math
 import pickle
@@ -680,9 +678,3 @@ def test_a_config_that_does_not_fit_is_refused() -> None:
     ):
         with pytest.raises(error, match=text):
             nn.Seq2Seq.from_config(changed, given)  # type: ignore[arg-type]
-
-
-def test_the_examples_of_the_docstrings_run() -> None:
-    found = doctest.testmod(importlib.import_module("fusedrnn.nn.seq2seq"))
-    assert found.failed == 0
-    assert found.attempted >= 12

@@ -50,6 +50,14 @@ def generate(
         negative. The call raises it, before the first character.
     FloatingPointError
         While drawing: the model's odds are not finite, because its training diverged.
+
+    Examples
+    --------
+    >>> from fusedrnn import charlm
+    >>> model = charlm.CharLM(charlm.Alphabet("abc"), 8, seed=0)
+    >>> text = "".join(charlm.generate(model, "a", 5, seed=0))
+    >>> len(text), set(text) <= set("abc")
+    (5, True)
     """
     if length < 0:
         raise ValueError(f"length: expected 0 or more, got {length}")

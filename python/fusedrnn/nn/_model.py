@@ -331,8 +331,19 @@ class Model(ABC):
 
         Examples
         --------
-        >>> model.load_checkpoint("run.npz")  # doctest: +SKIP
-        >>> model.fit(x, y, epochs=100 - model.epochs, checkpoint="run.npz")  # doctest: +SKIP
+        >>> import numpy as np
+        >>> import fusedrnn as fr
+        >>> from fusedrnn import nn
+        >>> x, y = np.ones((8, 5, 1)), np.ones((8, 1))
+        >>> model = nn.Sequential([fr.GRU(1, 4, seed=0), nn.Last(), nn.Dense(4, 1, seed=1)])
+        >>> _ = model.compile("adam", "mse")
+        >>> _ = model.fit(x, y, epochs=3, checkpoint="run.npz")
+        >>> model.load_checkpoint("run.npz")
+        >>> model.epochs
+        3
+        >>> history = model.fit(x, y, epochs=10 - model.epochs, checkpoint="run.npz")
+        >>> len(history["loss"])
+        10
         """
         self._compiled("load_checkpoint").load(path, self)
 

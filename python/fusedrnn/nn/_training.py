@@ -46,6 +46,17 @@ class History(dict[str, list[float]]):
         stopped before its end.
     stopped : str or None
         Why the run ended before its last epoch: "early stopping", "Ctrl-C", "SIGTERM" or "SIGHUP".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> from fusedrnn import nn
+    >>> model = nn.Sequential([fr.GRU(1, 4, seed=0), nn.Last(), nn.Dense(4, 1, seed=1)])
+    >>> _ = model.compile("adam", "mse")
+    >>> history = model.fit(np.ones((8, 5, 1)), np.ones((8, 1)), epochs=3, verbose=False)
+    >>> len(history["loss"]), history.epoch, history.stopped
+    (3, 3, None)
     """
 
     def __init__(

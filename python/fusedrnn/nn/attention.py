@@ -46,6 +46,17 @@ class AttentionGradients(NamedTuple):
         `lengths` leaves out.
     dparams : dict of str to ndarray
         Gradients of the parameters, by their names; empty if the layer has none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import nn
+    >>> attention = nn.Attention("dot")
+    >>> keys = np.ones((6, 2, 3), np.float32)  # (Tk, B, K)
+    >>> context, weights, saved = attention.forward(keys[:1], keys, keys, lengths=[6, 2])
+    >>> gradients = attention.backward(saved, np.ones_like(context))
+    >>> gradients.dvalues.shape, float(gradients.dvalues[2:, 1].max()), gradients.dparams
+    ((6, 2, 3), 0.0, {})
     """
 
     dqueries: Array

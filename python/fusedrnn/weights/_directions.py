@@ -43,6 +43,16 @@ def from_haste(
         An array is not floating point; `state_dict` is not a mapping.
     ValueError
         A name, shape or cell is none of those above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import weights
+    >>> names = ("kernel", "recurrent_kernel", "bias")
+    >>> haste = {name: np.ones(s) for name, s in zip(names, ((3, 32), (8, 32), (32,)))}
+    >>> params = weights.from_haste(haste, "lstm")
+    >>> weights.layer(params, "lstm")
+    LSTM(3, 8, dtype='float64')
     """
     layout = layout_of(cell, "haste")
     blocks = read("from_haste", layout, _check.weights_mapping("from_haste", state_dict))
@@ -74,6 +84,15 @@ def to_haste(
     ------
     TypeError, ValueError
         As `from_haste`.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> from fusedrnn import weights
+    >>> gru = fr.GRU(3, 8, seed=0)
+    >>> haste = weights.to_haste(gru.params, gru.cell)
+    >>> {name: a.shape for name, a in haste.items() if "bias" not in name}
+    {'kernel': (3, 24), 'recurrent_kernel': (8, 24)}
     """
     layout = layout_of(cell, "haste")
     blocks = direction_of("to_haste", params, cell, layer, reverse)
@@ -136,6 +155,15 @@ def from_lecture(
     ValueError
         A name, shape or cell is none of those above; those of an output layer, such as V and c, are
         named as such.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import weights
+    >>> notes = {f"W_{gate}": np.ones((8, 8 + 3)) for gate in "zrh"}
+    >>> params = weights.from_lecture(notes, "gru_reset_before", z_keeps_old=False)
+    >>> weights.layer(params, "gru_reset_before")
+    GRU(3, 8, bias=False, reset_after=False, dtype='float64')
     """
     usual = layout_of(cell, "lecture")
     given = _check.weights_mapping("from_lecture", arrays)
@@ -186,6 +214,15 @@ def to_lecture(
     ------
     TypeError, ValueError
         As `from_lecture`; there is no projection.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> from fusedrnn import weights
+    >>> lstm = fr.LSTM(3, 8, seed=0)
+    >>> notes = weights.to_lecture(lstm.params, lstm.cell)
+    >>> notes["W_f"].shape, notes["b_f"].shape
+    ((8, 11), (8,))
     """
     layout = layout_of(cell, "lecture")
     blocks = direction_of("to_lecture", params, cell, layer, reverse)
@@ -231,6 +268,15 @@ def from_gates(
         An array is not floating point; `z_keeps_old` is not given for a GRU.
     ValueError
         A name, shape or cell is none of those above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import weights
+    >>> gates = {"W": np.ones((8, 3)), "R": np.ones((8, 8)), "b": np.zeros(8)}
+    >>> params = weights.from_gates(gates, "rnn_relu")
+    >>> weights.layer(params, "rnn_relu")
+    RNN(3, 8, nonlinearity='relu', dtype='float64')
     """
     layout = layout_of(cell, "gates")
     blocks = read("from_gates", layout, _check.weights_mapping("from_gates", arrays))
@@ -270,6 +316,15 @@ def to_gates(
     TypeError, ValueError
         As `from_gates`. There is no projection. A "gru" has no second bias of n, so fusedrnn's
         must be zeros.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> from fusedrnn import weights
+    >>> lstm = fr.LSTM(3, 8, seed=0)
+    >>> gates = weights.to_gates(lstm.params, lstm.cell)
+    >>> gates["W_f"].shape, gates["R_f"].shape, gates["b_f"].shape
+    ((8, 3), (8, 8), (8,))
     """
     layout = layout_of(cell, "gates")
     blocks = direction_of("to_gates", params, cell, layer, reverse)
