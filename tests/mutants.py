@@ -1094,8 +1094,8 @@ CHAINS = (
     Mutant(
         "seq2seq: padding of the source is looked at",
         "python/fusedrnn/nn/seq2seq.py",
-        "lengths = read.call.lengths",
-        "lengths = None",
+        'self._parts.get("attention"), read.call.lengths',
+        'self._parts.get("attention"), None',
         killer("seq2seq", "a_model_is_its_layers_by_hand"),
     ),
     Mutant(

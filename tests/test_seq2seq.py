@@ -289,13 +289,15 @@ def test_a_sequence_without_targets_counts_nothing() -> None:
 
 def test_what_was_said_is_the_argmax_of_the_model() -> None:
     """A step at a time has the bits of all steps at once, weights of attention included."""
-    ended = 0
+    ended, floats = 0, numbers(4, 5, 3)
     for seed in range(6):
-        model, x = (deep(), ids(4, 5)) if seed % 2 else (plain(), numbers(4, 5, 3))
+        model, x = [(plain(), floats), (deep(), ids(4, 5)), (additive(), floats)][seed % 3]
         attentive = "attention" in model.parts
         for name in list(model.params):  # so that the tokens differ
             model.params[name] = 3 * model.params[name]
-        model.params["output.3.bias" if attentive else "output.bias"] = 0.3 * numbers(7, seed=seed)
+        model.params["output.3.bias" if "source" in model.parts else "output.bias"] = 0.3 * numbers(
+            7, seed=seed
+        )
         found = model.generate(x, LENGTHS, max_length=9)
         assert found.dtype == np.int64
         logits = model(x, found, LENGTHS)

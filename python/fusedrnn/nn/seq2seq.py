@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,9 @@ from .sequential import Sequential
 __all__ = ["Seq2Seq"]
 
 Array = NDArray[Any]
+
+# Attention: the context and the weights of queries.
+Ask: TypeAlias = Callable[[Array], tuple[Array, Array]]
 
 KIND = "nn.Seq2Seq"
 PARTS = ("source", "encoder", "target", "decoder", "attention", "output")
@@ -290,7 +293,7 @@ class Seq2Seq(Model):
         a, call = _steps(ids, self.start), Call(real, state=read.state)
         for link in self._writer:
             a, _ = link.call(a, call)
-        a, weights = self._looked(a, read, None)
+        a, weights = self._looked(a, self._asking(read))
         y = self._said(a)
         return (y, _mapped(weights, real)) if wanted else y
 
@@ -337,7 +340,7 @@ class Seq2Seq(Model):
         for link in self._writer:
             a, _, saved = link.forward(a, call)
             parts["decoder"].append(saved)
-        a, weights = self._looked(a, read, parts["attention"])
+        a, weights = self._looked(a, self._asking(read, parts["attention"]))
         for link in self._head:
             a, _, saved = link.forward(a, quiet)
             parts["output"].append(saved)
@@ -478,13 +481,13 @@ class Seq2Seq(Model):
         generator = _check_options.rng(rng, heat > 0)
         read = self._encoded(x, lengths)
         batch = read.y.shape[1]
-        tokens, state = np.full(batch, self.start), read.state
+        tokens, state, ask = np.full(batch, self.start), read.state, self._asking(read)
         said, maps, over = [], [], np.zeros(batch, bool)
         for _ in range(most):
             a, call = tokens[None], Call(None, state=state)
             for link in self._writer:
                 a, state = link.call(a, call)
-            a, weights = self._looked(a, read, None)
+            a, weights = self._looked(a, ask)
             logits = self._said(a)[:, 0]
             tokens = np.array([chosen(row, heat, generator) for row in logits], np.int64)
             if self.end is not None:
@@ -577,18 +580,29 @@ class Seq2Seq(Model):
             over[:, 1:] |= targets[:, :-1] == self.end
         return np.asarray(np.where(over.any(axis=1), over.argmax(axis=1), over.shape[1]))
 
-    def _looked(self, a: Array, read: Read, saved: list[Any] | None) -> tuple[Array, Array | None]:
-        """Return what `output` reads, and the weights of attention (T, B, S)."""
-        layer = self._parts.get("attention")
+    def _asking(self, read: Read, saved: list[Any] | None = None) -> Ask | None:
+        """Return attention as a function of queries; `saved` gets what `backward` needs."""
+        layer, lengths = self._parts.get("attention"), read.call.lengths
         if layer is None:
-            return a, None
-        asked, keys = _turned(a, layer), _turned(read.y, layer)
-        lengths = read.call.lengths
+            return None
+        keys = _turned(read.y, layer)
         if saved is None:
-            context, weights = layer(asked, keys, keys, lengths=lengths)
-        else:
-            context, weights, kept = layer.forward(asked, keys, keys, lengths=lengths)
+            reader: Ask = layer._reader(keys, keys, lengths)
+            return reader
+
+        def ask(queries: Array) -> tuple[Array, Array]:
+            context, weights, kept = layer.forward(queries, keys, keys, lengths=lengths)
             saved.append(kept)
+            return context, weights
+
+        return ask
+
+    def _looked(self, a: Array, ask: Ask | None) -> tuple[Array, Array | None]:
+        """Return what `output` reads, and the weights of attention (T, B, S)."""
+        if ask is None:
+            return a, None
+        layer = self._parts["attention"]
+        context, weights = ask(_turned(a, layer))
         return np.concatenate([a, _turned(context, layer)], axis=-1), _turned(weights, layer)
 
     def _said(self, a: Array) -> Array:
