@@ -86,8 +86,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--threads",
         type=thread_count,
+        default=1,
         metavar="N",
-        help="threads of the kernels; no result depends on it",
+        help="threads of the kernels; no result depends on it, and networks this small gain little "
+        "(default: 1)",
     )
     parser.add_argument("--output", metavar="FILE", help="write the forecast as CSV")
     parser.add_argument(
@@ -105,8 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Read, forecast, report, write."""
     from .. import runtime
 
-    if arguments.threads is not None:
-        runtime.set_num_threads(arguments.threads)
+    runtime.set_num_threads(arguments.threads)
     with stops_raise():
         table, plot = _outputs(arguments)
         column = _column(arguments)

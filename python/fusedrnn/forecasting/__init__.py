@@ -21,7 +21,7 @@ from .backtesting import (
     rolling_origins,
 )
 from .baselines import Autoregression, autoregression, naive, seasonal_naive
-from .network import network, train
+from .networks import network, train
 from .scaling import Scaling
 from .series import autocorrelation, detect_season, has_trend, windows
 

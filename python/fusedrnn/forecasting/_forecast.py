@@ -21,7 +21,7 @@ from .backtesting import (
     rolling_origins,
 )
 from .baselines import autoregression, naive, seasonal_naive
-from .network import CELLS, network
+from .networks import CELLS, network
 from .scaling import Scaling
 from .series import detect_season, has_trend
 
@@ -35,6 +35,8 @@ SCALINGS = 2
 FEWEST_WINDOWS = 10
 SHORTEST_WINDOW, LONGEST_WINDOW = 4, 48
 WINDOW_WITHOUT_SEASON = 12
+# Squares of larger values, and of their reciprocals, are no longer numbers.
+LARGEST = 1e100
 NETWORK, LINEAR, SEASONAL, NAIVE = "network", "linear AR", "seasonal naive", "naive"
 
 
@@ -273,7 +275,7 @@ def choose_scalings(values: Array, horizon: int, season: int, longest: int) -> l
     actual = following(values, origins, ahead)
     lags = {1, season} if has_trend(np.log(values) if log else values) else {0, 1, season}
     # With a season as long as the first part, an autoregression would have nothing to learn from.
-    lags = {lag for lag in lags if lag <= 1 or origins[0] - lag >= FEWEST_WINDOWS}
+    lags = {lag for lag in lags if lag <= 1 or origins[0] - lag > SHORTEST_WINDOW}
     found: dict[Scaling, float] = {}
     for one in (Scaling(log, lag) for lag in sorted(lags)):
 
@@ -286,8 +288,10 @@ def choose_scalings(values: Array, horizon: int, season: int, longest: int) -> l
 
         mae = measure(actual, backtest(values, origins, method), 1.0).mae
         found[one] = mae if np.isfinite(mae) else np.inf
-    ranked = sorted(found, key=lambda one: found[one])
-    return ranked[: SCALINGS if ranked[0].lag else 1]
+    # Of scalings that make no error, the longest differences leave the network the least to learn.
+    none = 1e-3 * float(np.std(values))
+    ranked = sorted(found, key=lambda one: (max(found[one], none), -one.lag))
+    return ranked[: SCALINGS if ranked[0].lag and found[ranked[0]] > none else 1]
 
 
 def _deviation(values: Array, log: bool, lag: int, longest: int) -> float:
@@ -327,6 +331,10 @@ def _series(value: object) -> Array:
         raise ValueError(
             f"series: all {len(y)} values are {y[0]:g}; a constant series teaches nothing"
         )
+    if len(y) and np.max(np.abs(y)) > LARGEST:
+        raise ValueError(f"series: expected values up to {LARGEST:g}, got {np.max(np.abs(y)):g}")
+    if len(y) and np.ptp(y) < 1 / LARGEST:
+        raise ValueError(f"series: expected values that differ by more than {1 / LARGEST:g}")
     return y
 
 

@@ -195,5 +195,5 @@ def conformal_widths(residuals: Array, coverage: float) -> Array:
             f"coverage: {coverage:g} needs the errors from at least {fewest} origins, got {count}"
         )
     rank = min(count, math.ceil((count + 1) * coverage - 1e-9))
-    ranked: Array = np.sort(np.abs(residuals), axis=0)
-    return ranked[rank - 1]
+    widths: Array = np.sort(np.abs(residuals), axis=0)[rank - 1]
+    return widths

@@ -112,7 +112,8 @@ def autoregression(values: Array, longest: int) -> Autoregression:
     -------
     Autoregression
         Of the order with the least AICc (Hurvich and Tsai, "Regression and time series model
-        selection in small samples", Biometrika, 1989). All orders are compared on the same steps.
+        selection in small samples", Biometrika, 1989). All orders are compared on the same steps;
+        the chosen one is then fitted to all steps that have its lags.
 
     Notes
     -----
@@ -133,15 +134,16 @@ def autoregression(values: Array, longest: int) -> Autoregression:
     z = np.asarray(values, np.float64)
     largest = max(0, min(longest, (len(z) - 3) // 2))
     rows = len(z) - largest
-    lags = [z[largest - k : len(z) - k] for k in range(1, largest + 1)]
-    r, c, squares = _reduced(np.stack([np.ones(rows), *lags], axis=1), z[largest:])
+    _, _, squares = _reduced(z, largest)
     # Squared errors of rounding are 0 for this purpose.
     least = max(1e-20 * float(np.sum(z * z)), 1e-300)
     order = min(
         range(largest + 1), key=lambda p: _aicc(max(float(squares[p + 1]), least), rows, p + 2)
     )
-    b = _solved(r[: order + 1, : order + 1], c[: order + 1])
-    return Autoregression(float(b[0]), b[1:], math.sqrt(max(0.0, squares[order + 1]) / rows))
+    r, c, squares = _reduced(z, order)
+    b = _solved(r, c)
+    error = math.sqrt(max(0.0, float(squares[-1])) / (len(z) - order))
+    return Autoregression(float(b[0]), b[1:], error)
 
 
 def _aicc(squares: float, rows: int, count: int) -> float:
@@ -151,11 +153,15 @@ def _aicc(squares: float, rows: int, count: int) -> float:
     return rows * math.log(squares / rows) + 2 * count * rows / (rows - count - 1)
 
 
-def _reduced(design: Array, target: Array) -> tuple[Array, Array, Array]:
-    """Return R and c of the least squares R b = c, and for j columns the sum of squared errors."""
-    count = design.shape[1]
-    a = np.concatenate([design, target[:, None]], axis=1)
-    a = np.concatenate([a, np.sqrt(RIDGE * len(design)) * np.eye(count, count + 1)])
+def _reduced(z: Array, order: int) -> tuple[Array, Array, Array]:
+    """Return R and c of the least squares R b = c, and for j columns the sum of squared errors.
+
+    The columns are 1 and the lags from 1 to `order`; the rows are all steps that have these lags.
+    """
+    count = order + 1
+    lags = [z[order - k : len(z) - k] for k in range(1, count)]
+    a = np.stack([np.ones(len(z) - order), *lags, z[order:]], axis=1)
+    a = np.concatenate([a, math.sqrt(RIDGE * len(a)) * np.eye(count, count + 1)])
     for j in range(count):
         v = a[j:, j].copy()
         v[0] += math.copysign(math.sqrt(np.sum(v * v)), v[0])

@@ -62,17 +62,17 @@ class Scaling:
         Returns
         -------
         z : ndarray of float64, shape (n - lag,)
-            With mean 0 and standard deviation 1; zeros if it would be constant.
+            With mean 0 and standard deviation 1; zeros if the changed series is constant.
         centre, spread : float
-            The mean and the standard deviation before, for `undo`.
+            The mean and the standard deviation before, for `undo`; 0 for a constant.
         """
         z = self._levels(values)
         if self.lag:
             z = z[self.lag :] - z[: -self.lag]
         centre, spread = float(np.mean(z)), float(np.std(z))
         # Rounding alone makes the differences of a straight line differ.
-        if spread <= 1e-12 * max(abs(centre), float(np.max(np.abs(self._levels(values))))):
-            spread = 1.0
+        if spread <= 1e-12 * float(np.max(np.abs(self._levels(values)))):
+            return np.zeros_like(z), centre, 0.0
         return (z - centre) / spread, centre, spread
 
     def undo(self, values: Array, forecast: Array, centre: float, spread: float) -> Array:
