@@ -181,6 +181,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
         "charlm*",
         "cli*",
         "forecasting",
+        "forecasting.plot",
         "nn*",
         "selftest",
     },

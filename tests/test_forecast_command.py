@@ -121,7 +121,7 @@ def test_tables(
         ("d,v\na,1\nb," + "x" * 99, None, "got '" + "x" * 27 + "...'"),
         ('d,v\n"one\ntwo",1\nb,?\n', None, "t.csv: line 4: column 'v'"),
         ('d,v\na,1\nb,"2\n', None, "t.csv: line 3: not CSV: unexpected end of data"),
-        ("d,v\na,1\n", "w", "t.csv: no column 'w' (did you mean 'v'?); there are 'd', 'v'"),
+        ("d,v\na,1\n", "w", "t.csv: no column 'w'; there are 'd', 'v'"),
         ("d,v\na,1\n", "sales", "t.csv: no column 'sales'; there are 'd', 'v'"),
         ("d,v\na,1\n", "d", "t.csv: line 2: column 'd': expected a number, got 'a'"),
         ("v,v\n1,1\n", "v", "t.csv: 2 columns are named 'v'"),
@@ -324,7 +324,7 @@ def test_a_plot_without_matplotlib(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr("fusedrnn.cli.forecast.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert forecast("t.csv", "--plot", "p.png") == 2
     assert capsys.readouterr().err == (
         "fusedrnn forecast: error: --plot needs matplotlib: pip install 'fusedrnn[plot]'\n"
@@ -343,7 +343,7 @@ WRONG: list[tuple[list[str], str]] = [
         ["t.csv", "--column", "solt"],
         r"t.csv: no column 'solt' \(did you mean 'sold'\?\); there are",
     ),
-    (["t.csv", "--season", "20"], "t.csv: column 'sold': 48 values are too few .* with season 20"),
+    (["t.csv", "--season", "30"], "t.csv: column 'sold': 48 values are too few .* with season 30"),
     (["t.csv", "--window", "40"], "48 values are too few .* with window 40"),
     (["constant.csv"], "constant.csv: column 'v': all 40 values are 3; a constant series"),
     (["t.csv", "--coverage", "0.95"], "--origins: intervals that hold 0.95 .* at least 19, got 4"),
@@ -389,7 +389,7 @@ def test_wrong_input_is_told_in_a_line(
         (["--horizon", "2", "--separator", "a"], "expected tab, or one sign that is no letter"),
         (["--horizon", "2", "--separator", ""], "expected tab, or one sign that is no letter"),
         (["--horizon", "2", "--cell", "tcn"], "invalid choice: 'tcn'"),
-        (["--horizont", "2"], "(did you mean --horizon?)"),
+        (["--horizon", "2", "--colum", "x"], "(did you mean --column?)"),
     ],
 )
 def test_wrong_arguments(
@@ -496,10 +496,13 @@ def test_a_signal_ends_it_and_writes_nothing(number: signal.Signals) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stderr is not None
-        assert "  0%" in process.stderr.readline()
-        process.send_signal(number)
-        out, shown = process.communicate(timeout=TIMEOUT)
+        try:
+            assert process.stderr is not None
+            assert " 0%" in process.stderr.readline()
+            process.send_signal(number)
+            out, shown = process.communicate(timeout=TIMEOUT)
+        finally:
+            process.kill()
     assert process.returncode == 128 + number
     assert out == ""
     assert "Traceback" not in shown
