@@ -20,7 +20,12 @@ PACKAGE = ROOT / "python" / "fusedrnn"
 # Packages that an example may need beside NumPy.
 EXTRAS = ("h5py", "keras", "matplotlib", "onnx", "torch")
 # Adapters, whose examples need the package without naming it.
-NEEDS = {"fusedrnn.inspect.plot": "matplotlib", "fusedrnn.onnx": "onnx", "fusedrnn.torch": "torch"}
+NEEDS = {
+    "fusedrnn.forecasting.plot": "matplotlib",
+    "fusedrnn.inspect.plot": "matplotlib",
+    "fusedrnn.onnx": "onnx",
+    "fusedrnn.torch": "torch",
+}
 # Packages whose modules are a program and not an interface: nobody imports them.
 PROGRAMS = ("fusedrnn.cli",)
 

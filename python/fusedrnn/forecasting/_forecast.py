@@ -62,6 +62,16 @@ class Forecast:
         The forecasts of each method: "network", "linear AR", "seasonal naive" and "naive".
     errors : dict of str to Errors
         Of each method.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import forecasting
+    >>> found = forecasting.forecast(np.sin(np.arange(60) * 0.7), 3, members=1, origins=4)
+    >>> bool(np.all(found.lower <= found.mean) and np.all(found.mean <= found.upper))
+    True
+    >>> found.actual.shape, "naive" in found.better
+    ((4, 3), False)
     """
 
     mean: Array

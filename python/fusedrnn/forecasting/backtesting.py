@@ -35,6 +35,12 @@ class Errors(NamedTuple):
     mase : float
         Mean absolute scaled error: `mae` divided by that of seasonal naive forecasts, one season
         ahead, of the values before the first origin; NaN if those have no error.
+
+    Examples
+    --------
+    >>> from fusedrnn import forecasting
+    >>> forecasting.Errors(mae=2.0, rmse=2.5, mase=0.8).mase < 1  # better than seasonal naive
+    True
     """
 
     mae: float
@@ -68,7 +74,16 @@ def rolling_origins(first: int, last: int, count: int) -> Array:
 
 
 def following(values: Array, origins: Array, horizon: int) -> Array:
-    """Return what came after each origin, shape (K, horizon)."""
+    """Return what came after each origin, shape (K, horizon).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import forecasting
+    >>> forecasting.following(np.arange(9), np.array([3, 6]), horizon=2)
+    array([[3, 4],
+           [6, 7]])
+    """
     return values[origins[:, None] + np.arange(horizon)]
 
 
@@ -122,6 +137,13 @@ def naive_scale(values: Array, season: int) -> float:
     -----
     Source: Hyndman and Koehler, "Another look at measures of forecast accuracy", International
     Journal of Forecasting, 2006.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import forecasting
+    >>> forecasting.naive_scale(np.array([1.0, 5.0, 2.0, 7.0]), season=2)
+    1.5
     """
     return float(np.mean(np.abs(values[season:] - values[:-season])))
 
@@ -139,6 +161,14 @@ def measure(actual: Array, forecasts: Array, scale: float) -> Errors:
     Returns
     -------
     Errors
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import forecasting
+    >>> actual, forecasts = np.array([[1.0, 3.0]]), np.array([[2.0, 6.0]])
+    >>> forecasting.measure(actual, forecasts, scale=4.0).mase
+    0.5
     """
     with np.errstate(over="ignore", invalid="ignore"):  # an explosive autoregression
         apart = np.abs(np.asarray(actual, np.float64) - forecasts)
@@ -147,7 +177,14 @@ def measure(actual: Array, forecasts: Array, scale: float) -> Errors:
 
 
 def fewest_origins(coverage: float) -> int:
-    """Return how many origins intervals of this coverage need."""
+    """Return how many origins intervals of this coverage need.
+
+    Examples
+    --------
+    >>> from fusedrnn.forecasting import backtesting
+    >>> backtesting.fewest_origins(0.8), backtesting.fewest_origins(0.95)
+    (4, 19)
+    """
     return max(1, math.ceil(coverage / (1 - coverage) - 1e-9))
 
 

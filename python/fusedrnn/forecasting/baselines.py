@@ -30,6 +30,13 @@ def naive(values: Array, horizon: int) -> Array:
     Returns
     -------
     ndarray, shape (horizon,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import forecasting
+    >>> forecasting.naive(np.array([4, 7, 5]), horizon=2)
+    array([5, 5])
     """
     return seasonal_naive(values, horizon, 1)
 
@@ -68,6 +75,14 @@ class Autoregression(NamedTuple):
         The first is that of the step before.
     deviation : float
         Root of the mean squared error, one step ahead, of the values that it was fitted to.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import forecasting
+    >>> half = forecasting.Autoregression(1.0, np.array([0.5]), deviation=0.0)
+    >>> half.forecast(np.array([6.0]), horizon=3)
+    array([4. , 3. , 2.5])
     """
 
     constant: float

@@ -49,6 +49,15 @@ def train(
     Sequential
         It maps (B, W, 1) to (B, H). It is the layer, its last step, and a dense layer, after 150
         updates of Adam for the mean squared error.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import forecasting
+    >>> x, y = forecasting.windows(np.sin(np.arange(40) * 0.7), window=5, horizon=2)
+    >>> model = forecasting.train(x, y, cell="gru", hidden_size=8, seed=(0,))
+    >>> model(np.zeros((3, 5, 1), np.float32)).shape
+    (3, 2)
     """
     weights, head, order = np.random.SeedSequence(seed).spawn(3)
     model = nn.Sequential(
@@ -111,6 +120,15 @@ def network(
     The network gives all steps at once. If it gave one step and read its own forecasts, their
     errors would grow from step to step; on the series of the tests this was worse (compare Ben
     Taieb, Bontempi, Atiya and Sorjamaa, Expert Systems with Applications, 2012).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import forecasting
+    >>> z = np.sin(np.arange(43) * 0.7)
+    >>> ahead = forecasting.network(z[:40], 3, window=9, members=1)
+    >>> bool(np.abs(ahead - z[40:]).max() < 0.5)
+    True
     """
     x, y = windows(z, window, horizon)
     last = z[len(z) - window :]

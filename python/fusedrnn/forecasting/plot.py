@@ -46,8 +46,12 @@ def forecast(series: ArrayLike, found: Forecast, *, name: str = "", ax: Any = No
 
     Examples
     --------
-    >>> figure = forecasting.plot.forecast(y, found)  # doctest: +SKIP
-    >>> figure.savefig("forecast.png")  # doctest: +SKIP
+    >>> import numpy as np
+    >>> from fusedrnn import forecasting
+    >>> y = np.sin(np.arange(60) * 0.7)
+    >>> found = forecasting.forecast(y, 3, members=1, origins=4)
+    >>> figure = forecasting.plot.forecast(y, found)
+    >>> figure.savefig("forecast.png")
     """
     y = np.asarray(series)
     if ax is None:
