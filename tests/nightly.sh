@@ -167,7 +167,9 @@ properties() {
 
 # Runs the pages of the course whole, with the data of $FUSEDRNN_DATA (default: ../shared/data).
 course() {
+    packages fortunes fortune-mod || return
     workplace course '.[test,plot]' || return
+    .venv/bin/pip download -qq --no-deps --no-binary vaderSentiment vaderSentiment==3.3.2 || return
     FUSEDRNN_CI=1 FUSEDRNN_COURSE=full FUSEDRNN_DATA=${FUSEDRNN_DATA:-$root/../shared/data} \
         .venv/bin/python -m pytest -n auto -m course --durations=20
 }
