@@ -133,3 +133,14 @@ def test_a_check_that_is_not_true_names_its_line(pages: Path, kind: str) -> None
     line = 1 + PAGE.splitlines().index("<!-- full check: n == 10 -->")
     with pytest.raises(AssertionError, match=rf"page\.md:{line}: n < 0 is not true"):
         COURSE.run("page", Path("there"), pages, quick=False)
+
+
+def test_a_plot_is_saved_with_few_colours(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = pytest.importorskip("PIL.Image")
+    page = pages / "page.md"
+    draw = 'from PIL import Image\nImage.radial_gradient("L").save(pictures / "page.png")\n'
+    picture = "![A plot](pictures/page.png)\n"
+    page.write_text(f'```python\npictures = ""\n```\n\n```python\n{draw}```\n\n{picture}')
+    monkeypatch.setattr(sys, "argv", ["run.py", "page", "--write"])
+    assert COURSE.main() == 0
+    assert 32 < len(image.open(pages / "pictures/page.png").getcolors()) <= 64
