@@ -15,7 +15,7 @@ that a reader does not see say what the script does between two blocks:
 If the first block of a page sets `data` (the folder of its files) or `pictures` (the folder of its
 plots), the script gives them the values of its options afterwards. With --write, a block of text
 that follows a block of Python becomes what that block printed, and plots are saved where the page
-shows them.
+shows them, with few colours so that their files are small.
 """
 
 from __future__ import annotations
@@ -88,6 +88,13 @@ def run(page: str, data: Path, pictures: Path, *, quick: bool) -> str:
     return "".join([*new, text[end:]])
 
 
+def shrink(picture: Path) -> None:
+    """Reduce a plot to 64 colours, which makes its file a third as large."""
+    from PIL import Image  # matplotlib brings it
+
+    Image.open(picture).convert("RGB").quantize(64).save(picture, optimize=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -115,6 +122,8 @@ def main() -> int:
                 return NO_FILE
             if options.write:
                 (HERE / f"{page}.md").write_text(text, "utf-8")
+                for name in re.findall(r"\(pictures/(\S+\.png)\)", text):
+                    shrink(pictures / name)
             print(f"--- {page}: {time.monotonic() - start:.1f} s")
     return 0
 
