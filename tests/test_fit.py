@@ -571,7 +571,7 @@ def test_a_run_that_diverges_is_an_error() -> None:
     best = states(model)
     model.optimizer.lr = 1e18
     with pytest.raises(
-        FloatingPointError, match=r"epoch 2, batch \d: loss .*the run diverged.* of epoch 1$"
+        FloatingPointError, match=r"epoch 2, batch \d: loss \S+: the run diverged.* of epoch 1$"
     ):
         model.fit(x, y, 30, batch_size=2)
     assert states(model) == best
@@ -581,6 +581,14 @@ def test_a_run_that_diverges_is_an_error() -> None:
     with pytest.raises(FloatingPointError, match="parameters before this update"):
         spoiled.fit(x, y, shuffle=False, clip_norm=1.0)
     assert states(spoiled) == before
+
+
+def test_a_run_whose_gradients_are_not_finite_says_their_norm() -> None:
+    def loss(prediction: Array, targets: Array) -> nn.Loss:
+        return nn.Loss(1.0, np.full_like(prediction, np.nan))
+
+    with pytest.raises(FloatingPointError, match="loss 1, gradient norm nan: the run diverged"):
+        small().compile(loss=loss).fit(numbers(4, 2), numbers(4, 1), clip_norm=1.0)
 
 
 # --- progress -------------------------------------------------------------------------------------

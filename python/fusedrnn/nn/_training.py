@@ -217,9 +217,10 @@ class Training:
         if self.best is not None:
             model.load_state_dict(self.best.state)
             whose = f"of epoch {self.best.epoch}"
+        gradient = f", gradient norm {norm:.3g}" if norm else ""  # 0: it was not measured
         raise FloatingPointError(
-            f"epoch {self.epochs + 1}, batch {k + 1}: loss {loss:.3g}, gradient norm {norm:.3g}: "
-            "the run diverged; a lower learning rate or clip_norm= may help. The model has the "
+            f"epoch {self.epochs + 1}, batch {k + 1}: loss {loss:.3g}{gradient}: the run "
+            "diverged; a lower learning rate or clip_norm= may help. The model has the "
             f"parameters {whose}"
         )
 
