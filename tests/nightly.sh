@@ -165,11 +165,13 @@ properties() {
     HYPOTHESIS_PROFILE=nightly .venv/bin/python -m pytest -m hypothesis -n auto
 }
 
-# Builds the pages of docs/ and checks their links.
-pages() {
-    workplace pages || return
-    .venv/bin/pip install -qq 'mkdocs>=1.6' || return
-    .venv/bin/mkdocs build --strict --site-dir "$work/site"
+# Runs the pages of the course whole, with the data of $FUSEDRNN_DATA (default: ../shared/data).
+course() {
+    packages fortunes fortune-mod || return
+    workplace course '.[test,plot]' || return
+    .venv/bin/pip download -qq --no-deps --no-binary vaderSentiment vaderSentiment==3.3.2 || return
+    FUSEDRNN_CI=1 FUSEDRNN_COURSE=full FUSEDRNN_DATA=${FUSEDRNN_DATA:-$root/../shared/data} \
+        .venv/bin/python -m pytest -n auto -m course --durations=20
 }
 
 # Tests fusedrnn.torch with the oldest torch that it supports and with the newest that pip installs.
@@ -201,8 +203,20 @@ torch_packages() {
         grep -q 'same greedy actions with reset=: True' "$work/ppo.log"
 }
 
+# Trains one model on two processes over MPI; their gradients must be those of one.
+mpi() {
+    packages openmpi-bin || return
+    workplace mpi . mpi4py || return
+    mpiexec --allow-run-as-root --oversubscribe -n 2 \
+        .venv/bin/python -m mpi4py docs/examples/mpi_data_parallel.py --check |
+        tee "$work/gradients.log" || return
+    grep -q 'largest difference from one process' "$work/gradients.log" || return
+    mpiexec --allow-run-as-root --oversubscribe -n 2 \
+        .venv/bin/python -m mpi4py docs/examples/mpi_data_parallel.py --epochs 2
+}
+
 all=(exhaustive clang sanitizers races memory hostile aarch64 serial mutants grids models properties)
-all+=(pages torch_versions torch_packages)
+all+=(course torch_versions torch_packages mpi)
 table=() failed=0
 for check in "${@:-${all[@]}}"; do
     if [[ ! " ${all[*]} " == *" $check "* ]]; then

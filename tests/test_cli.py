@@ -616,7 +616,7 @@ def test_the_page_of_the_command_line_names_what_there_is(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     root = Path(__file__).parent.parent
-    names = ("info", "selftest", "train", "generate", "bench")
+    names = ("info", "selftest", "train", "generate", "forecast", "bench")
     options = set()
     for name in names:
         options |= set(re.findall(r"(--[a-z][a-z-]+)", out_of([name, "--help"], capsys)))

@@ -171,6 +171,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "onnx*": {*PUBLIC, "_protos", "_storage", "nn", "onnx*", "weights"},
     "torch*": {*PUBLIC, "torch*"},
     "inspect*": {*PUBLIC, "inspect*"},
+    "forecasting*": {*PUBLIC, "_checks.*", "forecasting*", "nn"},
     "cli*": {
         *PUBLIC,
         *FOUNDATION,
@@ -179,6 +180,8 @@ PYTHON_ARROWS: dict[str, set[str]] = {
         "_version",
         "charlm*",
         "cli*",
+        "forecasting",
+        "forecasting.plot",
         "nn*",
         "selftest",
     },
@@ -257,7 +260,12 @@ def test_imports_have_no_cycle() -> None:
 
 
 # An adapter may import the package that it adapts to, and plots what they draw with.
-ADAPTERS = {"inspect": {"matplotlib"}, "onnx": {"onnx"}, "torch": {"torch"}}
+ADAPTERS = {
+    "forecasting": {"matplotlib"},
+    "inspect": {"matplotlib"},
+    "onnx": {"onnx"},
+    "torch": {"torch"},
+}
 
 
 def test_numpy_is_the_only_dependency() -> None:

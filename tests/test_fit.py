@@ -22,7 +22,7 @@ import pytest
 import fusedrnn as fr
 from fusedrnn import nn
 from fusedrnn._interrupts import ENDING
-from fusedrnn.nn._batches import SORTED, Data, batches
+from fusedrnn.nn._batches import SORTED, Data, Piece, batches
 from layer_cases import same
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -208,8 +208,169 @@ def test_batches_are_of_similar_length() -> None:
     ]
     in_order = np.concatenate(batches(data, 10, None))
     assert same(in_order, np.arange(500))
-    part = data.taken(np.flatnonzero(data.lengths == 7)[:2])
+    part = data.taken(Piece(np.flatnonzero(data.lengths == 7)[:2]))
     assert part.x.shape == (2, 7, 1)
+
+
+# --- long sequences in pieces ---------------------------------------------------------------------
+
+
+def series(steps: int = 40, rows: int = 4) -> tuple[Array, Array]:
+    """Numbers, and at each step the mean of the last three of them."""
+    x = numbers(rows, steps, 1, dtype="float32")
+    y = x.copy()
+    y[:, 1:] += x[:, :-1]
+    y[:, 2:] += x[:, :-2]
+    return x, y / 3
+
+
+def following(dtype: str = "float32", **options: Any) -> nn.Sequential:
+    return nn.Sequential(
+        [
+            fr.LSTM(1, 6, dtype=dtype, seed=0),
+            nn.Dropout(0.1, dtype=dtype),
+            fr.GRU(6, 5, 2, batch_first=True, dtype=dtype, seed=1, **options),
+            nn.Dense(5, 1, dtype=dtype, seed=2),
+        ]
+    )
+
+
+@pytest.mark.parametrize("lengths", [None, [40, 13, 0, 26]])
+def test_one_piece_is_a_whole_sequence(lengths: list[int] | None) -> None:
+    x, y = series()
+    found = []
+    for truncate in (None, 40, 41, 1000):
+        model = following(dropout=0.2).compile("adam", "mse", ["mae"])
+        history = model.fit(
+            x, y, 3, batch_size=2, lengths=lengths, truncate=truncate, validation_split=0.25
+        )
+        found.append((states(model), dict(history)))
+    assert all(one == found[0] for one in found)
+
+
+def test_a_piece_begins_with_the_state_of_a_whole_call() -> None:
+    """And fit is the loop of pieces by hand: gradients stop where a piece begins."""
+    x, y = series()
+    lengths = np.array([40, 13, 30, 26])
+    model = following("float64")
+    again, whole = copy.deepcopy(model), model(x, lengths)
+    state = None
+    for start in range(0, 40, 15):
+        part, real = x[:, start : start + 15], np.clip(lengths - start, 0, 15)
+        out, saved = model.forward(part, real, state=state, noise=False)
+        state = saved.state
+        counted = (np.arange(part.shape[1]) < real[:, None])[..., None]
+        assert same(np.where(counted, out, 0), np.where(counted, whole[:, start : start + 15], 0))
+        _, upto = model.forward(x[:, : start + 15], np.minimum(lengths, start + 15), noise=False)
+        assert [one is None for one in state] == [False, True, False, True]
+        assert all(same(a, b) for a, b in zip(state[0], upto.state[0], strict=True))
+        assert same(state[2], upto.state[2])
+    assert state is not None
+
+    adam, expected = nn.Adam(), []
+    model.compile("adam", "mse")
+    model.fit(x, y, 2, batch_size=2, lengths=lengths, truncate=15, shuffle=False)
+    for epoch in range(2):
+        rng, total = np.random.default_rng([0, epoch]), 0.0
+        for rows, longest in ((slice(2), 40), (slice(2, 4), 30)):
+            state = None
+            for start in range(0, longest, 15):
+                steps = slice(start, min(start + 15, longest))
+                real = np.clip(lengths[rows] - start, 0, 15)
+                out, saved = again.forward(x[rows, steps], real, state=state, rng=rng)
+                loss = nn.mse(out, y[rows, steps], lengths=real, batch_first=True)
+                adam.step(again, again.backward(saved, loss.gradient)[1])
+                total, state = total + loss.value * int(real.sum()), saved.state
+        expected.append(total / lengths.sum())
+    assert states(model) == states(again)
+    assert model.fit(x, y, lengths=lengths)["loss"][:2] == expected
+
+
+def test_pieces_learn_what_lies_further_back_than_a_piece() -> None:
+    """The first number of a sequence is asked for until its end: only a carried state knows it."""
+    x = np.zeros((64, 24, 2), np.float32)
+    x[:, 0, 0] = np.where(numbers(64) > 0, 1, -1)
+    x[:, 0, 1] = 1
+    y = np.repeat((x[:, :1, 0] > 0).astype(int), 24, axis=1)
+    model = nn.Sequential([fr.GRU(2, 8, seed=0), nn.Dense(8, 2, seed=1)])
+    model.compile(nn.Adam(0.02), "softmax_cross_entropy", ["accuracy"])
+    history = model.fit(x, y, 15, truncate=6, validation_split=0.25)
+    assert history["val_accuracy"][-1] > 0.95
+    assert model.epochs == 15
+    found = model.evaluate(x, y)
+    pieces = model.evaluate(x, y, truncate=5)
+    assert found["accuracy"] == pytest.approx(pieces["accuracy"], rel=1e-12)
+    assert found["loss"] == pytest.approx(pieces["loss"], rel=1e-6)
+    for lengths in (None, np.arange(64) % 25):
+        whole = model.predict(x, 10, lengths=lengths)
+        for steps in (1, 7, 24, 30):
+            assert same(model.predict(x, 10, lengths=lengths, truncate=steps), whole)
+
+
+def test_pieces_are_updates(tmp_path: Path) -> None:
+    """A schedule counts them, a signal ends the run after one, and a run goes on with its bits."""
+    x, y = series()
+    lengths, seen = [40, 13, 0, 26], []
+
+    def schedule(step: int) -> float:
+        seen.append(step)
+        return 0.01 / (1 + step)
+
+    given: Any = {"lengths": lengths, "batch_size": 2, "truncate": 10, "shuffle": False}
+    whole = following().compile()
+    whole.fit(x, y, 3, schedule=schedule, checkpoint=tmp_path / "whole.npz", **given)
+    assert seen == list(range(3 * (4 + 3)))  # of 40 and of 26 steps
+
+    def act(k: int) -> None:
+        if k == 8:  # in the second epoch
+            signal.raise_signal(signal.SIGINT)
+
+    metric = told([1.0] * 99, act)
+    with_options = lambda prediction, targets, **_: metric(prediction, targets)  # noqa: E731
+    first = following().compile("adam", "mse", with_options)
+    history = first.fit(x, y, 3, schedule=schedule, checkpoint=tmp_path / "part.npz", **given)
+    assert (history.stopped, first.epochs) == ("Ctrl-C", 1)
+    second = following().compile()
+    second.load_checkpoint(tmp_path / "part.npz")
+    second.fit(x, y, 2, schedule=schedule, **given)
+    assert states(second) == states(whole)
+
+
+def test_what_cannot_be_read_in_pieces() -> None:
+    x, y = series()
+    for model, targets, truncate, error, text in (
+        (following(), y, 0, ValueError, "truncate: expected at least 1, got 0"),
+        (following(), y, 2.5, TypeError, "truncate: expected a whole number"),
+        (following(), y[:, :-1], 5, ValueError, "y: expected a target for each step of x, of shap"),
+        (small(), y, 5, ValueError, "truncate: .*without a recurrent layer"),
+        (
+            nn.Sequential([fr.GRU(1, 2), nn.Last()]),
+            y[:, 0],
+            5,
+            ValueError,
+            "truncate: .*whose output has not the steps of x",
+        ),
+        (
+            nn.Sequential([fr.GRU(1, 2, bidirectional=True), nn.Dense(4, 1)]),
+            y,
+            5,
+            ValueError,
+            "truncate: .*with a bidirectional layer",
+        ),
+    ):
+        with pytest.raises(error, match=f"^{text}"):
+            model.compile().fit(x, targets, truncate=truncate)  # type: ignore[arg-type]
+        with pytest.raises(error, match=f"^{text}"):
+            model.evaluate(x, targets, truncate=truncate)  # type: ignore[arg-type]
+    model = following()
+    _, saved = model.forward(x)
+    for state, error, text in (
+        (saved.state[:2], TypeError, "state: expected a list with one entry for each of 4"),
+        (saved.state[0], TypeError, "state: expected a list with one entry for each of 4"),
+        ((None, None, saved.state[2][:, :1], None), ValueError, "h0: expected shape"),
+    ):
+        with pytest.raises(error, match=text):
+            model.forward(x, state=state)
 
 
 # --- evaluate and predict -------------------------------------------------------------------------
@@ -410,7 +571,7 @@ def test_a_run_that_diverges_is_an_error() -> None:
     best = states(model)
     model.optimizer.lr = 1e18
     with pytest.raises(
-        FloatingPointError, match=r"epoch 2, batch \d: loss .*the run diverged.* of epoch 1$"
+        FloatingPointError, match=r"epoch 2, batch \d: loss \S+: the run diverged.* of epoch 1$"
     ):
         model.fit(x, y, 30, batch_size=2)
     assert states(model) == best
@@ -420,6 +581,14 @@ def test_a_run_that_diverges_is_an_error() -> None:
     with pytest.raises(FloatingPointError, match="parameters before this update"):
         spoiled.fit(x, y, shuffle=False, clip_norm=1.0)
     assert states(spoiled) == before
+
+
+def test_a_run_whose_gradients_are_not_finite_says_their_norm() -> None:
+    def loss(prediction: Array, targets: Array) -> nn.Loss:
+        return nn.Loss(1.0, np.full_like(prediction, np.nan))
+
+    with pytest.raises(FloatingPointError, match="loss 1, gradient norm nan: the run diverged"):
+        small().compile(loss=loss).fit(numbers(4, 2), numbers(4, 1), clip_norm=1.0)
 
 
 # --- progress -------------------------------------------------------------------------------------
@@ -547,7 +716,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         return other
 
     cases: list[tuple[Path, str]] = [
-        (tmp_path / "model.npz", "expected a checkpoint of Sequential.fit"),
+        (tmp_path / "model.npz", "expected a checkpoint of fit"),
         (written({"format_version": 2}), "format_version: this fusedrnn reads 1, found 2"),
         (written({"model": {}}), "model: the file is of other layers"),
         (written({"optimizer": "Adam"}), "optimizer: expected SGD, found 'Adam'"),
@@ -576,11 +745,14 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         copy.deepcopy(twin).fit(x, y)
 
 
-@pytest.mark.parametrize(("title", "most"), [("The next letter", 8), ("Topics", 9)])
-def test_an_exercise_takes_few_lines(title: str, most: int) -> None:
-    """The examples of the page, imports included; tests/test_docs.py runs them."""
-    page = (Path(__file__).resolve().parents[1] / "docs/models.md").read_text()
-    section = page.partition(f"### {title}")[2].partition("\n#")[0]
+@pytest.mark.parametrize(
+    ("name", "title", "most"),
+    [("models", "The next letter", 8), ("models", "Topics", 9), ("seq2seq", "A program", 12)],
+)
+def test_an_exercise_takes_few_lines(name: str, title: str, most: int) -> None:
+    """The examples of the pages, imports included; tests/test_docs.py runs them."""
+    page = (Path(__file__).resolve().parents[1] / f"docs/{name}.md").read_text()
+    section = page.partition(f"## {title}\n")[2].partition("\n#")[0]
     blocks = [part.partition("```")[0] for part in section.split("```python\n")[1:]]
     block = next(block for block in blocks if "fit(" in block)
     lines = [line for line in block.splitlines() if line.strip()]
@@ -600,16 +772,31 @@ threads = int(sys.argv[1])
 fr.set_num_threads(threads)
 rng = np.random.default_rng(0)
 x, y, lengths = rng.integers(0, 50, (64, 30)), rng.integers(0, 9, (64, 30)), rng.integers(1, 31, 64)
-model = nn.Sequential([
-    nn.Embedding(50, 64, seed=0), fr.LSTM(64, 64, bidirectional=True, dropout=0.1, num_layers=2,
-    seed=1), nn.LayerNorm(128), nn.Dropout(0.2), nn.Dense(128, 9, seed=2)])
+if sys.argv[2] == "sequential":
+    model = nn.Sequential([
+        nn.Embedding(50, 64, seed=0), fr.LSTM(64, 64, bidirectional=True, dropout=0.1,
+        num_layers=2, seed=1), nn.LayerNorm(128), nn.Dropout(0.2), nn.Dense(128, 9, seed=2)])
+    options = {}
+elif sys.argv[2] == "truncated":
+    model = nn.Sequential([
+        nn.Embedding(50, 64, seed=0), fr.GRU(64, 64, dropout=0.1, num_layers=2, seed=1),
+        nn.Dense(64, 9, seed=2)])
+    options = {"truncate": 7}
+else:
+    model = nn.Seq2Seq(
+        fr.LSTM(64, 64, 2, bidirectional=True, dropout=0.1, seed=0), fr.LSTM(64, 128, 2, seed=1),
+        nn.Sequential([nn.Dense(256, 64, seed=2), nn.Activation("tanh"), nn.Dense(64, 9, seed=3)]),
+        source=nn.Embedding(50, 64, seed=4), target=nn.Embedding(9, 64, seed=5), start=0, end=1,
+        attention=nn.Attention("additive", 128, 128, 32, seed=6))
+    options = {}
 model.compile("adam", "softmax_cross_entropy", ["accuracy"])
-history = model.fit(x, y, 2, lengths=lengths, validation_split=0.2, clip_norm=1.0)
+history = model.fit(x, y, 2, lengths=lengths, validation_split=0.2, clip_norm=1.0, **options)
 path = fr.last_path()
 assert path.backend == "native", path
 assert path.threads <= threads, path
 if fr.build_config()["openmp"]:
-    model(rng.integers(0, 50, (64, 200)))
+    layers = model.layers if sys.argv[2] != "attention" else tuple(model.parts.values())
+    layers[1](layers[0](rng.integers(0, 50, (200, 64))))
     assert fr.last_path().threads == threads, fr.last_path()
 bits = hashlib.sha256(repr(history).encode())
 for a in (*model.params.values(), model.predict(x, lengths=lengths)):
@@ -618,7 +805,8 @@ print(bits.hexdigest())
 """
 
 
-def test_no_bit_of_a_run_depends_on_the_number_of_threads() -> None:
+@pytest.mark.parametrize("kind", ["sequential", "truncated", "attention"])
+def test_no_bit_of_a_run_depends_on_the_number_of_threads(kind: str) -> None:
     """At one and two threads of the kernels, and of NumPy's BLAS."""
     if not fr.supported_isas():
         pytest.skip("the reference computes with NumPy's BLAS")
@@ -632,7 +820,10 @@ def test_no_bit_of_a_run_depends_on_the_number_of_threads() -> None:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, own], capture_output=True, text=True, env=environment
+            [sys.executable, "-c", SCRIPT, own, kind],
+            capture_output=True,
+            text=True,
+            env=environment,
         )
         assert done.returncode == 0, done.stderr
         found.add(done.stdout)

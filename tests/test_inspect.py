@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -585,13 +583,6 @@ def test_nothing_of_the_layer_changes() -> None:
     inspect.saturation(layer, x)
     assert all(np.array_equal(a, layer.params[name]) for name, a in before.items())
     assert np.array_equal(layer(x)[0], y)
-
-
-@pytest.mark.parametrize("name", ["_gradients", "_jacobians", "_activity", "plot"])
-def test_the_examples_of_the_docstrings_run(name: str) -> None:
-    found = doctest.testmod(importlib.import_module(f"fusedrnn.inspect.{name}"))
-    assert found.failed == 0
-    assert found.attempted >= 7
 
 
 # --- plots ----------------------------------------------------------------------------------------

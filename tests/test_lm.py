@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import math
 import signal
@@ -14,7 +13,7 @@ import pytest
 
 import fusedrnn as fr
 from conftest import Chosen
-from fusedrnn.charlm import Alphabet, CharLM, Trainer, lm, runfile
+from fusedrnn.charlm import Alphabet, CharLM, Trainer, runfile
 from fusedrnn.nn import softmax_cross_entropy
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -94,11 +93,6 @@ def test_a_model_is_rebuilt_from_what_it_says(cell: str, layers: int) -> None:
     assert again.config() == model.config()
     for name, p in model.params.items():
         np.testing.assert_array_equal(again.params[name], p)
-
-
-def test_the_example_of_a_model_runs() -> None:
-    assert doctest.testmod(lm).attempted > 5
-    assert doctest.testmod(lm).failed == 0
 
 
 def test_what_is_wrong_with_a_model_is_said() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import doctest
-import importlib
 import json
 import math
 import pickle
@@ -153,10 +151,3 @@ def test_a_config_that_does_not_fit_is_refused() -> None:
     # A config of an older version lacks newer options, which then have their defaults.
     sizes = {"kind": "nn.Dense", "in_features": 3, "out_features": 2}
     assert repr(Dense.from_config(sizes, state)) == "Dense(3, 2)"
-
-
-@pytest.mark.parametrize("name", ["losses", "optim"])
-def test_the_examples_of_the_docstrings_run(name: str) -> None:
-    found = doctest.testmod(importlib.import_module(f"fusedrnn.nn.{name}"))
-    assert found.failed == 0
-    assert found.attempted >= 5

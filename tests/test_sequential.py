@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import doctest
-import importlib
 import json
 import pickle
 from pathlib import Path
@@ -396,10 +394,3 @@ def test_a_state_or_config_that_does_not_fit_is_refused() -> None:
     ):
         with pytest.raises(error, match=text):
             nn.Sequential.from_config(changed, given)
-
-
-@pytest.mark.parametrize("name", ["last", "sequential"])
-def test_the_examples_of_the_docstrings_run(name: str) -> None:
-    found = doctest.testmod(importlib.import_module(f"fusedrnn.nn.{name}"))
-    assert found.failed == 0
-    assert found.attempted >= 7

@@ -133,7 +133,14 @@ def room_calls() -> None:
     assert_type(y, Array)
     nn.Dropout(0.1).backward(saved_norm, y) if TYPE_CHECKING else None  # type: ignore[arg-type]
     fr.weights.from_torch(fr.GRU(3, 5).state_dict(), "gru")
+    seq2seq = nn.Seq2Seq(fr.GRU(3, 4), fr.GRU(7, 4), nn.Dense(4, 7), start=0, end=1)
+    assert_type(seq2seq.compile("adam", "softmax_cross_entropy"), nn.Seq2Seq)
+    logits, saved_pair = seq2seq.forward(X.swapaxes(0, 1), IDS.T % 7)
+    assert_type(seq2seq.backward(saved_pair, logits)[1], dict[str, Array])
+    assert_type(seq2seq.generate(X, max_length=2), Array)
     if TYPE_CHECKING:
+        assert_type(seq2seq.generate(X, return_attention=True), tuple[Array, Array])
+        assert_type(seq2seq(X, IDS, return_attention=True), tuple[Array, Array])
         fr.LTSM  # type: ignore[attr-defined]  # noqa: B018
     fr.set_num_threads(None)
     with fr.use_backend("reference"), fr.set_num_threads(1):

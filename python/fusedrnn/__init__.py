@@ -1,7 +1,7 @@
 """RNN, LSTM and GRU layers on fused SIMD kernels, for NumPy.
 
-The packages ``core``, ``nn``, ``charlm``, ``inspect``, ``weights`` and ``onnx`` are imported when
-first used.
+The packages ``core``, ``nn``, ``charlm``, ``forecasting``, ``inspect``, ``weights`` and ``onnx``
+are imported when first used.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from . import charlm as charlm
     from . import core as core
+    from . import forecasting as forecasting
     from . import inspect as inspect
     from . import nn as nn
     from . import onnx as onnx
@@ -76,7 +77,7 @@ __all__ = [
 ]
 
 # Imported when first used, so that `import fusedrnn` does not pay for them.
-_ROOMS = ("charlm", "core", "inspect", "nn", "onnx", "weights")
+_ROOMS = ("charlm", "core", "forecasting", "inspect", "nn", "onnx", "weights")
 
 if not TYPE_CHECKING:  # otherwise a type checker would accept every misspelt name
 

@@ -14,7 +14,14 @@ from ._cells import Array
 
 
 class Activation(NamedTuple):
-    """A name of NAMES with its parameters."""
+    """A name of NAMES with its parameters.
+
+    Examples
+    --------
+    >>> from fusedrnn import core
+    >>> core.Activation("leaky_relu", 0.1)
+    Activation(name='leaky_relu', alpha=0.1, beta=0.0)
+    """
 
     name: str
     alpha: float = 0.0
@@ -25,7 +32,18 @@ class Activation(NamedTuple):
 
 
 class Options(NamedTuple):
-    """The options of a cell with chosen activations: f for gates, g for the candidate, h for c'."""
+    """The options of a cell with chosen activations: f for gates, g for the candidate, h for c'.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import core
+    >>> relu = core.Activation("relu")
+    >>> options = core.Options(relu, relu, relu, clip=2.0)
+    >>> packed = core.pack("rnn_chosen", {"w_ih": np.eye(2), "w_hh": np.eye(2)}, options=options)
+    >>> core.forward(packed, np.array([[[-3.0, 3.0]]])).y  # clipped, then relu
+    array([[[0., 2.]]])
+    """
 
     f: Activation
     g: Activation

@@ -100,8 +100,8 @@ def save(
     Examples
     --------
     >>> import fusedrnn as fr
-    >>> fr.save("model.npz", fr.GRU(3, 5), notes={"epoch": 7})  # doctest: +SKIP
-    >>> fr.load("model.npz")  # doctest: +SKIP
+    >>> fr.save("model.npz", fr.GRU(3, 5), notes={"epoch": 7})
+    >>> fr.load("model.npz")
     GRU(3, 5)
     """
     several = isinstance(what, Mapping)
@@ -287,7 +287,11 @@ def load(path: str | os.PathLike[str], *, optimizer: Any = None) -> Any:
 
     Examples
     --------
-    >>> model = fr.load("model.npz")  # doctest: +SKIP
+    >>> import fusedrnn as fr
+    >>> encoder, decoder = fr.GRU(3, 5), fr.GRU(5, 3)
+    >>> fr.save("model.npz", {"encoder": encoder, "decoder": decoder})
+    >>> fr.load("model.npz")["decoder"]
+    GRU(5, 3)
     """
     wanted = None if optimizer is None else _optimizer_kind(optimizer)
     name = os.fspath(path)
@@ -324,6 +328,13 @@ def load_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
     ------
     OSError, ValueError
         As `load`.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> fr.save("model.npz", fr.GRU(3, 5), notes={"epoch": 7})
+    >>> fr.load_notes("model.npz")
+    {'epoch': 7}
     """
     with _npz.opened(path) as archive:
         return _header(os.fspath(path), archive).notes or {}

@@ -93,6 +93,19 @@ class RNN(Layer[Array, ArrayLike]):
     References
     ----------
     J. L. Elman, Finding structure in time, Cognitive Science 14, 1990.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> rnn = fr.RNN(3, 8, nonlinearity="relu", seed=0)
+    >>> x = np.ones((20, 4, 3), np.float32)  # (T, B, I)
+    >>> y, h_n, saved = rnn.forward(x)  # keeps what backward needs
+    >>> y.shape, h_n.shape
+    ((20, 4, 8), (1, 4, 8))
+    >>> dx, dh_0, gradients = rnn.backward(saved, dy=np.ones_like(y))
+    >>> list(gradients)
+    ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0']
     """
 
     _kind = "RNN"
@@ -215,6 +228,18 @@ class LSTM(Layer[tuple[Array, Array], Sequence[ArrayLike | None]]):
     F. A. Gers, J. Schmidhuber and F. Cummins, Learning to forget, Neural Computation 12, 2000;
     peepholes: F. A. Gers and J. Schmidhuber, Recurrent nets that time and count, IJCNN 2000;
     projection: H. Sak, A. Senior and F. Beaufays, LSTM based RNN architectures, 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> lstm = fr.LSTM(3, 8, num_layers=2, bidirectional=True, seed=0)
+    >>> x = np.ones((20, 4, 3), np.float32)  # (T, B, I)
+    >>> y, (h_n, c_n) = lstm(x, lengths=[20, 5, 1, 7])
+    >>> y.shape, h_n.shape  # (T, B, 2*H), (L*2, B, H)
+    ((20, 4, 16), (4, 4, 8))
+    >>> bool(y[5:, 1].any())  # the second sequence ends after five steps
+    False
     """
 
     _kind = "LSTM"
@@ -347,6 +372,18 @@ class GRU(Layer[Array, ArrayLike]):
     ----------
     K. Cho et al., Learning phrase representations using RNN encoder-decoder for statistical
     machine translation, EMNLP 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> gru = fr.GRU(3, 8, seed=0)
+    >>> x = np.ones((20, 4, 3), np.float32)  # (T, B, I)
+    >>> y, h_n = gru(x)
+    >>> first, h = gru(x[:15])  # the same in two calls
+    >>> second, h = gru(x[15:], h)
+    >>> np.array_equal(y, np.concatenate([first, second]))
+    True
     """
 
     _kind = "GRU"

@@ -1,4 +1,4 @@
-"""The recurrent layers as functions of plain NumPy arrays, long because each documents itself.
+"""The recurrent layers as functions of plain NumPy arrays.
 
 Every array of numbers in a call is a NumPy array of one dtype, float32 or float64; lengths are
 integers, mask and reset bool; anything else is refused by name. Strided, unaligned,
@@ -316,6 +316,16 @@ def rnn_forward(
     References
     ----------
     J. L. Elman, Finding structure in time, Cognitive Science 14, 1990.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> x = np.ones((3, 1, 1))  # (T, B, I)
+    >>> w_ih, w_hh = np.array([[1.0]]), np.array([[2.0]])
+    >>> y, h_n, saved = fr.rnn_forward(x, w_ih, w_hh, nonlinearity="identity")
+    >>> y[:, 0, 0]  # h' = x + 2 h
+    array([1., 3., 7.])
     """
     spec = CELLS["rnn_" + _check.nonlinearity(nonlinearity)]
     given = None if initial is None else (initial,)
@@ -361,6 +371,16 @@ def rnn_backward(
         `saved` is something else, or an array is not a NumPy array of the dtype of x.
     ValueError
         A shape does not fit, or `saved` is that of another cell.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> x, w_ih, w_hh = np.ones((3, 1, 1)), np.array([[1.0]]), np.array([[2.0]])
+    >>> y, h_n, saved = fr.rnn_forward(x, w_ih, w_hh, nonlinearity="identity", save=True)
+    >>> gradients = fr.rnn_backward(saved, dh_n=np.ones((1, 1)))  # the loss is h_n
+    >>> gradients.dx[:, 0, 0], gradients.dw_ih
+    (array([4., 2., 1.]), array([[7.]]))
     """
     cells = tuple(f"rnn_{name}" for name in _check.NONLINEARITIES)
     saved = _saved_by("rnn_backward", cells, saved)
@@ -438,6 +458,16 @@ def gru_forward(
     ----------
     K. Cho et al., Learning phrase representations using RNN encoder-decoder for statistical
     machine translation, EMNLP 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> rng = np.random.default_rng(0)
+    >>> x, w_ih, w_hh = (rng.standard_normal(s) for s in ((20, 4, 3), (3 * 8, 3), (3 * 8, 8)))
+    >>> y, h_n, saved = fr.gru_forward(x, w_ih, w_hh, lengths=np.array([20, 5, 1, 7]))
+    >>> y.shape, np.array_equal(h_n[1], y[4, 1])  # the state after five steps
+    ((20, 4, 8), True)
     """
     spec = CELLS["gru" if _check.flag(reset_after, "reset_after") else "gru_reset_before"]
     given = None if initial is None else (initial,)
@@ -483,6 +513,17 @@ def gru_backward(
         `saved` is something else, or an array is not a NumPy array of the dtype of x.
     ValueError
         A shape does not fit, or `saved` is that of another cell.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> rng = np.random.default_rng(0)
+    >>> x, w_ih, w_hh = (rng.standard_normal(s) for s in ((20, 4, 3), (3 * 8, 3), (3 * 8, 8)))
+    >>> y, h_n, saved = fr.gru_forward(x, w_ih, w_hh, save=True)
+    >>> gradients = fr.gru_backward(saved, dy=2 * y)  # of the loss sum(y**2)
+    >>> gradients.dx.shape, gradients.dw_hh.shape
+    ((20, 4, 3), (24, 8))
     """
     saved = _saved_by("gru_backward", ("gru", "gru_reset_before"), saved)
     dx, g, (dh0,) = _backward("gru_backward", saved, dy, (dh_n,), num_threads)
@@ -563,6 +604,16 @@ def lstm_forward(
     S. Hochreiter and J. Schmidhuber, Long short-term memory, Neural Computation 9, 1997;
     F. A. Gers, J. Schmidhuber and F. Cummins, Learning to forget, Neural Computation 12, 2000;
     peepholes: F. A. Gers and J. Schmidhuber, Recurrent nets that time and count, IJCNN 2000.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> rng = np.random.default_rng(0)
+    >>> x, w_ih, w_hh = (rng.standard_normal(s) for s in ((20, 4, 3), (4 * 8, 3), (4 * 8, 8)))
+    >>> y, h_n, c_n, saved = fr.lstm_forward(x, w_ih, w_hh)
+    >>> y.shape, c_n.shape, np.array_equal(h_n, y[-1])
+    ((20, 4, 8), (4, 8), True)
     """
     spec = CELLS["lstm" if peepholes is None else "lstm_peephole"]
     sequences = _Sequences(lengths, mask, reset, initial)
@@ -616,6 +667,17 @@ def lstm_backward(
         `saved` is something else, or an array is not a NumPy array of the dtype of x.
     ValueError
         A shape does not fit, or `saved` is that of another cell.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> rng = np.random.default_rng(0)
+    >>> x, w_ih, w_hh = (rng.standard_normal(s) for s in ((20, 4, 3), (4 * 8, 3), (4 * 8, 8)))
+    >>> y, h_n, c_n, saved = fr.lstm_forward(x, w_ih, w_hh, save=True)
+    >>> gradients = fr.lstm_backward(saved, dh_n=2 * h_n)  # of the loss sum(h_n**2)
+    >>> gradients.dw_ih.shape, gradients.dc0.shape, gradients.dpeepholes
+    ((32, 3), (4, 8), None)
     """
     saved = _saved_by("lstm_backward", ("lstm", "lstm_peephole"), saved)
     dx, g, (dh0, dc0) = _backward("lstm_backward", saved, dy, (dh_n, dc_n), num_threads)
@@ -659,6 +721,14 @@ def dense_forward(
         An array is not a NumPy array of the dtype of x, float32 or float64.
     ValueError
         A shape does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> y, saved = fr.dense_forward(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), np.array([0.5]))
+    >>> y
+    array([[11.5]])
     """
     x = _check.plain_x("dense_forward", x, "N, I")[None]
     arrays: dict[str, Array | None] = {"w": w, "b": b}
@@ -693,6 +763,15 @@ def dense_backward(
         `saved` is something else, or dy is not a NumPy array of the dtype of x.
     ValueError
         The shape does not fit, or `saved` is that of another cell.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> x, w = np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]])
+    >>> y, saved = fr.dense_forward(x, w, save=True)
+    >>> fr.dense_backward(saved, np.ones((1, 1)))
+    DenseGradients(dx=array([[3., 4.]]), dw=array([[1., 2.]]), db=array([1.]))
     """
     saved = _saved_by("dense_backward", ("dense",), saved)
     dy = _check.plain("dense_backward", "dy", dy, saved._packed.dtype, saved._y.shape[1:])

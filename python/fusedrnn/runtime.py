@@ -39,6 +39,13 @@ def supported_isas() -> tuple[str, ...]:
     tuple of str
         Best first, for example ``("avx512", "avx2", "baseline")``; empty in an installation
         without compiled kernels.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> isas = fr.supported_isas()
+    >>> set(isas) <= {"avx512", "avx2", "baseline", "neon"}
+    True
     """
     if choice.native() is None:
         return ()
@@ -55,6 +62,12 @@ def isa() -> str:
     str
         What `use_isa` chose, else what FUSEDRNN_ISA says, else the best of `supported_isas`;
         "numpy" in an installation without compiled kernels.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> fr.isa() in (*fr.supported_isas(), "numpy")
+    True
     """
     if choice.native() is None:
         return "numpy"
@@ -78,6 +91,13 @@ def use_isa(name: str) -> Scope[str | None]:
     ------
     ValueError
         This machine or this installation does not have it.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> for name in fr.supported_isas():
+    ...     with fr.use_isa(name):
+    ...         assert fr.isa() == name
     """
     _check.choice(name, "isa", supported_isas(), _why_not(_check.text(name, "isa")))
     return settings.chosen_isa.set(name)
@@ -101,6 +121,12 @@ def num_threads() -> int:
     int
         What `set_num_threads` chose, else FUSEDRNN_NUM_THREADS, else the smallest of OpenMP's
         own maximum, the affinity mask and the cgroup quota. 1 without compiled kernels.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> fr.num_threads() >= 1
+    True
     """
     if choice.native() is None:
         return 1
@@ -124,6 +150,18 @@ def set_num_threads(n: int | None) -> Scope[int]:
     ------
     TypeError, ValueError
         Not a whole number from 1 to 1024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> gru, x = fr.GRU(3, 8, seed=0), np.ones((5, 2, 3), np.float32)
+    >>> with fr.set_num_threads(1):
+    ...     y, h_n = gru(x)
+    >>> fr.last_path().threads
+    1
+    >>> np.array_equal(y, gru(x)[0])  # the same bits on any number of threads
+    True
     """
     return settings.chosen_threads.set(0 if n is None else _check.num_threads(n))
 
@@ -137,6 +175,13 @@ def build_config() -> dict[str, Any]:
         "version", "python", "numpy", "machine" and "native" (whether there are compiled kernels).
         With kernels also "isas" (all that were built, best first) and what the build recorded
         ("compiler", "compiler_version", "openmp", ...); without, "reason".
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> config = fr.build_config()
+    >>> config["version"] == fr.__version__, config["native"] == bool(fr.supported_isas())
+    (True, True)
     """
     config: dict[str, Any] = {
         "version": __version__,

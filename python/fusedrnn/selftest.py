@@ -37,6 +37,16 @@ class Report:
         The largest error in the measure of `BOUNDS`, by dtype.
     faults : list of str
         One line for each case that failed.
+
+    Examples
+    --------
+    >>> from fusedrnn.selftest import Report
+    >>> report = Report("avx2", cases=3, worst={"float32": 2e-7})
+    >>> print(report)
+    avx2      3 cases; no golden hashes in this installation
+              largest error float32 2.0e-07 (bound 1e-05)
+    >>> report.passed
+    True
     """
 
     isa: str
@@ -84,6 +94,12 @@ def selftest() -> Iterator[Report]:
     ------
     Report
         One for each of `fusedrnn.supported_isas`, best first; none without compiled kernels.
+
+    Examples
+    --------
+    >>> from fusedrnn.selftest import selftest
+    >>> for report in selftest():
+    ...     assert report.passed, report
     """
     native = choice.native()
     if native is None:

@@ -32,6 +32,18 @@ class Stream(Generic[State, Given]):
     A stream follows the layer's parameters: after a change, the next step uses the new values. The
     outputs have the same bits as those of one call on the whole sequence. Only one thread may use a
     stream at a time. A refused or interrupted call leaves the state as it was.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> gru = fr.GRU(3, 8, seed=0)
+    >>> x = np.ones((20, 1, 3), np.float32)
+    >>> stream = gru.stream()
+    >>> for t in range(20):
+    ...     h = stream.step(x[t, 0])  # (I,) to (H,)
+    >>> np.array_equal(h, gru(x)[0][-1, 0])
+    True
     """
 
     def __init__(self, layer: Layer[State, Given], batch_size: int = 1) -> None:

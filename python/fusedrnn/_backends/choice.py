@@ -14,7 +14,16 @@ from .types import Backend
 
 
 class ReferenceBackendWarning(UserWarning):
-    """The slow NumPy reference runs because this installation has no compiled kernels."""
+    """The slow NumPy reference runs because this installation has no compiled kernels.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import fusedrnn as fr
+    >>> with warnings.catch_warnings():  # for a program that knows that it has no kernels
+    ...     warnings.simplefilter("ignore", fr.ReferenceBackendWarning)
+    ...     y, h_n = fr.RNN(1, 1)([[1.0]])
+    """
 
 
 def not_built() -> str | None:
@@ -138,6 +147,18 @@ def use_backend(name: str) -> Scope[Backend | None]:
         Another name, or "native" in an installation without compiled kernels.
     ImportError
         The compiled kernels cannot be loaded.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> gru, x = fr.GRU(3, 8, seed=0), np.ones((5, 2, 3), np.float32)
+    >>> with fr.use_backend("reference"):
+    ...     y, h_n = gru(x)
+    >>> fr.last_path().backend
+    'reference'
+    >>> np.allclose(gru(x)[0], y, atol=1e-6)
+    True
     """
     return _backend.set(by_name(name))
 

@@ -21,7 +21,15 @@ Value = TypeVar("Value")
 
 
 class Path(NamedTuple):
-    """What a call ran on."""
+    """What a call ran on.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> path = fr.core.Path("native", "avx2", "gru float32", 2)
+    >>> path.isa, path.threads
+    ('avx2', 2)
+    """
 
     backend: str
     isa: str
@@ -165,6 +173,14 @@ def last_path() -> Path:
         Named tuple (backend, isa, kernel, threads): for example
         ``("native", "avx2", "lstm float32", 2)``, or for the reference
         ``("reference", "numpy", "lstm float32", 1)``. Before the first call: empty strings, 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> y, state = fr.LSTM(3, 8)(np.ones((5, 2, 3), np.float32))
+    >>> fr.last_path().kernel
+    'lstm float32'
     """
     return Path(*_here.path)
 
@@ -179,6 +195,16 @@ def path_counts() -> dict[Path, int]:
     -------
     dict of Path to int
         Forward and backward calls, one each for every layer of a stack.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> before = fr.path_counts()
+    >>> y, h_n = fr.GRU(3, 8, num_layers=2)(np.ones((5, 2, 3), np.float32))
+    >>> after = fr.path_counts()
+    >>> sum(n - before.get(path, 0) for path, n in after.items() if path.kernel == "gru float32")
+    2
     """
     with _lock:
         total = dict(_of_the_dead)

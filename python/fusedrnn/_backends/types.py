@@ -60,7 +60,19 @@ class Outcome(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """The results of a backward call; what was not wanted is None, or missing in a mapping."""
+    """The results of a backward call; what was not wanted is None, or missing in a mapping.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import core
+    >>> packed = core.pack("dense", {"w_ih": np.array([[3.0, 4.0]])})
+    >>> x = np.array([[[1.0, 2.0]]])
+    >>> y, states, saved, plan = core.forward(packed, x, saved=True)
+    >>> found = core.backward(packed, plan, x, y=y, saved=saved, dy=np.ones_like(y))
+    >>> found.dx, found.dweights[0]["w_ih"]  # one dict for each direction
+    (array([[[3., 4.]]]), array([[1., 2.]]))
+    """
 
     dx: Array | None  # (T, B, I)
     dweights: tuple[dict[str, Array], ...]  # by direction, by the names of the weights

@@ -94,7 +94,18 @@ def clip(value: object) -> float:
 
 
 def activation(value: object, name: str) -> Activation:
-    """Check an activation: a name, (name, alpha) or (name, alpha, beta); "identity" is affine."""
+    """Check an activation: a name, (name, alpha) or (name, alpha, beta); "identity" is affine.
+
+    Examples
+    --------
+    >>> from fusedrnn import core
+    >>> core.activation("leaky_relu", "nonlinearity").alpha
+    0.01
+    >>> core.activation("swish", "nonlinearity")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: nonlinearity: ...
+    """
     parts = (value,) if isinstance(value, str) else value
     if not isinstance(parts, (tuple, list)) or not 1 <= len(parts) <= 3:
         raise TypeError(

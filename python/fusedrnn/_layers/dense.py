@@ -67,6 +67,19 @@ class Dense(Parameterised):
     ------
     TypeError, ValueError
         An argument is not as above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import nn
+    >>> layer = nn.Dense(2, 1, bias=False, dtype="float64")
+    >>> layer.params["weight"] = [[3.0, 4.0]]
+    >>> y, saved = layer.forward([1.0, 2.0])
+    >>> y
+    array([11.])
+    >>> dx, gradients = layer.backward(saved, [1.0])
+    >>> dx, gradients["weight"]
+    (array([3., 4.]), array([[1., 2.]]))
     """
 
     def __init__(

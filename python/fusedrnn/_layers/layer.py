@@ -273,7 +273,8 @@ class Layer(Parameterised, Generic[State, Given]):
 
         Examples
         --------
-        >>> fr.GRU(3, 5, reset_after=False).config()["reset_after"]  # doctest: +SKIP
+        >>> import fusedrnn as fr
+        >>> fr.GRU(3, 5, reset_after=False).config()["reset_after"]
         False
         """
         sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}

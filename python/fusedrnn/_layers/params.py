@@ -351,8 +351,10 @@ class Parameterised(ABC):
 
         Examples
         --------
-        >>> with layer.writable() as p:  # doctest: +SKIP
-        ...     p["weight_ih_l0"] -= 0.1 * gradient
+        >>> import fusedrnn as fr
+        >>> gru = fr.GRU(3, 5, seed=0)
+        >>> with gru.writable() as params:
+        ...     params["weight_hh_l0"] *= 0.5
         """
         mine, opened = object(), Parameters(self)
         # Ctrl-C may come between any two lines: if it stops one _close, the other completes it.

@@ -41,6 +41,15 @@ class Alphabet:
     ----------
     characters : str
         The characters; duplicates are dropped and the rest sorted.
+
+    Examples
+    --------
+    >>> from fusedrnn import charlm
+    >>> alphabet = charlm.Alphabet("hello")
+    >>> alphabet.characters, alphabet.encode("hole")
+    ('ehlo', array([1, 3, 2, 0]))
+    >>> alphabet.decode(alphabet.encode("hole"))
+    'hole'
     """
 
     def __init__(self, characters: str) -> None:
@@ -82,6 +91,13 @@ class Corpus(NamedTuple):
         The whole text.
     split : int
         ``text[:split]`` is for training, ``text[split:]`` for validation.
+
+    Examples
+    --------
+    >>> from fusedrnn import charlm
+    >>> corpus = charlm.Corpus.of("to be or not to be " * 10, validation=0.2)
+    >>> len(corpus.text), corpus.split
+    (190, 152)
     """
 
     name: str
@@ -151,6 +167,15 @@ def load_corpus(path: str | Path | None = None, *, validation: float = 0.1) -> C
         The file cannot be read.
     ValueError
         It is not UTF-8 or too short to learn from.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from fusedrnn import charlm
+    >>> _ = Path("lines.txt").write_text("to be or not to be " * 10)
+    >>> corpus = charlm.load_corpus("lines.txt")
+    >>> corpus.name, corpus.split
+    ('lines.txt', 171)
     """
     if path is None:
         name, text = builtin_text()
@@ -180,6 +205,12 @@ def decoded(data: bytes, name: str) -> str:
     ------
     ValueError
         The bytes are not UTF-8.
+
+    Examples
+    --------
+    >>> from fusedrnn import charlm
+    >>> charlm.decoded("naïve".encode(), "lines.txt")
+    'naïve'
     """
     try:
         text = data.decode("utf-8-sig")
@@ -194,6 +225,13 @@ def builtin_text() -> tuple[str, str]:
 
     The text is the language reference that ``help()`` shows (``pydoc_data.topics``, about 465 000
     characters) or, if a distribution removed it, docstrings of the standard library.
+
+    Examples
+    --------
+    >>> from fusedrnn import charlm
+    >>> name, text = charlm.builtin_text()
+    >>> len(text) > 10_000
+    True
     """
     try:
         topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics

@@ -45,6 +45,16 @@ class Gradients(NamedTuple):
         By the names of `CharLM.params`.
     state : ndarray, or for LSTM a pair (h, c)
         The state after the chunk.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import charlm
+    >>> model = charlm.CharLM(charlm.Alphabet("abc"), 8, seed=0)
+    >>> tokens = np.array([[0], [1], [2], [0]])  # (T, B)
+    >>> loss, gradients, (h, c) = model.gradients(tokens[:-1], tokens[1:])
+    >>> sorted(gradients) == sorted(model.params), h.shape
+    (True, (1, 1, 8))
     """
 
     loss: float

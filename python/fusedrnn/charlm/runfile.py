@@ -48,6 +48,18 @@ class RunFile:
         JSON: the configurations of model and trainer, and what the command line added.
     arrays : dict of str to ndarray
         The model's names begin with "model.", the trainer's with "trainer.".
+
+    Examples
+    --------
+    >>> from fusedrnn import charlm
+    >>> from fusedrnn.charlm import runfile
+    >>> text = "to be or not to be " * 10
+    >>> model = charlm.CharLM(charlm.Alphabet(text), 8, seed=0)
+    >>> trainer = charlm.Trainer(model, model.alphabet.encode(text), batch=2, chunk=8)
+    >>> runfile.save("model.npz", trainer, {"text": "lines.txt"})
+    >>> found = runfile.load("model.npz")
+    >>> found.header["text"], found.model().hidden_size
+    ('lines.txt', 8)
     """
 
     path: str
@@ -130,6 +142,15 @@ def save(path: str | os.PathLike[str], trainer: Trainer, about: Mapping[str, Any
     ------
     OSError
         The file cannot be written; the old one is unchanged.
+
+    Examples
+    --------
+    >>> from fusedrnn import charlm
+    >>> from fusedrnn.charlm import runfile
+    >>> text = "to be or not to be " * 10
+    >>> model = charlm.CharLM(charlm.Alphabet(text), 8, seed=0)
+    >>> trainer = charlm.Trainer(model, model.alphabet.encode(text), batch=2, chunk=8)
+    >>> runfile.save("model.npz", trainer, {"text": "lines.txt"})
     """
     header = {
         "format": FORMAT,
@@ -165,6 +186,16 @@ def load(path: str | os.PathLike[str]) -> RunFile:
         The file cannot be read.
     ValueError
         It is not the file of a run, is damaged, or of another version.
+
+    Examples
+    --------
+    >>> from fusedrnn import charlm
+    >>> from fusedrnn.charlm import runfile
+    >>> text = "to be or not to be " * 10
+    >>> model = charlm.CharLM(charlm.Alphabet(text), 8, seed=0)
+    >>> tokens = model.alphabet.encode(text)
+    >>> runfile.save("model.npz", charlm.Trainer(model, tokens, batch=2, chunk=8), {})
+    >>> trainer = runfile.load("model.npz").trainer(tokens)  # goes on where the saved one was
     """
     with _opened(path) as archive:
         header = _header(archive)
@@ -186,6 +217,14 @@ def recognised(path: str | os.PathLike[str]) -> bool:
     ------
     OSError
         The file cannot be read.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from fusedrnn.charlm import runfile
+    >>> _ = Path("notes.txt").write_text("to be")
+    >>> runfile.recognised("notes.txt")
+    False
     """
     try:
         with _opened(path) as archive:

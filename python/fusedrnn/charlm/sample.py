@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..nn._sampling import chosen
 from .lm import CharLM
 
 __all__ = ["generate"]
@@ -49,6 +50,14 @@ def generate(
         negative. The call raises it, before the first character.
     FloatingPointError
         While drawing: the model's odds are not finite, because its training diverged.
+
+    Examples
+    --------
+    >>> from fusedrnn import charlm
+    >>> model = charlm.CharLM(charlm.Alphabet("abc"), 8, seed=0)
+    >>> text = "".join(charlm.generate(model, "a", 5, seed=0))
+    >>> len(text), set(text) <= set("abc")
+    (5, True)
     """
     if length < 0:
         raise ValueError(f"length: expected 0 or more, got {length}")
@@ -71,20 +80,8 @@ def _draw(
     stream = model.recurrent.stream()
     for token in tokens[:-1]:
         stream.step(tokens=token[None])
-    token = tokens[-1]
+    token = int(tokens[-1])
     for _ in range(length):
         h = stream.step(tokens=np.array([token]))
-        logits = model.dense(h.reshape(1, -1))[0].astype(np.float64)
-        if not np.isfinite(logits).all():
-            raise FloatingPointError(
-                "the model gives odds that are not finite numbers; its training has diverged"
-            )
-        if temperature == 0.0:
-            token = np.argmax(logits)
-        else:
-            with np.errstate(over="ignore", under="ignore"):  # for temperatures close to 0
-                p = np.exp((logits - logits.max()) / temperature)
-            # Invert the distribution function at one uniform number.
-            drawn = np.searchsorted(np.cumsum(p), rng.random() * p.sum(), side="right")
-            token = min(drawn, len(p) - 1)
-        yield model.alphabet.characters[int(token)]
+        token = chosen(model.dense(h.reshape(1, -1))[0], temperature, rng)
+        yield model.alphabet.characters[token]

@@ -67,6 +67,16 @@ class Trainer:
     ValueError
         A setting is out of range, a token is not in the alphabet, or the text is too short for the
         batch.
+
+    Examples
+    --------
+    >>> from fusedrnn import charlm
+    >>> text = "to be or not to be " * 10
+    >>> model = charlm.CharLM(charlm.Alphabet(text), 8, seed=0)
+    >>> trainer = charlm.Trainer(model, model.alphabet.encode(text), batch=2, chunk=8)
+    >>> trainer.run(steps=5)
+    >>> trainer.updates
+    5
     """
 
     def __init__(

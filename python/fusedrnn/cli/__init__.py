@@ -1,7 +1,7 @@
-"""The command line: fusedrnn info, selftest, train, generate, bench.
+"""The command line: fusedrnn info, selftest, train, generate, forecast, bench.
 
 What belongs here: reading arguments, writing to terminals, and handling signals. The results come
-from other rooms: `charlm`, `runtime`, `selftest`, the layers and the backends.
+from other rooms: `charlm`, `forecasting`, `runtime`, `selftest`, the layers and the backends.
 """
 
 # PYTHON_ARGCOMPLETE_OK
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from .._backends.choice import ReferenceBackendWarning
 from .._backends.settings import refuse_environment
 from .._version import __version__
-from . import bench, console, generate, info, selftest, train
+from . import bench, console, forecast, generate, info, selftest, train
 from .options import Command
 from .stops import Stopped, stop_code
 
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fusedrnn {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True, parser_class=Command)
-    for command in (info, selftest, train, generate, bench):
+    for command in (info, selftest, train, generate, forecast, bench):
         command.add_parser(commands)
     return parser
 

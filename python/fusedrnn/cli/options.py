@@ -16,6 +16,8 @@ __all__ = [
     "natural",
     "non_negative",
     "positive",
+    "separator",
+    "share",
     "thread_count",
 ]
 
@@ -109,6 +111,26 @@ def positive(text: str) -> float:
     if number <= 0:
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {_short(text)}")
     return number
+
+
+def share(text: str) -> float:
+    """Parse a number above 0 and below 1."""
+    number = _number(text, "a number above 0 and below 1")
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a number above 0 and below 1, got {_short(text)}"
+        )
+    return number
+
+
+def separator(text: str) -> str:
+    """Parse the character between the fields of a table."""
+    text = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(text) != 1 or text in '"\r\n\0' or text.isalnum():
+        raise argparse.ArgumentTypeError(
+            f"expected tab, or one sign that is no letter, digit or quote, got {_short(text)!r}"
+        )
+    return text
 
 
 def _number(text: str, expected: str) -> float:

@@ -28,6 +28,17 @@ class Forward(NamedTuple):
         Needed by `backward`: one array of the shape `saved_shape`.
     plan : Plan
         Needed by `backward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import core
+    >>> packed = core.pack("rnn_identity", {"w_ih": np.eye(2), "w_hh": np.eye(2)})
+    >>> found = core.forward(packed, np.ones((3, 1, 2)), saved=True)
+    >>> found.y[:, 0, 0], found.states[0].shape
+    (array([1., 2., 3.]), (1, 1, 2))
+    >>> found.saved.shape == core.saved_shape(packed, 3, 1)
+    True
     """
 
     y: Array
@@ -72,6 +83,16 @@ def saved_shape(packed: Packed, steps: int, batch: int) -> tuple[int, ...]:
     tuple of int
         The shape of an array of the weights' dtype. It depends on the backend in force: (D, T, B,
         blocks, slots, units of a block of 64 bytes) for "native", on every instruction set.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import core
+    >>> packed = core.pack("rnn_tanh", {"w_ih": np.eye(2), "w_hh": np.eye(2)})
+    >>> memory = np.empty(core.saved_shape(packed, 3, 1))  # made once, and used by every call
+    >>> y, states, saved, plan = core.forward(packed, np.ones((3, 1, 2)), saved=memory)
+    >>> saved is memory
+    True
     """
     return choice.current().saved_shape(packed, steps, batch)
 
@@ -149,6 +170,18 @@ def forward(
         the argument, and nothing was written.
     RuntimeError
         Another thread is updating `packed`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import core
+    >>> rng = np.random.default_rng(0)
+    >>> weights = {"w_ih": rng.standard_normal((16, 3)), "w_hh": rng.standard_normal((16, 4))}
+    >>> packed = core.pack("lstm", weights)
+    >>> x = rng.standard_normal((5, 2, 3))  # (T, B, I)
+    >>> y, (h, c), saved, plan = core.forward(packed, x, lengths=np.array([5, 3]), saved=True)
+    >>> y.shape, c.shape, np.array_equal(h[0, 1], y[2, 1])
+    ((5, 2, 4), (1, 2, 4), True)
     """
     run = choice.current()
     if (
@@ -211,6 +244,15 @@ def plan_of(
     -------
     Plan
         Plain data; its arrays are never written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import core
+    >>> packed = core.pack("rnn_tanh", {"w_ih": np.eye(2), "w_hh": np.eye(2)})
+    >>> plan = core.plan_of(packed, 4, 2, mask=np.array([[1, 1], [1, 0], [1, 1], [1, 0]], bool))
+    >>> plan.lengths, plan.times[0, 1, :2]  # the second sequence takes the steps 0 and 2
+    (array([4, 2]), array([0, 2]))
     """
     return _checks.walk(packed, steps, batch, lengths, mask, reset)
 
@@ -287,6 +329,17 @@ def backward(
         written.
     RuntimeError
         The weights are not those of the forward call, or another thread is updating them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import core
+    >>> packed = core.pack("rnn_identity", {"w_ih": np.eye(2), "w_hh": np.eye(2)})
+    >>> x = np.ones((3, 1, 2))
+    >>> y, states, saved, plan = core.forward(packed, x, saved=True)
+    >>> found = core.backward(packed, plan, x, y=y, saved=saved, dy=np.ones_like(y), want=("x",))
+    >>> found.dx[:, 0, 0]  # x_0 is in three outputs
+    array([3., 2., 1.])
     """
     _checks.same_generation(packed, plan)
     run = choice.current()

@@ -81,6 +81,17 @@ def cells_of(
         An argument is not as above.
     RuntimeError
         The weights are not those of the forward call.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import core
+    >>> weights = {"w_ih": np.ones((16, 3)), "w_hh": np.ones((16, 4))}
+    >>> packed = core.pack("lstm", weights)
+    >>> y, (h, c), saved, plan = core.forward(packed, np.ones((5, 2, 3)), saved=True)
+    >>> cells = core.cells_of(packed, plan, saved)  # (D, T, B, H)
+    >>> cells.shape, np.array_equal(cells[:, -1], c)
+    ((1, 5, 2, 4), True)
     """
     found = _slots(packed, plan, saved, keep, zoneout)[1]
     return None if found is None else _cleared(found, plan)
@@ -107,6 +118,16 @@ def gates_of(packed: Packed, plan: Plan, saved: Array) -> Array:
         An argument is not as above.
     RuntimeError
         The weights are not those of the forward call.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import core
+    >>> packed = core.pack("lstm", {"w_ih": np.zeros((16, 3)), "w_hh": np.zeros((16, 4))})
+    >>> y, states, saved, plan = core.forward(packed, np.ones((5, 2, 3)), saved=True)
+    >>> gates = core.gates_of(packed, plan, saved)  # (D, T, B, n, H)
+    >>> gates.shape, gates[0, 0, 0, :, 0]  # i f g o
+    ((1, 5, 2, 4, 4), array([0.5, 0.5, 0. , 0.5]))
     """
     spec, cell = packed.spec, CELLS[packed.cell]
     weights = [form.weights() for form in packed.forms(choice.reference())]

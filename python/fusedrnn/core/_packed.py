@@ -45,6 +45,21 @@ class Packed:
         The instruction set of its calls; None follows the setting in force at each call.
     generation : int
         Changes with each `update`; no two packs of a process have the same.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import core
+    >>> weights = {"w_ih": np.eye(2), "w_hh": np.eye(2)}
+    >>> packed = core.pack("rnn_tanh", weights)
+    >>> packed.hidden_size, packed.names
+    (2, ('w_ih', 'w_hh'))
+    >>> weights["w_ih"] *= 2  # the pack has copies
+    >>> packed.matches(weights)
+    False
+    >>> packed.update(weights)
+    >>> packed.matches(weights)
+    True
     """
 
     def __init__(

@@ -21,6 +21,17 @@ class Plan(NamedTuple):
     `generation` is that of the packed weights of the forward call, and a backward call with other
     weights is refused. A program that restores a plan in another process must make sure that the
     weights are the same; it then sets ``plan._replace(generation=packed.generation)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import core
+    >>> packed = core.pack("rnn_tanh", {"w_ih": np.eye(2), "w_hh": np.eye(2)})
+    >>> plan = core.forward(packed, np.ones((3, 2, 2)), lengths=np.array([3, 1])).plan
+    >>> plan.steps, plan.batch, plan.lengths
+    (3, 2, array([3, 1]))
+    >>> plan.generation == packed.generation
+    True
     """
 
     steps: int

@@ -24,6 +24,14 @@ class States(NamedTuple):
         The hidden states; 0 at steps that are not real.
     c : list of ndarray, shape (T, B, H), or None
         The cell states of an LSTM.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> found = fr.inspect.states(fr.GRU(3, 8, bidirectional=True), np.zeros((20, 5, 3)))
+    >>> len(found.h), found.h[1].shape, found.c  # the reverse direction is h[1]
+    (2, (20, 5, 8), None)
     """
 
     h: list[Array]
@@ -149,6 +157,15 @@ class Saturation(NamedTuple):
         A histogram of the values.
     edges : ndarray of float64, shape (bins + 1,)
         The edges of its bins, from the lower to the upper end of the range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> gru = fr.GRU(3, 8, seed=0)
+    >>> found = fr.inspect.saturation(gru, np.zeros((20, 5, 3)))[0]["z"]
+    >>> found.low, found.high, int(found.counts.sum()) == 20 * 5 * 8
+    (0.0, 0.0, True)
     """
 
     low: float
@@ -272,6 +289,15 @@ class Projection(NamedTuple):
         The mean of the states; points are (states - mean) @ components.T.
     explained : ndarray of float64, shape (k,)
         The share of the total variance in each direction; zeros if all states are equal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> line = np.outer(np.arange(5.0), [0.6, 0.8])
+    >>> found = fr.inspect.project(line, k=1)
+    >>> found.components.round(6), found.explained.round(6)
+    (array([[0.6, 0.8]]), array([1.]))
     """
 
     points: Array

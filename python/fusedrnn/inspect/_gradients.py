@@ -26,6 +26,15 @@ class GradientNorms(NamedTuple):
         The Euclidean norm, over the units, of dL/dh_t; NaN at steps that are not real.
     c : ndarray of float64, shape (L*D, T, B), or None
         That of dL/dc_t for an LSTM.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> lstm, x = fr.LSTM(2, 8, seed=0), np.ones((30, 4, 2), np.float32)
+    >>> norms = fr.inspect.gradient_norms(lstm, x, dy=np.ones((30, 4, 8)))
+    >>> norms.h.shape, norms.c.shape
+    ((1, 30, 4), (1, 30, 4))
     """
 
     h: Array

@@ -106,7 +106,7 @@ def gradient_norms(
     >>> import fusedrnn as fr
     >>> gru = fr.GRU(2, 8, num_layers=2, seed=0)
     >>> norms = fr.inspect.gradient_norms(gru, np.zeros((30, 2)), lambda y: 2 * y)
-    >>> figure = fr.inspect.plot.gradient_norms(norms)  # doctest: +SKIP
+    >>> figure = fr.inspect.plot.gradient_norms(norms)
     """
     by_name = {"": norms} if isinstance(norms, GradientNorms) else norms
     _checks.mapping(by_name, "norms", "norms")
@@ -183,7 +183,7 @@ def gates(
     >>> import fusedrnn as fr
     >>> lstm = fr.LSTM(256, 8, seed=0)
     >>> trace = fr.inspect.gate_trace(lstm, tokens=list(b"hello"))
-    >>> figure = fr.inspect.plot.gates(trace, "hello")  # doctest: +SKIP
+    >>> figure = fr.inspect.plot.gates(trace, "hello")
     """
     _checks.mapping(trace, "trace", "arrays (T, H)")
     maps = {
@@ -263,7 +263,7 @@ def saturation(found: Mapping[str, Saturation], *, ax: Any = None) -> Any:
     >>> import numpy as np
     >>> import fusedrnn as fr
     >>> found = fr.inspect.saturation(fr.GRU(3, 8, seed=0), np.zeros((20, 3)))
-    >>> figure = fr.inspect.plot.saturation(found[0])  # doctest: +SKIP
+    >>> figure = fr.inspect.plot.saturation(found[0])
     """
     _checks.mapping(found, "found", "Saturation")
     for name, one in found.items():
@@ -332,7 +332,7 @@ def projection(
     >>> import fusedrnn as fr
     >>> h, _ = fr.inspect.states(fr.GRU(2, 8, seed=0), np.ones((30, 2)))
     >>> found = fr.inspect.project(h[0])
-    >>> figure = fr.inspect.plot.projection(found, line=True)  # doctest: +SKIP
+    >>> figure = fr.inspect.plot.projection(found, line=True)
     """
     given = points.points if isinstance(points, Projection) else points
     a = _checks.numbers(given, "points", "(T, B, k) or (T, k), k at least 2", (2, 3))
@@ -403,7 +403,7 @@ def losses(
     --------
     >>> import fusedrnn as fr
     >>> curves = {"training": [1.0, 0.5, 0.3], "validation": [1.1, 0.7, 0.6]}
-    >>> figure = fr.inspect.plot.losses(curves)  # doctest: +SKIP
+    >>> figure = fr.inspect.plot.losses(curves)
     """
     _checks.mapping(curves, "curves", "lists of numbers")
     lines = {
@@ -457,7 +457,7 @@ def attention(
     --------
     >>> import numpy as np
     >>> import fusedrnn as fr
-    >>> figure = fr.inspect.plot.attention(np.eye(5), "hello", "olleh")  # doctest: +SKIP
+    >>> figure = fr.inspect.plot.attention(np.eye(5), "hello", "olleh")
     """
     a = _checks.numbers(weights, "weights", "(Tq, Tk), of one sequence", (2,))
     rows = None if queries is None else _checks.as_many(queries, "queries", a.shape[0], "query")

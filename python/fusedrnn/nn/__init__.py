@@ -1,7 +1,8 @@
 """Parts of a model besides its recurrent layers, with NumPy and the kernels only.
 
 What belongs here: layers that are not recurrent, attention, losses, metrics, optimisers,
-learning-rate schedules, clipping, early stopping, and models of layers in a row. The text model of
+learning-rate schedules, clipping, early stopping, and models: layers in a row, and an encoder
+with a decoder. The text model of
 `fusedrnn train` is in `fusedrnn.charlm`. This package knows public names, the parameters of layers,
 and the checks that it shares with layers.
 """
@@ -19,6 +20,7 @@ from .layer_norm import LayerNorm
 from .losses import Loss, binary_cross_entropy, mae, mse, softmax_cross_entropy
 from .optim import SGD, Adam, AdamW, RMSprop
 from .repeat_vector import RepeatVector
+from .seq2seq import Seq2Seq
 from .sequential import Sequential
 from .stopping import EarlyStopping
 
@@ -41,6 +43,7 @@ __all__ = [
     "RMSprop",
     "RepeatVector",
     "RowGradients",
+    "Seq2Seq",
     "Sequential",
     "binary_cross_entropy",
     "clip_global_norm",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .._checks import arguments as _check
 from .._checks import options as _check_options
 
-__all__ = ["Data", "batches", "split"]
+__all__ = ["Batch", "Data", "Piece", "batches", "pieces", "split"]
 
 Array = NDArray[Any]
 
@@ -19,12 +19,30 @@ Array = NDArray[Any]
 SORTED = 8
 
 
+class Piece(NamedTuple):
+    """The places of the samples of a batch, and the steps of x that are read of them."""
+
+    rows: Array | slice
+    start: int = 0
+    stop: int | None = None  # None: all that are real in one of the sequences
+
+
+class Batch(NamedTuple):
+    """A call of a model on a piece of the samples, and what it is to give."""
+
+    inputs: dict[str, Any]
+    targets: Array
+    lengths: Array | None  # of the targets, if there is one for each step
+    weight: int  # in a mean over batches: the number of real steps, or of samples
+
+
 class Data(NamedTuple):
     """Samples along the first axis of each array."""
 
     x: Array
     y: Array | None
-    lengths: Array | None
+    lengths: Array | None  # of x
+    ends: Array | None = None  # the lengths of y, if it has other steps than x
 
     @classmethod
     def read(
@@ -58,19 +76,37 @@ class Data(NamedTuple):
     def __len__(self) -> int:
         return len(self.x)
 
-    def taken(self, rows: Array | slice, cut: bool = False) -> Data:
-        """Return some samples; `cut` says that the targets have the steps of x.
+    def steps_of(self, rows: Array | slice) -> int:
+        """Return the number of steps that are real in one of these sequences, at least 1."""
+        steps: int = self.x.shape[1]
+        if self.lengths is None:
+            return steps
+        return min(max(1, int(self.lengths[rows].max(initial=0))), steps)
+
+    def taken(self, piece: Piece, cut: bool = False) -> Data:
+        """Return some samples, or some steps of them; `cut`: the targets have the steps of x.
 
         Steps that are real in none of the sequences are left out.
         """
-        if self.lengths is None:
-            return Data(self.x[rows], None if self.y is None else self.y[rows], None)
-        real = self.lengths[rows]
-        steps = min(max(1, int(real.max(initial=0))), self.x.shape[1])
-        y = self.y
+        rows, y, ends = piece.rows, self.y, None
+        if y is not None and self.ends is not None:
+            ends = self.ends[rows]
+            y = y[:, : max(1, int(ends.max(initial=0)))]
+        if piece.stop is None and self.lengths is None:
+            return Data(self.x[rows], None if y is None else y[rows], None, ends)
+        stop = self.steps_of(rows) if piece.stop is None else piece.stop
+        steps = slice(piece.start, stop)
         if y is not None:
-            y = y[rows, :steps] if cut else y[rows]
-        return Data(self.x[rows, :steps], y, real)
+            y = y[rows, steps] if cut else y[rows]
+        real = None
+        if self.lengths is not None:
+            real = np.clip(self.lengths[rows] - piece.start, 0, stop - piece.start)
+        return Data(self.x[rows, steps], y, real, ends)
+
+    def by_length(self, rows: Array) -> Array:
+        """Return these places with sequences of similar length next to each other."""
+        sizes = [of[rows] for of in (self.ends, self.lengths) if of is not None]
+        return rows[np.lexsort(sizes)] if sizes else rows
 
 
 def _samples(value: object, name: str) -> Array:
@@ -98,14 +134,26 @@ def split(data: Data, share: float) -> tuple[Data, Data]:
 def batches(data: Data, size: int, rng: np.random.Generator | None) -> list[Array]:
     """Return the places of the samples of each batch; without a generator in their order."""
     order = np.arange(len(data)) if rng is None else rng.permutation(len(data))
-    similar = rng is not None and data.lengths is not None
+    similar = rng is not None and not (data.lengths is None and data.ends is None)
     if similar:
-        assert data.lengths is not None
         for start in range(0, len(order), SORTED * size):
             part = order[start : start + SORTED * size]
-            part[:] = part[np.argsort(data.lengths[part], kind="stable")]
+            part[:] = data.by_length(part)
     cut = [order[start : start + size] for start in range(0, len(order), size)]
     if similar:
         assert rng is not None
         cut = [cut[k] for k in rng.permutation(len(cut))]
     return cut
+
+
+def pieces(data: Data, parts: list[Array], steps: int | None) -> list[Piece]:
+    """Divide the sequences of each batch into pieces of so many steps; None: take them whole."""
+    found = []
+    for rows in parts:
+        longest = 0 if steps is None else data.steps_of(rows)
+        if steps is None or steps >= longest:
+            found.append(Piece(rows))
+            continue
+        starts = range(0, longest, steps)
+        found += [Piece(rows, start, min(start + steps, longest)) for start in starts]
+    return found

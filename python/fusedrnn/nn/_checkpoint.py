@@ -17,7 +17,7 @@ from .._storage import replacing
 from ._optimizer import Optimizer
 
 if TYPE_CHECKING:
-    from .sequential import Sequential
+    from ._model import Model
 
 __all__ = ["Position", "load", "save"]
 
@@ -43,7 +43,7 @@ class Position:
 
 def save(
     path: str | os.PathLike[str],
-    model: Sequential,
+    model: Model,
     optimizer: Optimizer[Any],
     position: Mapping[str, Any],
     best: Mapping[str, Array] | None,
@@ -64,7 +64,7 @@ def save(
         _npz.write(file, arrays)
 
 
-def load(path: str | os.PathLike[str], model: Sequential, optimizer: Optimizer[Any]) -> Position:
+def load(path: str | os.PathLike[str], model: Model, optimizer: Optimizer[Any]) -> Position:
     """Give a model and its optimiser what a file holds; a ValueError changes nothing."""
     name = os.fspath(path)
     with _npz.opened(path) as archive:
@@ -99,7 +99,7 @@ def _header(path: str, archive: _npz.Archive) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError(f"{path}: header: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise ValueError(f"{path}: expected a checkpoint of Sequential.fit, found something else")
+        raise ValueError(f"{path}: expected a checkpoint of fit, found something else")
     if header.get("format_version") != FORMAT_VERSION:
         raise ValueError(
             f"{path}: format_version: this fusedrnn reads {FORMAT_VERSION}, found "

@@ -7,6 +7,7 @@ swapped.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from .last import Last
 from .layer_norm import LayerNorm
 from .repeat_vector import RepeatVector
 
-__all__ = ["KINDS", "Call", "Flow", "Link", "entered", "links"]
+__all__ = ["KINDS", "Call", "Flow", "Link", "backward", "entered", "links"]
 
 Array = NDArray[Any]
 
@@ -37,6 +38,7 @@ class Call(NamedTuple):
     lengths: Array | None
     rng: np.random.Generator | None = None
     noise: bool = True
+    state: Any = None  # the first state of a recurrent layer; None: zeros
 
     def after(self, link: Link) -> Call:
         """Return what the layers after this one get; new steps have no lengths."""
@@ -78,15 +80,14 @@ class Link:
         """Return what it makes of a flow that fits it."""
         return flow
 
-    def call(self, a: Array, call: Call) -> Array:
-        """Run it, for inference."""
-        y: Array = self.layer(a)
-        return y
+    def call(self, a: Array, call: Call) -> tuple[Array, Any]:
+        """Run it, for inference; return y and the last state, None if it has no state."""
+        return self.layer(a), None
 
-    def forward(self, a: Array, call: Call) -> tuple[Array, Any]:
-        """Run it, and save what `backward` needs."""
+    def forward(self, a: Array, call: Call) -> tuple[Array, Any, Any]:
+        """Run it; return y, the last state, and what `backward` needs."""
         y, saved = self.layer.forward(a)
-        return y, saved
+        return y, None, saved
 
     def backward(self, saved: Any, dy: Array) -> tuple[Array | None, dict[str, Array]]:
         """Return the gradient of its input, and those of its parameters."""
@@ -118,18 +119,31 @@ class Recurrent(Link):
         width = self.layer.proj_size or hidden
         return flow._replace(width=2 * width if self.layer.bidirectional else width)
 
-    def call(self, a: Array, call: Call) -> Array:
-        return self._turned(self.layer(**self._input(a), lengths=call.lengths)[0])
+    def call(self, a: Array, call: Call) -> tuple[Array, Any]:
+        y, state = self.layer(**self._input(a), state=call.state, lengths=call.lengths)
+        return self._turned(y), state
 
-    def forward(self, a: Array, call: Call) -> tuple[Array, Any]:
-        y, _, saved = self.layer.forward(
-            **self._input(a), lengths=call.lengths, rng=call.rng, noise=call.noise
+    def forward(self, a: Array, call: Call) -> tuple[Array, Any, Any]:
+        y, state, saved = self.layer.forward(
+            **self._input(a),
+            state=call.state,
+            lengths=call.lengths,
+            rng=call.rng,
+            noise=call.noise,
         )
-        return self._turned(y), saved
+        return self._turned(y), state, saved
 
     def backward(self, saved: Any, dy: Array) -> tuple[Array | None, dict[str, Array]]:
-        dx, _, gradients = self.layer.backward(saved, self._turned(dy))
-        return None if dx is None else self._turned(dx), gradients
+        dx, _, gradients = self.backward_all(saved, dy)
+        return dx, gradients
+
+    def backward_all(
+        self, saved: Any, dy: Array | None, dstate: Any = None
+    ) -> tuple[Array | None, Any, dict[str, Array]]:
+        """Return the gradient of the first state too, and take that of the last one."""
+        dy = None if dy is None else self._turned(dy)
+        dx, dfirst, gradients = self.layer.backward(saved, dy, dstate)
+        return None if dx is None else self._turned(dx), dfirst, gradients
 
     def _input(self, a: Array) -> dict[str, Array]:
         return {"tokens" if a.dtype.kind in "iu" else "x": self._turned(a)}
@@ -173,9 +187,9 @@ class Normal(Link):
 class Noisy(Link):
     """Dropout, which draws from the call's generator."""
 
-    def forward(self, a: Array, call: Call) -> tuple[Array, Any]:
+    def forward(self, a: Array, call: Call) -> tuple[Array, Any, Any]:
         y, saved = self.layer.forward(a, rng=call.rng, noise=call.noise)
-        return y, saved
+        return y, None, saved
 
 
 class Elementwise(Link):
@@ -191,12 +205,12 @@ class Repeated(Link):
     def gives(self, flow: Flow) -> Flow:
         return flow._replace(steps=self.layer.n)
 
-    def call(self, a: Array, call: Call) -> Array:
-        return self._turned(super().call(a, call))
+    def call(self, a: Array, call: Call) -> tuple[Array, Any]:
+        return self._turned(self.layer(a)), None
 
-    def forward(self, a: Array, call: Call) -> tuple[Array, Any]:
-        y, saved = super().forward(a, call)
-        return self._turned(y), saved
+    def forward(self, a: Array, call: Call) -> tuple[Array, Any, Any]:
+        y, saved = self.layer.forward(a)
+        return self._turned(y), None, saved
 
     def backward(self, saved: Any, dy: Array) -> tuple[Array | None, dict[str, Array]]:
         return super().backward(saved, self._turned(dy))
@@ -211,13 +225,12 @@ class Final(Link):
     def gives(self, flow: Flow) -> Flow:
         return flow._replace(steps=None)
 
-    def call(self, a: Array, call: Call) -> Array:
-        y: Array = self.layer(self._turned(a), lengths=call.lengths)
-        return y
+    def call(self, a: Array, call: Call) -> tuple[Array, Any]:
+        return self.layer(self._turned(a), lengths=call.lengths), None
 
-    def forward(self, a: Array, call: Call) -> tuple[Array, Any]:
+    def forward(self, a: Array, call: Call) -> tuple[Array, Any, Any]:
         y, saved = self.layer.forward(self._turned(a), lengths=call.lengths)
-        return y, saved
+        return y, None, saved
 
     def backward(self, saved: Any, dy: Array) -> tuple[Array | None, dict[str, Array]]:
         dx, gradients = super().backward(saved, dy)
@@ -253,19 +266,23 @@ def _linked(layer: object, place: str) -> Link:
     return found(layer)
 
 
-def links(layers: list[Any]) -> tuple[list[Link], list[Flow]]:
-    """Return the links of a list of layers, and what flows into each and out of the last one."""
-    chain = [_linked(layer, f"layers[{k}]") for k, layer in enumerate(layers)]
+def links(layers: list[Any], places: list[str] | None = None) -> tuple[list[Link], list[Flow]]:
+    """Return the links of a list of layers, and what flows into each and out of the last one.
+
+    `places` are what error texts call the layers.
+    """
+    places = places or [f"layers[{k}]" for k in range(len(layers))]
+    chain = [_linked(layer, place) for layer, place in zip(layers, places, strict=True)]
     if not chain:
         raise ValueError("layers: expected at least one layer, got an empty list")
     seen: dict[int, int] = {}
     for k, layer in enumerate(layers):
         first = seen.setdefault(id(layer), k)
         if first != k:
-            raise ValueError(f"layers[{k}]: is layers[{first}] once more; make a layer for each")
+            raise ValueError(f"{places[k]}: is {places[first]} once more; make a layer for each")
         if layer.dtype != layers[0].dtype:
             raise TypeError(
-                f"layers[{k}]: is of {layer.dtype}, and layers[0] of {layers[0].dtype}; give all "
+                f"{places[k]}: is of {layer.dtype}, and {places[0]} of {layers[0].dtype}; give all "
                 "layers the same dtype="
             )
     wanted = next((link.sequences for link in chain if link.sequences is not None), None)
@@ -273,7 +290,7 @@ def links(layers: list[Any]) -> tuple[list[Link], list[Flow]]:
     reads = next((n for link in chain if (n := link.reads) is not None), None)
     flows = [Flow(steps, None if chain[0].integers else reads)]
     for k, link in enumerate(chain):
-        _fits(chain, k, flows[-1])
+        _fits(chain, k, flows[-1], places[k])
         flows.append(link.gives(flows[-1]))
     return chain, flows
 
@@ -302,9 +319,23 @@ def entered(
     return a.swapaxes(0, 1), _check_options.lengths(lengths, rows, copy=True)
 
 
-def _fits(chain: list[Link], k: int, flow: Flow) -> None:
+def backward(
+    chain: Sequence[Link], saved: Sequence[Any], dy: Array
+) -> tuple[Array | None, dict[str, Array]]:
+    """Go back through layers in a row; return the gradient of x, and of the parameters by name."""
+    d: Array | None = dy
+    found: list[dict[str, Array]] = []
+    for link, part in zip(reversed(chain), reversed(saved), strict=True):
+        assert d is not None  # only the first layer may read ids
+        d, gradients = link.backward(part, d)
+        found.append(gradients)
+    named = {f"{k}.{name}": g for k, of in enumerate(reversed(found)) for name, g in of.items()}
+    return d, named
+
+
+def _fits(chain: list[Link], k: int, flow: Flow, place: str) -> None:
     """Refuse a layer that cannot read what the layer before it gives."""
-    link, place = chain[k], f"layers[{k}]"
+    link = chain[k]
     name = type(link.layer).__name__
     if link.integers and k:
         raise ValueError(f"{place}: {name} reads ids, so it can only be the first layer")

@@ -51,6 +51,11 @@ class Objective(NamedTuple):
     of_loss: tuple[str, ...]  # the names of metrics in `OF_LOSS`
 
     @property
+    def measures(self) -> list[str]:
+        """The names of the values that are measured on each batch."""
+        return ["loss", *self.metrics]
+
+    @property
     def names(self) -> list[str]:
         """The names of all values."""
         return ["loss", *self.metrics, *self.of_loss]
@@ -83,22 +88,22 @@ def _options(lengths: Array | None) -> dict[str, Any]:
 class Means:
     """Means over batches, each with the weight of what counts in it."""
 
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._weight = 0
+    def __init__(self, sums: Mapping[str, float] | None = None, weight: int = 0) -> None:
+        self.sums = dict(sums or {})  # each value times its weight
+        self.weight = weight
 
     def add(self, values: Mapping[str, float], weight: int) -> None:
         """Add a batch."""
         if weight:
-            self._weight += weight
+            self.weight += weight
             for name, value in values.items():
-                self._sums[name] = self._sums.get(name, 0.0) + value * weight
+                self.sums[name] = self.sums.get(name, 0.0) + value * weight
 
     def values(self, names: list[str]) -> dict[str, float]:
         """Return the values of an objective by name; NaN if nothing counted."""
-        if not self._weight:
+        if not self.weight:
             return dict.fromkeys(names, math.nan)
-        found = {name: total / self._weight for name, total in self._sums.items()}
+        found = {name: total / self.weight for name, total in self.sums.items()}
         return found | {
             name: OF_LOSS[name](found["loss"])
             for name in names

@@ -10,6 +10,7 @@ from typing import Any
 from .._checks import arguments as _check
 from . import _checks
 from ._batches import Data, split
+from ._parallel import Processes
 from ._progress import Line
 from .stopping import EarlyStopping
 
@@ -30,6 +31,8 @@ class Plan:
     monitor: str
     schedule: Callable[[Any], float] | None
     clip_norm: float | None
+    truncate: int | None  # the steps of a piece
+    processes: Processes
     checkpoint: str | os.PathLike[str] | None
     line: Line
 
@@ -38,7 +41,7 @@ def planned(
     names: list[str],
     data: Data,
     *,
-    aligned: bool,
+    read: Callable[..., Data],
     validation_data: object,
     validation_split: object,
     epochs: object,
@@ -49,12 +52,14 @@ def planned(
     monitor: object,
     schedule: object,
     clip_norm: object,
+    truncate: int | None,
+    all_reduce: object,
     checkpoint: str | os.PathLike[str] | None,
     verbose: object,
 ) -> Plan:
-    """Check the arguments of `Sequential.fit`.
+    """Check the arguments of `fit`.
 
-    `names` are those of what is measured, and `aligned` is as in `Data.read`.
+    `names` are those of what is measured; `read` and `truncate` are of the model.
     """
     share = _checks.decay(validation_split, "validation_split")
     held_out = None
@@ -67,7 +72,7 @@ def planned(
                 f"{_check.describe(validation_data)}"
             )
         x, y, lengths = (*validation_data, None)[:3]
-        held_out = Data.read(x, y, lengths, aligned=aligned, where="validation ")
+        held_out = read(x, y, lengths, where="validation ")
     elif share:
         data, held_out = split(data, share)
     if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
@@ -98,6 +103,8 @@ def planned(
         monitor=watched,
         schedule=schedule,
         clip_norm=None if clip_norm is None else _checks.positive(clip_norm, "clip_norm"),
+        truncate=truncate,
+        processes=Processes(all_reduce),
         checkpoint=checkpoint,
         line=Line(None if verbose is None else _check.flag(verbose, "verbose")),
     )

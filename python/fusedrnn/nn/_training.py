@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._layers.params import StateDict
 from . import _checkpoint
-from ._batches import Data, batches
+from ._batches import Batch, Data, Piece, batches, pieces
 from ._objective import Means, Objective
 from ._optimizer import Optimizer
 from ._plan import Plan
@@ -22,9 +22,9 @@ from .schedules import ReduceOnPlateau
 from .stopping import EarlyStopping
 
 if TYPE_CHECKING:
-    from .sequential import Sequential
+    from ._model import Model
 
-__all__ = ["History", "Training", "evaluated", "predicted"]
+__all__ = ["History", "Training", "evaluated", "in_batches"]
 
 Array = NDArray[Any]
 
@@ -33,7 +33,7 @@ ENDLESS = 2**62  # a patience that no run exceeds
 
 
 class History(dict[str, list[float]]):
-    """What `Sequential.fit` measured: for each name a list with a number for each epoch.
+    """What `fit` of a model measured: for each name a list with a number for each epoch.
 
     "loss" and the metrics are means over the batches of the epoch, each before its update, with
     dropout; "val_loss" and so on are of the validation data after the epoch. Epochs of earlier
@@ -46,6 +46,17 @@ class History(dict[str, list[float]]):
         stopped before its end.
     stopped : str or None
         Why the run ended before its last epoch: "early stopping", "Ctrl-C", "SIGTERM" or "SIGHUP".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> from fusedrnn import nn
+    >>> model = nn.Sequential([fr.GRU(1, 4, seed=0), nn.Last(), nn.Dense(4, 1, seed=1)])
+    >>> _ = model.compile("adam", "mse")
+    >>> history = model.fit(np.ones((8, 5, 1)), np.ones((8, 1)), epochs=3, verbose=False)
+    >>> len(history["loss"]), history.epoch, history.stopped
+    (3, 3, None)
     """
 
     def __init__(
@@ -74,15 +85,21 @@ class Training:
         self.history: dict[str, list[float]] = {}
         self.best: Kept | None = None
 
-    def fit(self, model: Sequential, plan: Plan) -> History:
+    def fit(self, model: Model, plan: Plan) -> History:
         """Train for some epochs more."""
         stopping = plan.early_stopping or EarlyStopping(ENDLESS)
         self._try(model, plan.held_out)
+        together = plan.processes
+        together.same_start(model, self.epochs, plan.epochs, plan.held_out is not None)
         self._catch_up(plan, stopping)
         last, whole = self.epochs + plan.epochs, True
         with Stops() as stops:
             try:
-                while self.epochs < last and not stopping.should_stop and stops.name is None:
+                while (
+                    self.epochs < last
+                    and not stopping.should_stop
+                    and together.stopped(stops) is None
+                ):
                     values = self._epoch(model, plan, stops, last)
                     whole = values is not None
                     if values is not None:
@@ -91,8 +108,9 @@ class Training:
                 plan.line.close()
                 raise
         early = EARLY if stopping.should_stop and self.epochs < last else None
-        stopped, epoch = stops.name or early, self.epochs if whole else None
-        if self.best is not None and (stops.name or plan.early_stopping is not None):
+        name = together.stopped(stops)
+        stopped, epoch = name or early, self.epochs if whole else None
+        if self.best is not None and (name or plan.early_stopping is not None):
             model.load_state_dict(self.best.state)
             epoch = self.best.epoch
         whose = "the last update" if epoch is None else f"epoch {epoch}"
@@ -100,14 +118,12 @@ class Training:
         plan.line.close(text)
         return History(self.history, epoch, stopped)
 
-    def _try(self, model: Sequential, held_out: Data | None) -> None:
+    def _try(self, model: Model, held_out: Data | None) -> None:
         """Refuse validation data that does not fit at once, and not after an epoch."""
         if held_out is not None:
-            aligned = model._keeps_steps
-            one = held_out.taken(slice(1), aligned)
-            assert one.y is not None
-            y = model(one.x, one.lengths)
-            self.objective.of(y, one.y, one.lengths if aligned else None)
+            one = model._batch(held_out, Piece(slice(1)))
+            y, _ = model._inferred(one, None)
+            self.objective.of(y, one.targets, one.lengths)
 
     def _catch_up(self, plan: Plan, stopping: EarlyStopping) -> None:
         """Tell early stopping and the schedule, if they are new, about the epochs so far."""
@@ -128,19 +144,22 @@ class Training:
                     schedule(value)
             self.optimizer.lr = schedule.lr
 
-    def _epoch(
-        self, model: Sequential, plan: Plan, stops: Stops, last: int
-    ) -> dict[str, float] | None:
+    def _epoch(self, model: Model, plan: Plan, stops: Stops, last: int) -> dict[str, float] | None:
         """Train for one epoch and return what was measured; None if it was stopped."""
         # The number of the epoch gives its order and its noise, so a run that goes on needs no
         # state of a generator.
         rng = np.random.default_rng([plan.seed, self.epochs])
-        parts = batches(plan.data, plan.batch_size, rng if plan.shuffle else None)
-        means, names = Means(), self.objective.names
-        for k, rows in enumerate(parts):
-            if stops.name is not None:
+        drawn = batches(plan.data, plan.batch_size, rng if plan.shuffle else None)
+        parts = pieces(plan.data, drawn, plan.truncate)
+        plan.processes.agree({"the number of batches of an epoch": len(parts)})
+        means, names, state = Means(), self.objective.names, None
+        for k, piece in enumerate(parts):
+            if plan.processes.stopped(stops) is not None:
                 return None
-            self._update(model, plan, rows, k, rng, means)
+            batch = model._batch(plan.data, piece)
+            state = self._update(
+                model, plan, batch, state if piece.start else None, k, rng, means, stops
+            )
             plan.line.update(
                 lambda done=k + 1: (  # type: ignore[misc]
                     f"epoch {self.epochs + 1}/{last}  {done / len(parts):.0%}  "
@@ -149,54 +168,65 @@ class Training:
             )
         values = means.values(names)
         if plan.held_out is not None:
-            found = evaluated(model, self.objective, plan.held_out, plan.batch_size, stops)
+            found = evaluated(
+                model,
+                self.objective,
+                plan.held_out,
+                plan.batch_size,
+                plan.truncate,
+                stops if plan.processes.alone else None,
+            )
             if found is None:
                 return None
-            values |= {f"val_{name}": value for name, value in found.items()}
+            held = plan.processes.joined(found, self.objective.measures).values(names)
+            values |= {f"val_{name}": value for name, value in held.items()}
         self.updates += len(parts)
         return values
 
     def _update(
         self,
-        model: Sequential,
+        model: Model,
         plan: Plan,
-        rows: Array,
+        batch: Batch,
+        state: Any,
         k: int,
         rng: np.random.Generator,
         means: Means,
-    ) -> None:
-        """Learn from one batch."""
-        aligned = model._keeps_steps
-        part = plan.data.taken(rows, aligned)
+        stops: Stops,
+    ) -> Any:
+        """Learn from one batch; return the state that its next piece begins with."""
         if plan.schedule is not None and not isinstance(plan.schedule, ReduceOnPlateau):
             self.optimizer.lr = plan.schedule(self.updates + k)
-        y, saved = model.forward(part.x, part.lengths, rng=rng)
-        assert part.y is not None
-        loss, values = self.objective.measured(y, part.y, part.lengths if aligned else None)
+        y, saved, state = model._learned(batch, state, rng)
+        loss, values = self.objective.measured(y, batch.targets, batch.lengths)
+        values, weight = plan.processes.shared(values, batch.weight, stops)
         norm = 0.0
-        if math.isfinite(loss.value):
-            _, gradients = model.backward(saved, loss.gradient)
+        if math.isfinite(values["loss"]):
+            gradients = model._gradients(saved, loss.gradient)
+            gradients = plan.processes.gradients(gradients, batch.weight, weight)
             if plan.clip_norm is not None:
                 norm = clip_global_norm(gradients, max_norm=plan.clip_norm)
-        if not math.isfinite(loss.value + norm):
-            self._diverged(model, k, loss.value, norm)
+        if not math.isfinite(values["loss"] + norm):
+            self._diverged(model, k, values["loss"], norm)
         self.optimizer.step(model, gradients)
-        means.add(values, _weight(part, aligned))
+        means.add(values, weight)
+        return state
 
-    def _diverged(self, model: Sequential, k: int, loss: float, norm: float) -> NoReturn:
+    def _diverged(self, model: Model, k: int, loss: float, norm: float) -> NoReturn:
         whose = "before this update"
         if self.best is not None:
             model.load_state_dict(self.best.state)
             whose = f"of epoch {self.best.epoch}"
+        gradient = f", gradient norm {norm:.3g}" if norm else ""  # 0: it was not measured
         raise FloatingPointError(
-            f"epoch {self.epochs + 1}, batch {k + 1}: loss {loss:.3g}, gradient norm {norm:.3g}: "
-            "the run diverged; a lower learning rate or clip_norm= may help. The model has the "
+            f"epoch {self.epochs + 1}, batch {k + 1}: loss {loss:.3g}{gradient}: the run "
+            "diverged; a lower learning rate or clip_norm= may help. The model has the "
             f"parameters {whose}"
         )
 
     def _finish(
         self,
-        model: Sequential,
+        model: Model,
         plan: Plan,
         stopping: EarlyStopping,
         values: dict[str, float],
@@ -217,7 +247,7 @@ class Training:
             self.save(plan.checkpoint, model)
         plan.line.epoch(f"epoch {self.epochs}/{last}  {shown(values)}")
 
-    def save(self, path: str | os.PathLike[str], model: Sequential) -> None:
+    def save(self, path: str | os.PathLike[str], model: Model) -> None:
         """Write all that a run needs to go on."""
         best = self.best
         position = {
@@ -229,7 +259,7 @@ class Training:
         old = None if best is None or best.epoch == self.epochs else best.state
         _checkpoint.save(path, model, self.optimizer, position, old)
 
-    def load(self, path: str | os.PathLike[str], model: Sequential) -> None:
+    def load(self, path: str | os.PathLike[str], model: Model) -> None:
         """Go back to what `save` wrote."""
         found = _checkpoint.load(path, model, self.optimizer)
         best = found.best_epoch
@@ -241,52 +271,26 @@ class Training:
 
 
 def evaluated(
-    model: Sequential,
+    model: Model,
     objective: Objective,
     data: Data,
     batch_size: int,
+    truncate: int | None,
     stops: Stops | None = None,
-) -> dict[str, float] | None:
-    """Return loss and metrics of a model; None if a signal stopped this."""
-    means, aligned = Means(), model._keeps_steps
-    for rows in _sorted(data, batch_size):
+) -> Means | None:
+    """Return the means of loss and metrics of a model; None if a signal stopped this."""
+    means, state = Means(), None
+    for piece in pieces(data, in_batches(data, batch_size), truncate):
         if stops is not None and stops.name is not None:
             return None
-        part = data.taken(rows, aligned)
-        assert part.y is not None
-        y = model(part.x, part.lengths)
-        _, values = objective.measured(y, part.y, part.lengths if aligned else None)
-        means.add(values, _weight(part, aligned))
-    return means.values(objective.names)
+        batch = model._batch(data, piece)
+        y, state = model._inferred(batch, state if piece.start else None)
+        _, values = objective.measured(y, batch.targets, batch.lengths)
+        means.add(values, batch.weight)
+    return means
 
 
-def predicted(model: Sequential, data: Data, batch_size: int) -> Array:
-    """Return the outputs of a model for all samples; 0 at steps that are not real."""
-    found: Array | None = None
-    for rows in _sorted(data, batch_size):
-        part = data.taken(rows)
-        y = model(part.x, part.lengths)
-        steps = part.lengths is not None and model._keeps_steps
-        if found is None:
-            outer = (data.x.shape[1], *y.shape[2:]) if steps else y.shape[1:]
-            found = np.zeros((len(data), *outer), y.dtype)
-        if steps:
-            real = np.arange(y.shape[1]) < np.asarray(part.lengths)[:, None]
-            found[rows, : y.shape[1]] = np.where(real[..., None], y, 0)
-        else:
-            found[rows] = y
-    assert found is not None
-    return found
-
-
-def _sorted(data: Data, batch_size: int) -> list[Array]:
+def in_batches(data: Data, batch_size: int) -> list[Array]:
     """Return the places of the samples of each batch, with sequences of equal length together."""
-    order = (
-        np.arange(len(data)) if data.lengths is None else np.argsort(data.lengths, kind="stable")
-    )
+    order = data.by_length(np.arange(len(data)))
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-
-
-def _weight(part: Data, aligned: bool) -> int:
-    """Return the weight of a batch in a mean: its real steps, or its samples."""
-    return int(part.lengths.sum()) if aligned and part.lengths is not None else len(part)

@@ -54,7 +54,15 @@ SOFTMAX = "softmax"
 
 
 def softmax(x: Array) -> Array:
-    """Return exp(x) / sum(exp(x)) over the last axis, which must not be empty."""
+    """Return exp(x) / sum(exp(x)) over the last axis, which must not be empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn.nn.activation import softmax
+    >>> softmax(np.array([1000.0, 1000.0]))
+    array([0.5, 0.5])
+    """
     e: Array = x - x.max(axis=-1, keepdims=True)
     np.exp(e, out=e)
     e /= e.sum(axis=-1, keepdims=True)
@@ -62,7 +70,15 @@ def softmax(x: Array) -> Array:
 
 
 def softmax_back(y: Array, dy: Array) -> Array:
-    """Return the gradient of x from that of y = softmax(x)."""
+    """Return the gradient of x from that of y = softmax(x).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn.nn.activation import softmax_back
+    >>> softmax_back(np.array([0.5, 0.5]), np.array([1.0, 0.0]))
+    array([ 0.25, -0.25])
+    """
     return np.asarray(y * (dy - (dy * y).sum(axis=-1, keepdims=True)))
 
 

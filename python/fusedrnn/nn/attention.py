@@ -7,6 +7,7 @@ depends on the others or on what its padding holds. Inside, arrays are batch-maj
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -46,6 +47,17 @@ class AttentionGradients(NamedTuple):
         `lengths` leaves out.
     dparams : dict of str to ndarray
         Gradients of the parameters, by their names; empty if the layer has none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import nn
+    >>> attention = nn.Attention("dot")
+    >>> keys = np.ones((6, 2, 3), np.float32)  # (Tk, B, K)
+    >>> context, weights, saved = attention.forward(keys[:1], keys, keys, lengths=[6, 2])
+    >>> gradients = attention.backward(saved, np.ones_like(context))
+    >>> gradients.dvalues.shape, float(gradients.dvalues[2:, 1].max()), gradients.dparams
+    ((6, 2, 3), 0.0, {})
     """
 
     dqueries: Array
@@ -398,17 +410,52 @@ class Attention(OptionsLayer):
             return np.zeros((*given.queries.shape[:2], shape[-1]), self.dtype)
         return _inside(_check.shaped(self._float(d, name), name, shape), given.asked)
 
+    def _reader(
+        self, keys: Array, values: Array, lengths: Array | None
+    ) -> Callable[[Array], tuple[Array, Array]]:
+        """Return a call of this layer for many queries, one after the other, of the same keys.
+
+        For inference, such as the steps of a decoder: the keys are projected once.
+        """
+        packs, ready = self._read().packs, None
+
+        def read(queries: Array) -> tuple[Array, Array]:
+            nonlocal ready
+            given = self._given(queries, keys, values, lengths)
+            if ready is None:
+                ready = self._ready_keys(packs, given, None)
+            context, weights, _ = self._attend(packs, given, None, ready)
+            return context, weights
+
+        return read
+
     # --- arithmetic -------------------------------------------------------------------------------
 
-    def _attend(
+    def _ready_keys(
         self, packs: tuple[core.Packed, ...], given: Given, threads: int | None
-    ) -> tuple[Array, Array, Kept]:
-        """Return context and weights in the caller's layout, and what to keep."""
-        q, k = given.queries, given.keys
+    ) -> Array:
+        """Return the keys as the scores take them, (B, Tk, n)."""
         if self.kind == "general":
-            k = _projected(k, packs[0], threads)
-        elif self.kind == "additive":
-            q, k = _projected(q, packs[0], threads), _projected(k, packs[1], threads)
+            return _projected(given.keys, packs[0], threads)
+        if self.kind == "additive":
+            return _projected(given.keys, packs[1], threads)
+        return given.keys
+
+    def _attend(
+        self,
+        packs: tuple[core.Packed, ...],
+        given: Given,
+        threads: int | None,
+        ready: Array | None = None,
+    ) -> tuple[Array, Array, Kept]:
+        """Return context and weights in the caller's layout, and what to keep.
+
+        `ready` are the keys from `_ready_keys`.
+        """
+        k = self._ready_keys(packs, given, threads) if ready is None else ready
+        q = given.queries
+        if self.kind == "additive":
+            q = _projected(q, packs[0], threads)
         weights = np.zeros((*given.asked.outside, given.read.steps), self.dtype)
         context = np.zeros((*given.asked.outside, given.values.shape[2]), self.dtype)
         of_batch = given.asked.inside(weights).swapaxes(0, 1)

@@ -28,6 +28,16 @@ class RowGradients(NamedTuple):
         The rows that were read, each once, in rising order, without the padding row.
     rows : ndarray, shape (N, E)
         Their gradients.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import nn
+    >>> layer = nn.Embedding(1000, 2, seed=0)
+    >>> y, saved = layer.forward([7, 3, 7])
+    >>> ids, rows = layer.row_gradients(saved, np.ones_like(y))
+    >>> ids, rows[:, 0]
+    (array([3, 7]), array([1., 2.], dtype=float32))
     """
 
     ids: Array
@@ -43,6 +53,16 @@ class Nearest(NamedTuple):
         The most similar one first; of equal similarities the smaller id first.
     similarities : ndarray, shape (k,)
         Their cosine similarities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import nn
+    >>> layer = nn.Embedding(3, 2, dtype="float64")
+    >>> layer.params["weight"] = [[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]
+    >>> ids, similarities = layer.nearest(0, k=2)
+    >>> ids, similarities.round(3)
+    (array([1, 2]), array([0.707, 0.   ]))
     """
 
     ids: Array

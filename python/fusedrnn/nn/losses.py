@@ -24,6 +24,14 @@ class Loss(NamedTuple):
     gradient : ndarray
         d value / d prediction, with the shape and dtype of the prediction: the ``dy`` of the last
         layer's ``backward``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import nn
+    >>> loss = nn.mse(np.array([1.0, 3.0]), np.zeros(2))
+    >>> loss.value, loss.gradient
+    (5.0, array([1., 3.]))
     """
 
     value: float

@@ -18,7 +18,14 @@ __all__ = ["Constant", "Cosine", "Exponential", "ReduceOnPlateau", "Schedule", "
 
 
 class Schedule:
-    """The base of all schedules that are functions of the step."""
+    """The base of all schedules that are functions of the step.
+
+    Examples
+    --------
+    >>> from fusedrnn.nn import schedules
+    >>> isinstance(schedules.Constant(0.1), schedules.Schedule)
+    True
+    """
 
     def __call__(self, step: int) -> float:
         """Return the learning rate of a step.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._checks import arguments as _check
 from .._checks import options as _check_options
-from .._interrupts import uninterrupted
-from .._layers.params import StateDict
-from . import _objective
-from ._batches import Data
-from ._links import KINDS, Call, entered, links
-from ._model_params import ModelParameters
-from ._optimizer import Optimizer
-from ._plan import planned
-from ._training import History, Training, evaluated, predicted
-from .losses import Loss
-from .stopping import EarlyStopping
+from ._batches import Batch, Data, Piece, pieces
+from ._links import INPUT_STEPS, KINDS, Call, Recurrent, backward, entered, links
+from ._model import Model
+from ._table import table
+from ._training import in_batches
 
 __all__ = ["Sequential"]
 
@@ -39,6 +31,9 @@ class SavedModel:
     _model: Sequential
     _parts: tuple[Any, ...]  # what each layer saved
     _shape: tuple[int, ...]  # of y
+    state: tuple[Any, ...]
+    """The last state of each recurrent layer, and None for the other layers: the `state` of the
+    call that goes on with the same sequences."""
 
     @property
     def nbytes(self) -> int:
@@ -46,7 +41,7 @@ class SavedModel:
         return sum(part.nbytes for part in self._parts)
 
 
-class Sequential:
+class Sequential(Model):
     """Layers in a row: each reads what the one before it gives.
 
     Arrays are batch-major: sequences are (B, T, F), their ids (B, T), and a vector of each sample
@@ -101,11 +96,13 @@ class Sequential:
     ((4, 7, 3), ['2.weight', '2.bias'])
     """
 
+    _kind = KIND
+
     def __init__(self, layers: Sequence[Any]) -> None:
         if not isinstance(layers, (list, tuple)):
             raise TypeError(f"layers: expected a list of layers, got {_check.describe(layers)}")
         self._links, self._flows = links(list(layers))
-        self._training: Training | None = None
+        self._training = None
 
     @property
     def layers(self) -> tuple[Any, ...]:
@@ -156,17 +153,30 @@ class Sequential:
         RuntimeError
             Called inside ``with model.writable()``.
         """
+        return self._called(x, lengths, None)[0]
+
+    def _called(
+        self, x: ArrayLike, lengths: ArrayLike | None, state: Sequence[Any] | None
+    ) -> tuple[Array, tuple[Any, ...]]:
+        """Run the layers, for inference, from some state; return y and the last state."""
         a, call = self._entered(x, lengths)
-        for link in self._links:
-            a = link.call(a, call)
+        last = []
+        for link, first in zip(self._links, self._states(state), strict=True):
+            a, end = link.call(a, call._replace(state=first))
+            last.append(end)
             call = call.after(link)
-        return _swapped(a)
+        return _swapped(a), tuple(last)
+
+    def _states(self, state: object) -> Sequence[Any]:
+        """Return the first state of each layer."""
+        return _check_options.per_layer(state, "state", len(self._links))
 
     def forward(
         self,
         x: ArrayLike,
         lengths: ArrayLike | None = None,
         *,
+        state: Sequence[Any] | None = None,
         rng: np.random.Generator | None = None,
         noise: bool = True,
     ) -> tuple[Array, SavedModel]:
@@ -177,6 +187,10 @@ class Sequential:
 
         Parameters
         ----------
+        state : tuple, optional
+            The first state of each recurrent layer, and None for the other layers: the `state` of
+            what an earlier call saved, to go on with the same sequences. Zeros if not given.
+            `backward` does not go past it, as in truncated backpropagation through time.
         rng : numpy.random.Generator, optional
             Generator of all masks, in the order of the layers; if not given, each layer that drops
             takes a new one, whose masks cannot be repeated.
@@ -188,17 +202,18 @@ class Sequential:
         y : ndarray, shape (B, T, O) or (B, O)
             Read-only.
         saved : SavedModel
-            For `backward`.
+            For `backward`; ``saved.state`` is the state after the last step.
         """
         generator = _check_options.rng(rng, rng is not None)
         a, call = self._entered(x, lengths, generator, _check.flag(noise, "noise"))
-        parts = []
-        for link in self._links:
-            a, saved = link.forward(a, call)
+        parts, last = [], []
+        for link, first in zip(self._links, self._states(state), strict=True):
+            a, end, saved = link.forward(a, call._replace(state=first))
             parts.append(saved)
+            last.append(end)
             call = call.after(link)
         y = _swapped(a)
-        return y, SavedModel(self, tuple(parts), y.shape)
+        return y, SavedModel(self, tuple(parts), y.shape, tuple(last))
 
     def backward(self, saved: SavedModel, dy: ArrayLike) -> tuple[Array | None, dict[str, Array]]:
         """Backpropagate through a `forward` call.
@@ -228,14 +243,9 @@ class Sequential:
         """
         _check.saved_type(saved, SavedModel, "forward()")
         _check.same_layer(saved._model is self)
-        d: Array | None = _swapped(_check.shaped(_check.floating(dy, "dy"), "dy", saved._shape))
-        found: list[dict[str, Array]] = []
-        for link, part in zip(reversed(self._links), reversed(saved._parts), strict=True):
-            assert d is not None  # only the first layer may read ids
-            d, gradients = link.backward(part, d)
-            found.append(gradients)
-        named = {f"{k}.{name}": g for k, of in enumerate(reversed(found)) for name, g in of.items()}
-        return None if d is None else _swapped(d), named
+        d = _swapped(_check.shaped(_check.floating(dy, "dy"), "dy", saved._shape))
+        dx, gradients = backward(self._links, saved._parts, d)
+        return None if dx is None else _swapped(dx), gradients
 
     def _entered(
         self,
@@ -255,195 +265,60 @@ class Sequential:
 
     # --- training ---------------------------------------------------------------------------------
 
-    def compile(
-        self,
-        optimizer: str | Optimizer[Any] = "adam",
-        loss: str | Callable[..., Loss] = "mse",
-        metrics: Sequence[str | Callable[..., float | Loss]] = (),
-    ) -> Sequential:
-        """Say how to train, and begin with epoch 1. The parameters stay as they are.
+    def _read(self, x: object, y: object, lengths: object, where: str = "") -> Data:
+        return Data.read(x, y, lengths, aligned=self._keeps_steps, where=where)
 
-        Parameters
-        ----------
-        optimizer : {"sgd", "adam", "adamw", "rmsprop"} or optimiser
-            A name stands for the optimiser with its defaults.
-        loss : {"mse", "mae", "softmax_cross_entropy", "binary_cross_entropy"} or callable
-            The loss of that name in `fusedrnn.nn`; or a function like them, of a prediction and its
-            targets, which also takes ``lengths=`` and ``batch_first=`` if there is a target for
-            each step of sequences with lengths. For class weights use `functools.partial`.
-        metrics : list of str or callable
-            "accuracy", "mse", "mae", or "perplexity" and "bits_per_character", which follow from
-            the mean loss; or functions as in `fusedrnn.nn.metrics`. With "binary_cross_entropy" a
-            logit above 0 is the answer yes.
+    def _batch(self, data: Data, piece: Piece) -> Batch:
+        aligned = self._keeps_steps
+        part = data.taken(piece, aligned)
+        assert part.y is not None
+        real = part.lengths if aligned else None
+        weight = len(part) if piece.stop is None else part.x.shape[0] * part.x.shape[1]
+        if real is not None:
+            weight = int(real.sum())
+        return Batch({"x": part.x, "lengths": part.lengths}, part.y, real, weight)
 
-        Returns
-        -------
-        Sequential
-            This model.
+    def _inferred(self, batch: Batch, state: Any) -> tuple[Array, Any]:
+        return self._called(**batch.inputs, state=state)
 
-        Raises
-        ------
-        TypeError, ValueError
-            An argument is not as above.
-        """
-        chosen = _objective.optimizer(optimizer)
-        self._training = Training(chosen, _objective.objective(loss, metrics))
-        return self
+    def _learned(
+        self, batch: Batch, state: Any, rng: np.random.Generator
+    ) -> tuple[Array, Any, Any]:
+        y, saved = self.forward(**batch.inputs, state=state, rng=rng)
+        return y, saved, saved.state
 
-    def fit(
-        self,
-        x: ArrayLike,
-        y: ArrayLike,
-        epochs: int = 1,
-        *,
-        batch_size: int = 32,
-        lengths: ArrayLike | None = None,
-        validation_data: tuple[Any, ...] | None = None,
-        validation_split: float = 0.0,
-        shuffle: bool = True,
-        seed: int = 0,
-        early_stopping: EarlyStopping | None = None,
-        monitor: str | None = None,
-        schedule: Callable[[Any], float] | None = None,
-        clip_norm: float | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
-        verbose: bool | None = None,
-    ) -> History:
-        """Train for some epochs; a later call goes on from there and counts the epochs on.
+    def _gradients(self, saved: Any, dy: Array) -> dict[str, Array]:
+        return self.backward(saved, dy)[1]
 
-        The first Ctrl-C, SIGTERM or SIGHUP ends this after the update that it finds, without an
-        exception; the model then has the parameters of the best epoch so far, or of the last update
-        if no epoch is complete; the moments of the optimiser are those of the last update. A second
-        signal acts as usual.
-
-        Parameters
-        ----------
-        x : array_like, shape (N, ...)
-            Samples, as calling the model takes them.
-        y : array_like, shape (N, ...)
-            The targets, as the loss takes them.
-        epochs : int
-            How often to read all samples, at least 1.
-        batch_size : int
-            Number of samples for each update, at least 1.
-        lengths : array_like of int, shape (N,), optional
-            Number of real steps of each sequence. Sequences of similar length come into one batch,
-            and steps that are real in none of them are not computed. If the output has the steps of
-            the input (no `Last`), loss and metrics count real steps only.
-        validation_data : (x, y) or (x, y, lengths), optional
-            Samples that are not trained on; they are measured after each epoch.
-        validation_split : float
-            Share of the samples, from their end, to hold out in place of `validation_data`.
-        shuffle : bool
-            Whether to draw a new order in each epoch.
-        seed : int
-            The order and the noise of an epoch are drawn from `seed` and its number.
-        early_stopping : EarlyStopping, optional
-            Gets the watched value after each epoch, and of all earlier epochs if it is new. At the
-            end, for whatever reason, the model has the parameters of the best epoch.
-        monitor : str, optional
-            What is watched, a name in the history: by default "val_loss", or "loss" without
-            validation data.
-        schedule : schedule, optional
-            The learning rate as a function of the number of updates so far; or a `ReduceOnPlateau`,
-            which gets the watched value after each epoch.
-        clip_norm : float, optional
-            The bound of the global norm of the gradients.
-        checkpoint : path, optional
-            A file to write after each epoch, for `load_checkpoint`; an old file is replaced.
-        verbose : bool, optional
-            Whether to show progress on standard error, by default only on a terminal.
-
-        Returns
-        -------
-        History
-            A dict of lists, with a number for each epoch so far, and the attributes `epoch` (whose
-            parameters the model has) and `stopped` (why the run ended early).
-
-        Raises
-        ------
-        RuntimeError
-            There was no `compile`.
-        TypeError, ValueError
-            An argument is not as above, or does not fit the model or the loss.
-        FloatingPointError
-            The loss, or with `clip_norm` the norm of the gradients, is not finite. The model has
-            the parameters of the best epoch so far, or those before that update.
-
-        Notes
-        -----
-        A run that is continued with `load_checkpoint`, and gets the same arguments, has the bits of
-        a run that was not interrupted. There is no state that is carried from one batch to the
-        next: for truncated backpropagation through one long sequence write the loop yourself.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import fusedrnn as fr
-        >>> from fusedrnn import nn
-        >>> x = np.random.default_rng(0).standard_normal((64, 5, 1))
-        >>> model = nn.Sequential([fr.RNN(1, 8, seed=0), nn.Last(), nn.Dense(8, 1, seed=1)])
-        >>> history = model.compile(nn.Adam(0.02)).fit(x, x.sum(axis=1), epochs=30)
-        >>> bool(history["loss"][-1] < 0.1 * history["loss"][0]), model.epochs, history.epoch
-        (True, 30, 30)
-        """
-        training = self._compiled("fit")
-        plan = planned(
-            training.objective.names,
-            Data.read(x, y, lengths, aligned=self._keeps_steps),
-            aligned=self._keeps_steps,
-            validation_data=validation_data,
-            validation_split=validation_split,
-            epochs=epochs,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            early_stopping=early_stopping,
-            monitor=monitor,
-            schedule=schedule,
-            clip_norm=clip_norm,
-            checkpoint=checkpoint,
-            verbose=verbose,
-        )
-        return training.fit(self, plan)
-
-    def evaluate(
-        self,
-        x: ArrayLike,
-        y: ArrayLike,
-        *,
-        lengths: ArrayLike | None = None,
-        batch_size: int = 32,
-    ) -> dict[str, float]:
-        """Measure loss and metrics, without noise.
-
-        Parameters
-        ----------
-        x, y, lengths, batch_size
-            As in `fit`. Each value is a mean over the batches, weighted by their samples or real
-            steps.
-
-        Returns
-        -------
-        dict of str to float
-            "loss" and the metrics.
-
-        Raises
-        ------
-        RuntimeError
-            There was no `compile`.
-        TypeError, ValueError
-            As in `fit`.
-        """
-        objective = self._compiled("evaluate").objective
-        data = Data.read(x, y, lengths, aligned=self._keeps_steps)
-        size = _check.integer(batch_size, "batch_size", 1)
-        found = evaluated(self, objective, data, size)
-        assert found is not None  # no signal is looked for
-        return found
+    def _piece_size(self, truncate: object, data: Data) -> int | None:
+        if truncate is None:
+            return None
+        size = _check.integer(truncate, "truncate", 1)
+        layers = [link.layer for link in self._links if isinstance(link, Recurrent)]
+        why = ""
+        if self._flows[0].steps != INPUT_STEPS or not layers:
+            why = "without a recurrent layer that reads the steps of x"
+        elif not self._keeps_steps:
+            why = "whose output has not the steps of x"
+        elif any(layer.bidirectional for layer in layers):
+            why = "with a bidirectional layer, which reads each sequence from its end too"
+        if why:
+            raise ValueError(f"truncate: expected None for a model {why}, got {truncate!r}")
+        x, y = data.x, data.y
+        if y is not None and (x.ndim < 2 or y.shape[1:2] != x.shape[1:2]):
+            raise ValueError(
+                f"y: expected a target for each step of x, of shape {x.shape}, with truncate, got "
+                f"shape {y.shape}"
+            )
+        return size
 
     def predict(
-        self, x: ArrayLike, batch_size: int = 32, *, lengths: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        batch_size: int = 32,
+        *,
+        lengths: ArrayLike | None = None,
+        truncate: int | None = None,
     ) -> Array:
         """Call the model batch by batch, which needs less memory than one call.
 
@@ -451,6 +326,9 @@ class Sequential:
         ----------
         x, batch_size, lengths
             As in `fit`.
+        truncate : int, optional
+            Read long sequences in pieces of so many steps, which needs less memory; the result has
+            the same bits.
 
         Returns
         -------
@@ -463,117 +341,30 @@ class Sequential:
             As calling the model.
         """
         size = _check.integer(batch_size, "batch_size", 1)
-        return predicted(self, Data.read(x, None, lengths), size)
+        data = Data.read(x, None, lengths)
+        found: Array | None = None
+        state: Any = None
+        for piece in pieces(data, in_batches(data, size), self._piece_size(truncate, data)):
+            part = data.taken(piece)
+            y, state = self._called(part.x, part.lengths, state if piece.start else None)
+            whole = piece.stop is None and not (part.lengths is not None and self._keeps_steps)
+            if found is None:
+                outer = y.shape[1:] if whole else (data.x.shape[1], *y.shape[2:])
+                found = np.zeros((len(data), *outer), y.dtype)
+            if whole:
+                found[piece.rows] = y
+                continue
+            if part.lengths is not None:
+                real = np.arange(y.shape[1]) < part.lengths[:, None]
+                y = np.where(real[..., None], y, 0)
+            found[piece.rows, piece.start : piece.start + y.shape[1]] = y
+        assert found is not None
+        return found
 
-    @property
-    def epochs(self) -> int:
-        """The number of epochs that `fit` has completed since `compile`."""
-        return 0 if self._training is None else self._training.epochs
+    # --- files and text --------------------------------------------------------------------------
 
-    @property
-    def optimizer(self) -> Optimizer[Any]:
-        """The optimiser that `compile` was given or made."""
-        return self._compiled("optimizer").optimizer
-
-    def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Go back to the end of the epoch after which `fit` wrote this file.
-
-        The model, the state of the optimiser, the history and the number of epochs are as they were
-        then. Call `compile` with the same arguments before it; the hyperparameters of the optimiser
-        are not in the file.
-
-        Parameters
-        ----------
-        path : path
-            The `checkpoint` of a call of `fit`.
-
-        Raises
-        ------
-        RuntimeError
-            There was no `compile`.
-        OSError
-            The file cannot be read.
-        ValueError
-            It is damaged, no checkpoint, or of another model or optimiser; the text begins with the
-            path. Nothing was changed.
-
-        Examples
-        --------
-        >>> model.load_checkpoint("run.npz")  # doctest: +SKIP
-        >>> model.fit(x, y, epochs=100 - model.epochs, checkpoint="run.npz")  # doctest: +SKIP
-        """
-        self._compiled("load_checkpoint").load(path, self)
-
-    def _compiled(self, what: str) -> Training:
-        if self._training is None:
-            raise RuntimeError(f"{what}: call compile(optimizer, loss) first")
-        return self._training
-
-    # --- parameters -------------------------------------------------------------------------------
-
-    @property
-    def params(self) -> ModelParameters[Sequential]:
-        """The parameters of all layers: read-only arrays; assigning to a name copies in."""
-        return ModelParameters(self, {f"{k}.": one.params for k, one in enumerate(self.layers)})
-
-    @contextmanager
-    def writable(self) -> Iterator[ModelParameters[Sequential]]:
-        """Open the parameters for changes in place, for the body of a `with`.
-
-        Yields
-        ------
-        Mapping of str to ndarray
-            By the names of `params`; arrays that can be written until the end of the block.
-
-        Raises
-        ------
-        RuntimeError
-            A layer is open already.
-        """
-        with ExitStack() as stack:
-            opened = [stack.enter_context(one.writable()) for one in self.layers]
-            yield ModelParameters(self, {f"{k}.": params for k, params in enumerate(opened)})
-
-    def _cell(self) -> str:
-        return f"{KIND}({', '.join(one._cell() for one in self.layers)})"
-
-    def state_dict(self) -> StateDict:
-        """Return copies of the parameters.
-
-        Returns
-        -------
-        StateDict
-            A dict of names to arrays, by the names of `params`.
-        """
-        return StateDict({n: a.copy() for n, a in self.params.items()}, self._cell())
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
-        """Set all parameters.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to array
-            From `state_dict`, or from torch: a torch.nn.Sequential with such layers at the same
-            places has the same names.
-        prefix : str
-            Use only names that begin with it, and without it.
-
-        Raises
-        ------
-        TypeError
-            Not a mapping of names.
-        ValueError
-            Lists what is missing, unexpected or of the wrong shape or type, or says that these are
-            the parameters of other layers; nothing was changed.
-        RuntimeError
-            Called inside ``with model.writable()``.
-        """
-        _check.same_cell(getattr(state_dict, "cell", None), self._cell())
-        shapes = {name: a.shape for name, a in self.params.items()}
-        values = _check.loaded(state_dict, prefix, shapes, self.dtype)
-        with uninterrupted(), self.writable() as opened:
-            for name, value in values.items():
-                opened[name][...] = value
+    def _named(self) -> dict[str, Any]:
+        return {f"{k}.": one for k, one in enumerate(self.layers)}
 
     def config(self) -> dict[str, Any]:
         """Return every option of the layers, as JSON can hold it, without the parameters.
@@ -653,15 +444,15 @@ class Sequential:
         2.Dense  (B, 1)              9
         total                      457
         """
-        rows = [("layer", "output", "parameters")]
-        total = 0
-        for k, (layer, flow) in enumerate(zip(self.layers, self._flows[1:], strict=True)):
-            count = sum(a.size for a in layer.params.values())
-            rows.append((f"{k}.{type(layer).__name__}", str(flow), f"{count:,}"))
-            total += count
-        rows.append(("total", "", f"{total:,}"))
-        first, second, third = (max(map(len, column)) for column in zip(*rows, strict=True))
-        return "\n".join(f"{a:<{first}}  {b:<{second}}  {c:>{third}}" for a, b, c in rows)
+        rows = [
+            (
+                f"{k}.{type(layer).__name__}",
+                str(flow),
+                sum(a.size for a in layer.params.values()),
+            )
+            for k, (layer, flow) in enumerate(zip(self.layers, self._flows[1:], strict=True))
+        ]
+        return table(("layer", "output", "parameters"), rows)
 
 
 def _swapped(a: Array) -> Array:

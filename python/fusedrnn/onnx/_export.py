@@ -71,6 +71,14 @@ def export(
         be. Nothing is written.
     OSError
         The file cannot be written; an old one is unchanged.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> model = [fr.GRU(3, 8, seed=0), fr.nn.Dense(8, 1, seed=1)]
+    >>> fr.onnx.export(model, "model.onnx", lengths=True)
+    >>> fr.onnx.prepare("model.onnx").output_names
+    ('y', '0.h_n')
     """
     parts = _parts(model)
     newest = onnx.defs.onnx_opset_version()

@@ -22,6 +22,15 @@ class BackendRep(BaseRep):
 
     Made by ``Backend.prepare``. `input_names` are the names of its inputs that have no initializer,
     `output_names` those of its outputs, in the order of the graph.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> fr.onnx.export(fr.GRU(3, 8), "gru.onnx")
+    >>> rep = fr.onnx.prepare("gru.onnx")
+    >>> for batch in (1, 4):  # read and packed once, run many times
+    ...     y, h_n = rep.run({"x": np.zeros((20, batch, 3), np.float32)})
     """
 
     def __init__(self, model: onnx.ModelProto, num_threads: int | None) -> None:

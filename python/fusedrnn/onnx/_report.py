@@ -15,11 +15,30 @@ LARGE = 1 << 20
 
 
 class SlowNodeWarning(RuntimeWarning):
-    """A node works on large arrays and runs on onnx.reference, which is correct but slow."""
+    """A node works on large arrays and runs on onnx.reference, which is correct but slow.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import fusedrnn as fr
+    >>> with warnings.catch_warnings():  # in the block such nodes are errors
+    ...     warnings.simplefilter("error", fr.onnx.SlowNodeWarning)
+    ...     fr.onnx.export(fr.GRU(3, 8), "gru.onnx")
+    ...     rep = fr.onnx.prepare("gru.onnx")
+    """
 
 
 class Placement(NamedTuple):
-    """Where one node runs."""
+    """Where one node runs.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> fr.onnx.export(fr.GRU(3, 8), "gru.onnx")
+    >>> placements = fr.onnx.prepare("gru.onnx").report()
+    >>> [place.operator for place in placements if place.runs_on == "kernel"]
+    ['GRU']
+    """
 
     path: str
     """Labels of the nodes and bodies around it, and its own, joined by "/"."""
@@ -34,7 +53,17 @@ class Placement(NamedTuple):
 
 
 class Report(tuple[Placement, ...]):
-    """The placements of all nodes, in the order of the graph; as text, a table."""
+    """The placements of all nodes, in the order of the graph; as text, a table.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> fr.onnx.export(fr.nn.Dense(3, 8), "dense.onnx")
+    >>> print(fr.onnx.prepare("dense.onnx").report())
+    kernel     MatMul    product
+    reference  Add       sum
+    reference  Identity  y
+    """
 
     def __str__(self) -> str:
         widths = [max((len(row[k]) for row in self), default=0) for k in (2, 1)]

@@ -30,6 +30,17 @@ class Backend(BaseBackend):
     each activation are read by position. With fewer, the values go in order to those activations
     that have the parameter, and the others have the defaults of ONNX's operators. ``clip`` clips
     the input of every activation, including h. ThresholdedRelu keeps x if ``x >= alpha``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fusedrnn as fr
+    >>> gru, x = fr.GRU(3, 8, seed=0), np.ones((20, 4, 3), np.float32)
+    >>> fr.onnx.export(gru, "gru.onnx")
+    >>> rep = fr.onnx.Backend.prepare("gru.onnx")
+    >>> y, h_n = rep.run([x])
+    >>> np.array_equal(y, gru(x)[0])
+    True
     """
 
     @classmethod
@@ -65,6 +76,14 @@ class Backend(BaseBackend):
             The model is not valid.
         OSError
             The file cannot be read.
+
+        Examples
+        --------
+        >>> import fusedrnn as fr
+        >>> fr.onnx.export(fr.GRU(3, 8), "gru.onnx", lengths=True)
+        >>> rep = fr.onnx.prepare("gru.onnx", num_threads=1)
+        >>> rep.input_names, rep.output_names
+        (('x', 'lengths'), ('y', 'h_n'))
         """
         proto = _loaded(model) if isinstance(model, (str, os.PathLike)) else model
         if not isinstance(proto, onnx.ModelProto):
@@ -104,6 +123,13 @@ class Backend(BaseBackend):
         -------
         bool
             False if `prepare` raises.
+
+        Examples
+        --------
+        >>> import fusedrnn as fr
+        >>> fr.onnx.export(fr.GRU(3, 8), "gru.onnx")
+        >>> fr.onnx.is_compatible("gru.onnx")
+        True
         """
         try:
             cls.prepare(model, device, **kwargs)
@@ -119,7 +145,17 @@ class Backend(BaseBackend):
         device: str = "CPU",
         **kwargs: Any,
     ) -> tuple[Value, ...]:
-        """Prepare a model and run it once; arguments and errors are those of the two methods."""
+        """Prepare a model and run it once; arguments and errors are those of the two methods.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fusedrnn as fr
+        >>> fr.onnx.export(fr.GRU(3, 8), "gru.onnx")
+        >>> y, h_n = fr.onnx.run_model("gru.onnx", [np.zeros((20, 4, 3), np.float32)])
+        >>> y.shape
+        (20, 4, 8)
+        """
         return cls.prepare(model, device, **kwargs).run(inputs)
 
     @classmethod
@@ -157,6 +193,17 @@ class Backend(BaseBackend):
         ------
         TypeError, ValueError, onnx.checker.ValidationError
             As `prepare` and ``BackendRep.run``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import onnx
+        >>> import fusedrnn as fr
+        >>> node = onnx.helper.make_node("RNN", ["X", "W", "R"], ["Y", "Y_h"], activations=["Relu"])
+        >>> x, one = np.ones((3, 1, 1), np.float32), np.ones((1, 1, 1), np.float32)
+        >>> y, y_h = fr.onnx.run_node(node, [x, one, one])
+        >>> y[:, 0, 0, 0]
+        array([1., 2., 3.], dtype=float32)
         """
         if not isinstance(node, onnx.NodeProto):
             _errors.wrong_type("onnx", "node", "onnx.NodeProto", _errors.describe(node))
@@ -179,6 +226,12 @@ class Backend(BaseBackend):
         -------
         bool
             True for the CPU.
+
+        Examples
+        --------
+        >>> import fusedrnn as fr
+        >>> fr.onnx.supports_device("CPU:0"), fr.onnx.supports_device("CUDA")
+        (True, False)
         """
         return device.split(":")[0] == "CPU"
 

@@ -38,6 +38,14 @@ class Line(NamedTuple):
         Whether the kernels make its calls.
     why : str
         Why not; empty if they do.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fusedrnn.torch as ft
+    >>> line = ft.report(torch.nn.Sequential(ft.GRU(3, 5)))[0]
+    >>> line.name, line.kind, line.fused
+    ('0', 'fusedrnn.torch.GRU', True)
     """
 
     name: str
@@ -47,7 +55,18 @@ class Line(NamedTuple):
 
 
 class Report(tuple[Line, ...]):
-    """The recurrent layers of a model, one line for each; prints as a table."""
+    """The recurrent layers of a model, one line for each; prints as a table.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fusedrnn.torch as ft
+    >>> report = ft.report(torch.nn.Sequential(ft.LSTM(3, 5)))
+    >>> print(report)
+    0  fusedrnn.torch.LSTM  fused
+    >>> all(line.fused for line in report)
+    True
+    """
 
     def __str__(self) -> str:
         rows = [(one.name or "(the model)", one.kind, _said(one)) for one in self]
@@ -137,6 +156,18 @@ def restore(model: Module) -> Module:
         `model` is not a module.
     ValueError
         A layer has options that torch's layer does not have; nothing was changed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fusedrnn.torch as ft
+    >>> model = ft.accelerate(torch.nn.Sequential(torch.nn.LSTM(3, 5)))
+    >>> ft.restore(model)
+    Sequential(
+      (0): LSTM(3, 5)
+    )
+    >>> type(model[0]) is torch.nn.LSTM
+    True
     """
     ours = [m for m in _modules(model) if type(m) in _OURS.values()]
     for module in ours:
@@ -167,6 +198,14 @@ def report(model: Module) -> Report:
     ------
     TypeError
         `model` is not a module.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fusedrnn.torch as ft
+    >>> model = torch.nn.ModuleDict({"fast": ft.GRU(3, 5), "plain": torch.nn.GRU(3, 5)})
+    >>> [(line.name, line.fused) for line in ft.report(model)]
+    [('fast', True), ('plain', False)]
     """
     lines = []
     for name, module in _named(model):
@@ -183,7 +222,18 @@ def report(model: Module) -> Report:
 
 
 def freeze(model: Module) -> Module:
-    """Freeze every layer of this package in a model, as `LSTM.freeze` does; return the model."""
+    """Freeze every layer of this package in a model, as `LSTM.freeze` does; return the model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fusedrnn.torch as ft
+    >>> model = ft.freeze(torch.nn.Sequential(ft.LSTM(3, 5)).eval())
+    >>> with torch.inference_mode():
+    ...     y, (h_n, c_n) = model(torch.zeros(20, 4, 3))
+    >>> y.shape
+    torch.Size([20, 4, 5])
+    """
     for module in _modules(model):
         if isinstance(module, Fused):
             module.freeze()
@@ -191,7 +241,17 @@ def freeze(model: Module) -> Module:
 
 
 def unfreeze(model: Module) -> Module:
-    """Undo `freeze`; return the model."""
+    """Undo `freeze`; return the model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fusedrnn.torch as ft
+    >>> model = ft.freeze(torch.nn.Sequential(ft.LSTM(3, 5)))
+    >>> model = ft.unfreeze(model)
+    >>> y, (h_n, c_n) = model(torch.zeros(20, 4, 3))
+    >>> y.sum().backward()  # training goes on
+    """
     for module in _modules(model):
         if isinstance(module, Fused):
             module.unfreeze()

@@ -41,7 +41,7 @@ def layer(params: Mapping[str, Any], cell: str, **options: Any) -> RNN | GRU | L
     >>> from fusedrnn import weights
     >>> lstm = fr.LSTM(3, 8, num_layers=2, bidirectional=True, seed=0)
     >>> weights.layer(lstm.params, lstm.cell)
-    LSTM(3, 8, num_layers=2, bidirectional=True, dtype=float32)
+    LSTM(3, 8, num_layers=2, bidirectional=True)
     """
     arrays = restacked("layer", params, cell, "fusedrnn", "fusedrnn")
     spec = CELLS[cell]

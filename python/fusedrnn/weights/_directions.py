@@ -8,6 +8,7 @@ from typing import Any
 from .._cells import CELLS, Array
 from .._checks import arguments as _check
 from ._blocks import Blocks, read, write
+from ._spellings import spelled
 from ._stack import direction_of, layout_of, ours
 
 # --- Haste ------------------------------------------------------------------------------------
@@ -42,6 +43,16 @@ def from_haste(
         An array is not floating point; `state_dict` is not a mapping.
     ValueError
         A name, shape or cell is none of those above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import weights
+    >>> names = ("kernel", "recurrent_kernel", "bias")
+    >>> haste = {name: np.ones(s) for name, s in zip(names, ((3, 32), (8, 32), (32,)))}
+    >>> params = weights.from_haste(haste, "lstm")
+    >>> weights.layer(params, "lstm")
+    LSTM(3, 8, dtype='float64')
     """
     layout = layout_of(cell, "haste")
     blocks = read("from_haste", layout, _check.weights_mapping("from_haste", state_dict))
@@ -73,6 +84,15 @@ def to_haste(
     ------
     TypeError, ValueError
         As `from_haste`.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> from fusedrnn import weights
+    >>> gru = fr.GRU(3, 8, seed=0)
+    >>> haste = weights.to_haste(gru.params, gru.cell)
+    >>> {name: a.shape for name, a in haste.items() if "bias" not in name}
+    {'kernel': (3, 24), 'recurrent_kernel': (8, 24)}
     """
     layout = layout_of(cell, "haste")
     blocks = direction_of("to_haste", params, cell, layer, reverse)
@@ -87,23 +107,36 @@ def from_lecture(
     cell: str,
     *,
     z_keeps_old: bool | None = None,
+    u_reads: str | None = None,
     layer: int = 0,
     reverse: bool = False,
 ) -> dict[str, Array]:
-    """Convert weights as in lecture notes and papers: one matrix for each gate, acting on [h, x].
+    """Convert weights as in lecture notes and papers, by the names that they have there.
 
     Parameters
     ----------
     arrays : mapping of str to array_like
-        LSTM: W_f, W_i, W_c, W_o (H, H + I) and b_f, b_i, b_c, b_o (H,). GRU: W_z, W_r, W_h and b_z,
-        b_r, b_h, with ``h~ = tanh(W_h [r*h, x] + b_h)``. RNN: W_h (H, H), W_x (H, I), b (H,).
-        Either all biases are there or none.
+        With one matrix for each gate, which acts on [h, x]: LSTM: W_f, W_i, W_c, W_o (H, H + I) and
+        b_f, b_i, b_c, b_o (H,); GRU: W_z, W_r, W_h and b_z, b_r, b_h, with ``h~ = tanh(W_h [r*h, x]
+        + b_h)``. RNN: W_h (H, H), W_x (H, I), b (H,). Other names for the same are known:
+
+        - RNN: W_hh, W_xh, b_h; U, W, b; and A, B, b of a state-space model;
+        - the candidate of an LSTM as W_g; that of a GRU as W (without index), W_c, W_g or W_n; the
+          update gate of a GRU as W_u;
+        - gates with two matrices (H, I) and (H, H): W_xf, W_hf, b_f ..., or W_f, U_f, b_f ...
+
+        Whh and W_{hh} are W_hh, and W_C is W_c. Either all biases are there or none. Every matrix
+        stands before its vector, as in W x; transpose those of notes that write x W.
     cell : str
         "rnn_tanh" ..., "lstm", "gru_reset_before": notes apply r before the product.
     z_keeps_old : bool
         The meaning of z; needed for a GRU. True: ``h' = z*h + (1-z)*h~`` (Cho et al. 2014), as in
         fusedrnn. False: ``h' = (1-z)*h + z*h~`` (Chung et al. 2014); W_z and b_z are negated,
         because 1 - sigmoid(a) = sigmoid(-a).
+    u_reads : {"x", "h"}, optional
+        What U multiplies where the matrices are called U and W: "x" for ``U x + W h`` (Goodfellow,
+        Bengio and Courville 2016), "h" for ``W x + U h`` (Cho et al. 2014; Jurafsky and Martin).
+        Needed only if I = H, because otherwise the shapes say it.
     layer : int
         Number of the layer in the new mapping; join the mappings of layers with ``|``.
     reverse : bool
@@ -117,12 +150,24 @@ def from_lecture(
     Raises
     ------
     TypeError
-        An array is not floating point; `z_keeps_old` is not given for a GRU.
+        An array is not floating point; `z_keeps_old` is not given for a GRU, or `u_reads` where it
+        is needed.
     ValueError
-        A name, shape or cell is none of those above.
+        A name, shape or cell is none of those above; those of an output layer, such as V and c, are
+        named as such.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import weights
+    >>> notes = {f"W_{gate}": np.ones((8, 8 + 3)) for gate in "zrh"}
+    >>> params = weights.from_lecture(notes, "gru_reset_before", z_keeps_old=False)
+    >>> weights.layer(params, "gru_reset_before")
+    GRU(3, 8, bias=False, reset_after=False, dtype='float64')
     """
-    layout = layout_of(cell, "lecture")
-    blocks = read("from_lecture", layout, _check.weights_mapping("from_lecture", arrays))
+    usual = layout_of(cell, "lecture")
+    given = _check.weights_mapping("from_lecture", arrays)
+    blocks = read("from_lecture", spelled("from_lecture", given, cell, usual, u_reads), given)
     return ours("from_lecture", [_kept(blocks, z_keeps_old)], cell, layer, reverse)
 
 
@@ -169,6 +214,15 @@ def to_lecture(
     ------
     TypeError, ValueError
         As `from_lecture`; there is no projection.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> from fusedrnn import weights
+    >>> lstm = fr.LSTM(3, 8, seed=0)
+    >>> notes = weights.to_lecture(lstm.params, lstm.cell)
+    >>> notes["W_f"].shape, notes["b_f"].shape
+    ((8, 11), (8,))
     """
     layout = layout_of(cell, "lecture")
     blocks = direction_of("to_lecture", params, cell, layer, reverse)
@@ -214,6 +268,15 @@ def from_gates(
         An array is not floating point; `z_keeps_old` is not given for a GRU.
     ValueError
         A name, shape or cell is none of those above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import weights
+    >>> gates = {"W": np.ones((8, 3)), "R": np.ones((8, 8)), "b": np.zeros(8)}
+    >>> params = weights.from_gates(gates, "rnn_relu")
+    >>> weights.layer(params, "rnn_relu")
+    RNN(3, 8, nonlinearity='relu', dtype='float64')
     """
     layout = layout_of(cell, "gates")
     blocks = read("from_gates", layout, _check.weights_mapping("from_gates", arrays))
@@ -253,6 +316,15 @@ def to_gates(
     TypeError, ValueError
         As `from_gates`. There is no projection. A "gru" has no second bias of n, so fusedrnn's
         must be zeros.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> from fusedrnn import weights
+    >>> lstm = fr.LSTM(3, 8, seed=0)
+    >>> gates = weights.to_gates(lstm.params, lstm.cell)
+    >>> gates["W_f"].shape, gates["R_f"].shape, gates["b_f"].shape
+    ((8, 3), (8, 8), (8,))
     """
     layout = layout_of(cell, "gates")
     blocks = direction_of("to_gates", params, cell, layer, reverse)

@@ -50,6 +50,17 @@ def load(path: str | os.PathLike[str]) -> StateDict:
         The kind of file is another one, or the file is damaged or has Python objects in it.
     ImportError
         The package that this kind of file needs is not installed.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> from fusedrnn import weights
+    >>> gru = fr.GRU(3, 8, seed=0)
+    >>> weights.save("gru.safetensors", gru)
+    >>> found = weights.load("gru.safetensors")
+    >>> found.cell, found["weight_ih_l0"].shape
+    ('gru', (24, 3))
+    >>> fr.GRU(3, 8).load_state_dict(found)
     """
     arrays, cell = _reader(path)(path)
     return StateDict({name: _foreign.as_array(a) for name, a in arrays.items()}, cell)
@@ -88,6 +99,14 @@ def save(path: str | os.PathLike[str], arrays: Any, *, cell: str | None = None) 
     See Also
     --------
     fusedrnn.save : a layer with its options.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import weights
+    >>> weights.save("model.npz", {"encoder": {"w": np.ones((2, 3))}, "step": np.array(7)})
+    >>> sorted(weights.load("model.npz"))
+    ['encoder/w', 'step']
     """
     write = _writer(path)
     if not isinstance(arrays, Mapping) and callable(getattr(arrays, "state_dict", None)):

@@ -45,6 +45,15 @@ def from_flax(
         An array is not floating point; `tree` is not a mapping.
     ValueError
         A name, shape or cell is none of those above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import weights
+    >>> tree = {"i": {"kernel": np.ones((3, 8)), "bias": np.zeros(8)}, "h": {"kernel": np.eye(8)}}
+    >>> params = weights.from_flax(tree, "rnn_tanh")
+    >>> weights.layer(params, "rnn_tanh")
+    RNN(3, 8, dtype='float64')
     """
     layouts = layouts_of(cell, *(f"flax {form}" for form in FLAX))
     flat = flattened("from_flax", tree)
@@ -103,6 +112,15 @@ def to_flax(
     TypeError, ValueError
         As `from_flax`; there is no projection, and ``nnx.GRUCell`` has no place for a hidden bias
         of gate n other than zeros.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> from fusedrnn import weights
+    >>> lstm = fr.LSTM(3, 8, seed=0)
+    >>> tree = weights.to_flax(lstm.params, lstm.cell)
+    >>> sorted(tree), tree["if"]["kernel"].shape
+    (['hf', 'hg', 'hi', 'ho', 'if', 'ig', 'ii', 'io'], (3, 8))
     """
     form = _check.choice(form, "form", FLAX)
     layout = layout_of(cell, f"flax {form}")

@@ -79,8 +79,13 @@ def keras_layers(path: str | os.PathLike[str]) -> Layers:
 
     Examples
     --------
-    >>> found = weights.keras_layers("model.keras")  # doctest: +SKIP
-    >>> lstm.load_state_dict(weights.from_keras(found["lstm"], "lstm"))  # doctest: +SKIP
+    >>> import keras
+    >>> import fusedrnn as fr
+    >>> from fusedrnn import weights
+    >>> model = keras.Sequential([keras.Input((20, 3)), keras.layers.LSTM(8, name="lstm")])
+    >>> model.save("model.keras")
+    >>> found = weights.keras_layers("model.keras")
+    >>> fr.LSTM(3, 8).load_state_dict(weights.from_keras(found["lstm"], "lstm"))
     """
     layers, others = _whole(path)
     if not layers:

@@ -48,6 +48,15 @@ def from_torch(state_dict: Mapping[str, Any], cell: str, *, prefix: str = "") ->
         An array is not floating point; `state_dict` is not a mapping.
     ValueError
         A name, shape or cell is none of those above: the text lists what was expected and found.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> from fusedrnn import weights
+    >>> gru = fr.GRU(3, 8, seed=0)  # stands for a model of PyTorch
+    >>> checkpoint = {f"encoder.{name}": a for name, a in gru.params.items()}
+    >>> params = weights.from_torch(checkpoint, "gru", prefix="encoder.")
+    >>> fr.GRU(3, 8).load_state_dict(params)
     """
     if hasattr(state_dict, "state_dict"):
         expected = "a mapping of names to arrays, module.state_dict()"
@@ -93,6 +102,17 @@ def to_torch(params: Mapping[str, Any], cell: str) -> dict[str, Array]:
     ------
     TypeError, ValueError
         As `from_torch`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fusedrnn as fr
+    >>> from fusedrnn import weights
+    >>> lstm = fr.LSTM(3, 8, seed=0)
+    >>> arrays = weights.to_torch(lstm.params, lstm.cell)
+    >>> torchs = torch.nn.LSTM(3, 8)
+    >>> torchs.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
+    <All keys matched successfully>
     """
     layout_of(cell, "torch")
     return restacked("to_torch", params, cell, "fusedrnn", "torch")
@@ -127,6 +147,15 @@ def from_keras(arrays: Sequence[Any], cell: str, *, layer: int = 0) -> dict[str,
         An array is not floating point; `arrays` is not a list.
     ValueError
         A number of arrays, shape or cell is none of those above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import weights
+    >>> arrays = [np.ones((3, 32)), np.ones((8, 32)), np.zeros(32)]  # keras_layer.get_weights()
+    >>> params = weights.from_keras(arrays, "lstm")
+    >>> weights.layer(params, "lstm")
+    LSTM(3, 8, dtype='float64')
     """
     layout = layout_of(cell, "keras")
     if not isinstance(arrays, (list, tuple)):
@@ -184,6 +213,14 @@ def to_keras(params: Mapping[str, Any], cell: str, *, layer: int | None = None) 
     ------
     TypeError, ValueError
         As `from_keras`; Keras has no projection and no peepholes.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> from fusedrnn import weights
+    >>> gru = fr.GRU(3, 8, seed=0)
+    >>> [a.shape for a in weights.to_keras(gru.params, gru.cell)]
+    [(3, 24), (8, 24), (2, 24)]
     """
     layout = layout_of(cell, "keras")
     directions = layer_of("to_keras", params, cell, layer)
@@ -221,6 +258,15 @@ def from_onnx(arrays: Mapping[str, Any], cell: str, *, layer: int = 0) -> dict[s
         An array is not floating point; `arrays` is not a mapping.
     ValueError
         A name, shape or cell is none of those above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import weights
+    >>> node = {"W": np.ones((1, 32, 3)), "R": np.ones((1, 32, 8))}
+    >>> params = weights.from_onnx(node, "lstm")
+    >>> weights.layer(params, "lstm")
+    LSTM(3, 8, bias=False, dtype='float64')
     """
     layout = layout_of(cell, "onnx")
     given = _check.weights_mapping("from_onnx", arrays)
@@ -256,6 +302,14 @@ def to_onnx(params: Mapping[str, Any], cell: str, *, layer: int | None = None) -
     ------
     TypeError, ValueError
         As `from_onnx`; ONNX has no projection.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> from fusedrnn import weights
+    >>> lstm = fr.LSTM(3, 8, bidirectional=True, seed=0)
+    >>> {name: a.shape for name, a in weights.to_onnx(lstm.params, lstm.cell).items()}
+    {'W': (2, 32, 3), 'R': (2, 32, 8), 'B': (2, 64)}
     """
     layout = layout_of(cell, "onnx")
     directions = layer_of("to_onnx", params, cell, layer)

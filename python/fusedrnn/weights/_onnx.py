@@ -18,7 +18,17 @@ OPERATORS = ("RNN", "LSTM", "GRU")
 
 
 class OnnxLayer(NamedTuple):
-    """One recurrent node of an ONNX graph."""
+    """One recurrent node of an ONNX graph.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import weights
+    >>> node = {"W": np.ones((1, 24, 3)), "R": np.ones((1, 24, 8))}
+    >>> found = weights.OnnxLayer("gru", {"hidden_size": 8, "linear_before_reset": 1}, node)
+    >>> sorted(weights.from_onnx(found.arrays, found.cell))
+    ['weight_hh_l0', 'weight_ih_l0']
+    """
 
     cell: str
     """fusedrnn's name of the cell, from the node's type, W, P and linear_before_reset."""
@@ -56,6 +66,17 @@ def onnx_layers(path: str | os.PathLike[str]) -> dict[str, OnnxLayer]:
         The file, or another one with data of its tensors, cannot be read.
     ImportError
         The extra is not installed.
+
+    Examples
+    --------
+    >>> import fusedrnn as fr
+    >>> from fusedrnn import weights
+    >>> gru = fr.GRU(3, 8, seed=0)
+    >>> fr.onnx.export(gru, "gru.onnx")
+    >>> (found,) = weights.onnx_layers("gru.onnx").values()
+    >>> found.cell
+    'gru'
+    >>> fr.GRU(3, 8).load_state_dict(weights.from_onnx(found.arrays, found.cell))
     """
     model = read(path, "onnx_layers")
     graph = model.graph

@@ -1,0 +1,146 @@
+"""The pages of the course run, each in a process of its own. .ci/run and the nightly run them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "docs/course/run.py"
+
+
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("course_run", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+COURSE = script()
+
+
+@pytest.mark.course
+@pytest.mark.parametrize("page", COURSE.pages())
+def test_a_page_runs(page: str) -> None:
+    how = [] if os.environ.get("FUSEDRNN_COURSE") == "full" else ["--quick"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", SCRIPT, page, *how],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    if done.returncode == COURSE.NO_FILE and "FUSEDRNN_CI" not in os.environ:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout)
+
+
+def keras_page() -> list[tuple[str, str]]:
+    """The blocks of Python ("python"), the programs for Keras ("py") and the checks ("check")."""
+    text = (SCRIPT.parent / "keras.md").read_text("utf-8")
+    part = re.compile(r"^```(python|py)\n(.*?)^```$|^<!-- (check): (.*?) -->$", re.M | re.S)
+    return [(m[1] or m[3], m[2] or m[4]) for m in part.finditer(text)]
+
+
+def test_the_lines_of_the_programs_are_counted() -> None:
+    parts, counted = keras_page(), []
+    for k, (kind, code) in enumerate(parts):
+        if kind == "py":  # stands after our program
+            counted.append((parts[k - 1][1].count("\n"), code.count("\n")))
+    rows = re.findall(
+        r"^\| [a-z ]+ \| (\d+) \| (\d+) \|$", (SCRIPT.parent / "keras.md").read_text(), re.M
+    )
+    assert counted == [(int(ours), int(theirs)) for ours, theirs in rows]
+    assert len(counted) == 3
+
+
+@pytest.mark.course
+@pytest.mark.filterwarnings("default")  # Keras warns of input_shape
+def test_the_programs_for_keras_pass_the_checks_of_their_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "torch"))
+    keras = pytest.importorskip("keras")
+    keras.utils.set_random_seed(0)
+    names: dict[str, object] = {"keras": keras, "layers": keras.layers}
+    data = Path(os.environ.get("FUSEDRNN_DATA", COURSE.DATA))
+    if not (data / "Airline.csv").exists() and "FUSEDRNN_CI" not in os.environ:
+        pytest.skip(f"no Airline.csv in {data}")
+    after, checked = "python", 0
+    for kind, code in keras_page():
+        if kind != "check":
+            exec(code, names)
+            names |= {"data": data} if "data" in names else {}
+            after = kind if kind == "py" else after
+        else:
+            assert eval(code, names), code
+            checked += after == "py"
+    assert checked >= 3
+
+
+PAGE = """# A page
+
+```python
+from pathlib import Path
+
+data = Path("elsewhere")
+n = 10
+```
+
+<!-- quick: n = 2 -->
+
+```python
+print(n, data)
+```
+
+```text
+old
+```
+
+<!-- check: n > 1 -->
+<!-- full check: n == 10 -->
+<!-- quick check: n == 2 -->
+
+The end.
+"""
+
+
+@pytest.fixture
+def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(COURSE, "HERE", tmp_path)
+    (tmp_path / "page.md").write_text(PAGE)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("quick", "n"), [(False, 10), (True, 2)])
+def test_output_is_renewed_and_quick_lines_run(pages: Path, quick: bool, n: int) -> None:
+    text = COURSE.run("page", Path("there"), pages, quick=quick)
+    assert text == PAGE.replace("old\n", f"{n} there\n")
+
+
+@pytest.mark.parametrize("kind", ["check", "full check"])
+def test_a_check_that_is_not_true_names_its_line(pages: Path, kind: str) -> None:
+    (pages / "page.md").write_text(PAGE.replace("<!-- full check: n == 10", f"<!-- {kind}: n < 0"))
+    line = 1 + PAGE.splitlines().index("<!-- full check: n == 10 -->")
+    with pytest.raises(AssertionError, match=rf"page\.md:{line}: n < 0 is not true"):
+        COURSE.run("page", Path("there"), pages, quick=False)
+
+
+def test_a_plot_is_saved_with_few_colours(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = pytest.importorskip("PIL.Image")
+    page = pages / "page.md"
+    draw = 'from PIL import Image\nImage.radial_gradient("L").save(pictures / "page.png")\n'
+    picture = "![A plot](pictures/page.png)\n"
+    page.write_text(f'```python\npictures = ""\n```\n\n```python\n{draw}```\n\n{picture}')
+    monkeypatch.setattr(sys, "argv", ["run.py", "page", "--write"])
+    assert COURSE.main() == 0
+    assert 32 < len(image.open(pages / "pictures/page.png").getcolors()) <= 64
