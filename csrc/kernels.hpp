@@ -280,8 +280,8 @@ struct Table {
     int vector_bytes;
     int cells;
     const CellInfo* info;  // [cells]
-    Kernels<float> f32;
-    Kernels<double> f64;
+    const Kernels<float>& f32;
+    const Kernels<double>& f64;
 };
 
 }  // namespace fusedrnn

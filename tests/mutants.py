@@ -2479,8 +2479,8 @@ class Workshop:
         path.write_text(mutant.planted(self.tree))
         if mutant in INNER:  # with the old time stamps only the missing object is compiled
             os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-            built = self.build / f"CMakeFiles/isa_{isa}.dir/csrc/inner/isa/{isa}.cpp.o"
-            built.unlink(missing_ok=True)
+            for built in self.build.glob(f"CMakeFiles/isa_{isa}_*/csrc/inner/isa/{isa}.cpp.o"):
+                built.unlink()
         yield self.compile() if mutant.file.startswith("csrc/") else True
         path.write_text(honest)
         if mutant in INNER:

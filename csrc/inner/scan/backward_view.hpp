@@ -73,7 +73,7 @@ class BackwardView {
 
     // Rows of the block in walk order: steps falling, ranks rising. The step after the block was
     // copied to the front of the buffer.
-    T* da(Index s, Index r) const {
+    FUSEDRNN_INLINE T* da(Index s, Index r) const {
         const Index q =
             s >= block_end_ ? r : at_.batch + rows_.before(block_end_) - rows_.before(s + 1) + r;
         return dir_.scratch + at_.bwd_da + q * at_.gate_row;
@@ -81,22 +81,25 @@ class BackwardView {
 
     // Real lanes of state k from `unit` on.
     Index width(int k) const { return k == 0 ? at_.output : at_.hidden; }
-    int real(int k, Index unit) const { return static_cast<int>(least(L, width(k) - unit)); }
+    FUSEDRNN_INLINE int real(int k, Index unit) const {
+        return static_cast<int>(least(L, width(k) - unit));
+    }
 
     // State k of the row that entered walk step s.
-    V previous(int k, Index s, Index r, Index unit) const {
-        const bool cut = rows_.cut(s, r);
-        if (s == 0 || cut) {
-            const T* from = cut ? dir_.initial[k] : dir_.state_in[k];
-            if (from == nullptr) return V{};
-            return take(from + rows_.batch(r) * width(k) + unit, real(k, unit));
-        }
+    FUSEDRNN_INLINE V previous(int k, Index s, Index r, Index unit) const {
+        if (s == 0 || rows_.cut(s, r)) return given(k, s, r, unit);
         if (k == 0) return take(call_.y + offset_ + rows_.y(s - 1, r) + unit, real(0, unit));
         return load(dir_.saved + rows_.saved(s - 1, r) + slot_at<T>(unit, gates_, slots_));
     }
+    // The same where no step left it: rare, so it stands once.
+    [[gnu::noinline, gnu::pure]] V given(int k, Index s, Index r, Index unit) const {
+        const T* from = rows_.cut(s, r) ? dir_.initial[k] : dir_.state_in[k];
+        if (from == nullptr) return V{};
+        return take(from + rows_.batch(r) * width(k) + unit, real(k, unit));
+    }
 
     // Recurrent dropout's factors.
-    V drop(Index r, Index unit) const {
+    FUSEDRNN_INLINE V drop(Index r, Index unit) const {
         return take(dir_.drop + rows_.batch(r) * at_.output + unit, real(0, unit));
     }
 
@@ -108,9 +111,11 @@ class BackwardView {
     T* dc(Index r) const { return dir_.scratch + at_.bwd_dc + r * at_.state_row; }
 
     // Splits the gradient of a state between the new one (returned) and the one zoneout kept.
-    V zoned(int k, Index s, Index r, Index unit, V d, V& old) const {
+    FUSEDRNN_INLINE V zoned(int k, Index s, Index r, Index unit, V d, V& old) const {
         const T rate = k == 0 ? call_.zone_h : call_.zone_c;
-        if (rate == T(0)) return d;
+        return rate == T(0) ? d : split(rate, k, s, r, unit, d, old);
+    }
+    [[gnu::noinline]] V split(T rate, int k, Index s, Index r, Index unit, V d, V& old) const {
         if (dir_.keep[k] == nullptr) {
             old = splat(rate) * d;
             return d - old;
@@ -121,7 +126,7 @@ class BackwardView {
     }
 
     // The gradient of c' of a row: from the step after it, and of the call's output of c.
-    V dc_next(Index s, Index r, Index unit, bool came) const {
+    FUSEDRNN_INLINE V dc_next(Index s, Index r, Index unit, bool came) const {
         V d = came && rows_.cut(s + 1, r) ? V{} : load(dc(r) + unit);
         if (dir_.dcell != nullptr)
             d = d + take(dir_.dcell + rows_.at(s, r) * at_.hidden + unit, real(1, unit));

@@ -81,13 +81,12 @@ class ForwardWalk : ForwardView<T> {
     // writes past that row, fewer than L numbers. They stay in the buffer, which has four vectors
     // for each row: a row of four vectors writes none (its last slot starts before 3 * L), and a
     // shorter row leaves room.
-    void start_from_gates(T* acc, Index p, const Cursor<T>& from, Index n) const {
+    void start_from_gates(T* acc, Index p, const Place<T>* places, Index n) const {
+        static_assert(kMaxGates <= kPanelVectors);
         const Index units = units_of(p), by = pitch(p), width = width_of(p);
-        for (Index i = 0; i < n; ++i) {
-            static_assert(kMaxGates <= kPanelVectors);
-            const T* g = gates(from.s, from.r + i);
-            copy_slots<true>(g + slot_at<T>(p * units_ * L, 0, slots_), acc + i * width, units, by);
-        }
+        const Index first = slot_at<T>(p * units_ * L, 0, slots_);
+        for (Index i = 0; i < n; ++i)
+            copy_slots<true>(places[i].gates + first, acc + i * width, units, by);
     }
 
     // Copies the slots of a panel between the gates of a row and the buffer of sums, in rising
@@ -213,7 +212,7 @@ class ForwardWalk : ForwardView<T> {
             for (Index j = 0; j < few; ++j) {
                 T* to = acc + j * n * width;
                 if (projected) {
-                    start_from_gates(to, p + j, from, n);
+                    start_from_gates(to, p + j, places, n);
                     continue;
                 }
                 start_from_bias(to, p + j, n);
@@ -223,7 +222,7 @@ class ForwardWalk : ForwardView<T> {
             if (!projected && dense) multiply(acc, p, few, n, x, x_, 0);
             if (recurrent(cell_.info)) multiply(acc, p, few, n, a, h_, h_first_);
             if (cell_.info.late > 0)
-                cell_.gate(*this, s, r, n, p, few, acc);
+                cell_.gate(*this, places, n, p, few, acc);
             else
                 cell_.finish(*this, s, places, n, p, few, acc);
         });
@@ -231,7 +230,6 @@ class ForwardWalk : ForwardView<T> {
 
     // Slots from early_ on see R u, u = gate(h) of the first phase.
     void late_phase(Index s, Index r, Index n) {
-        const Cursor<T> from(rows_, s, r, row_.end, 1);
         const Operand<T> a{u(r), at_.state_row, 1, at_.hidden};
         const Weights<T> late = weights(early_, gates_, at_.pack_late, dir_.w_hh, at_.hidden);
         Place<T> places[kGroupRows];
@@ -240,7 +238,7 @@ class ForwardWalk : ForwardView<T> {
                    [&](T* acc, Index p, Index few) {
                        const Index width = width_of(p);
                        for (Index j = 0; j < few; ++j)
-                           start_from_gates(acc + j * n * width, p + j, from, n);
+                           start_from_gates(acc + j * n * width, p + j, places, n);
                        multiply(acc, p, few, n, a, late, early_);
                        cell_.finish(*this, s, places, n, p, few, acc);
                    });

@@ -16,9 +16,9 @@ class ForwardView;
 template <class T>
 struct Place {
     Index rank;
-    const T* old_h;
-    T *h, *c, *y, *saved;  // saved: null where nothing is
-    bool cut;              // the state it leaves is not what comes next
+    const T *old_h, *seen;  // seen: what R sees
+    T *h, *c, *y, *gates, *u;
+    bool cut;  // the state it leaves is not what comes next
 };
 
 // What the forward call needs of a cell: its integers, and functions that are called once for a
@@ -30,8 +30,8 @@ struct ForwardCell {
     // The cell, and everything that the step leaves behind, for n rows and the panels [p, p + few).
     void (*finish)(const ForwardView<T>& at, Index s, const Place<T>* places, Index n, Index p,
                    Index few, const T* acc);
-    // late > 0: the early slots and gate(h) of the rows [r, r + n) and the panels [p, p + few).
-    void (*gate)(const ForwardView<T>& at, Index s, Index r, Index n, Index p, Index few,
+    // late > 0: the early slots and gate(h) of n rows and the panels [p, p + few).
+    void (*gate)(const ForwardView<T>& at, const Place<T>* places, Index n, Index p, Index few,
                  const T* acc);
     // norm: everything after the products of a row.
     void (*row)(const ForwardView<T>& at, Index s, Index r);
@@ -119,13 +119,8 @@ class ForwardView {
     }
 
     Place<T> place(Index s, Index r) const {
-        return {r,
-                h(s, r),
-                h(s + 1, r),
-                c(r),
-                y_ + rows_.y(s, r),
-                dir_.saved != nullptr ? gates(s, r) : nullptr,
-                rows_.cut(s + 1, r)};
+        return {r,           h(s, r), operand(s, r),      h(s + 1, r), c(r), y_ + rows_.y(s, r),
+                gates(s, r), u(r),    rows_.cut(s + 1, r)};
     }
 
     FUSEDRNN_INLINE void keep_h(Index s, Index r, Index unit, V value) const {
