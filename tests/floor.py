@@ -183,6 +183,7 @@ class Backend:
         dcells: Array | None = None,
         dgates: Array | None = None,
         want_dx: bool = True,
+        group: int | None = None,
     ) -> Gradients:
         """Compute every gradient."""
         inputs = saved.inputs
@@ -205,6 +206,7 @@ class Backend:
                 dgates=dgates,
                 dx=dx,
                 want=names,
+                group=group,
                 threads=num_threads,
             )
         assert g.dstates is not None

@@ -191,8 +191,8 @@ struct BackwardIn {
 
 // The outputs of a backward call. `dx`, and `dstates` (gradients of the first states): None (not
 // wanted), True (new arrays) or the caller's arrays. `weights`: for each direction the gradients of
-// w_ih, w_hh, b_ih, b_hh, p and w_hr, each None, True or an array. `add`: gradients are added to
-// the caller's arrays of `weights`.
+// w_ih, w_hh, b_ih, b_hh, p and w_hr, each None, True or an array; if the job has groups, with a
+// first axis of groups. `add`: gradients are added to the caller's arrays of `weights`.
 struct BackwardOut {
     const py::object &dx, &dstates, &weights;
     bool add;
@@ -291,8 +291,10 @@ py::tuple run_backward(Job<T>& job, const BackwardIn& given, const BackwardOut& 
         auto& g = gradients[static_cast<std::size_t>(d)];
         const py::sequence to = out.weights[py::int_(d)];
         if (py::len(to) != kWeights) throw py::value_error("weights: expected six of a direction");
-        auto target = [&](std::size_t i, const char* name, const std::vector<Index>& shape,
-                          bool has) { return g[i].target(to[i], name, shape, has, out.add); };
+        auto target = [&](std::size_t i, const char* name, std::vector<Index> shape, bool has) {
+            if (at.group > 0) shape.insert(shape.begin(), at.batch / at.group);
+            return g[i].target(to[i], name, shape, has, out.add);
+        };
         dir.dw_ih = target(0, "dw_ih", {rows, at.input}, true);
         dir.dw_hh = target(1, "dw_hh", {rows, at.output}, recurrent);
         dir.db_ih = target(2, "db_ih", {rows}, true);

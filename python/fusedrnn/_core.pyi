@@ -61,6 +61,7 @@ def backward(
     dfirst: bool | tuple[Array, ...] | None,
     dweights: Sequence[Sequence[object]],
     add: bool,
+    group: int,
     threads: int,
     at_most: int,
 ) -> Any: ...

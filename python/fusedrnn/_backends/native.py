@@ -152,6 +152,7 @@ class NativeBackend:
             None if wanted.dstates is False else wanted.dstates,
             targets,
             wanted.add,
+            wanted.group,
             *_resolved(threads),
         )
         record("native", forms[0].isa, packed.kernel, used)
@@ -194,9 +195,13 @@ def _given_back(
     if not packed.spec.norm or "p" not in found:
         return found
     p, n = found.pop("p"), packed.spec.x_gates
-    parts = {"norm_ih": p[:n].reshape(-1), "norm_hh": p[n : 2 * n].reshape(-1)}
+    of_gates = (*p.shape[:-2], n * packed.hidden_size)
+    parts = {
+        "norm_ih": p[..., :n, :].reshape(of_gates),
+        "norm_hh": p[..., n : 2 * n, :].reshape(of_gates),
+    }
     if packed.spec.states > 1:
-        parts["norm_c"], parts["norm_c_bias"] = p[2 * n], p[2 * n + 1]
+        parts["norm_c"], parts["norm_c_bias"] = p[..., 2 * n, :], p[..., 2 * n + 1, :]
     for name, part in parts.items():
         target = wanted.get(name, False)
         if target is not False:

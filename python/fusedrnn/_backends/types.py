@@ -95,6 +95,9 @@ class Wanted(NamedTuple):
     dweights: tuple[Mapping[str, bool | Array], ...] = ()  # by direction; a missing name is False
     dstates: bool | tuple[Array, ...] = True
     add: bool = False  # add to the given arrays of weight gradients
+    # Rows that share a weight gradient, a divisor of B: the arrays have a first axis of B / group,
+    # one gradient for each group of consecutive rows. 0: all rows share one, and there is no axis.
+    group: int = 0
 
 
 class Threads(NamedTuple):

@@ -148,6 +148,8 @@ class ReferenceBackend:
         outputs = [("dstates", wanted.dstates), ("dx", wanted.dx)]
         outputs += [("weights", to) for of in wanted.dweights for to in of.values()]
         keep_apart(outputs, [inputs, y, saved, given, *packed.sources])
+        if wanted.group:
+            return self._by_groups(packed, inputs, y, saved, given, wanted)
         parts = calls(weights, inputs)
         out = weights[0].output_size
         record(self.name, "numpy", packed.kernel, 1)
@@ -185,6 +187,45 @@ class ReferenceBackend:
                 target[...] = dstate
             carry = list(wanted.dstates)
         return Gradients(dx, tuple(dweights), tuple(carry))
+
+    def _by_groups(
+        self,
+        packed: Packed,
+        inputs: Inputs,
+        y: Array,
+        saved: Array,
+        given: Given,
+        wanted: Wanted,
+    ) -> Gradients:
+        """Take each group's gradients from a walk in which all other rows have length 0."""
+        none: tuple[dict[str, bool | Array], ...] = ({},) * len(wanted.dweights)
+        whole = wanted._replace(dweights=none, add=False, group=0)
+        found = self.backward(packed, inputs, y, saved, given, whole)
+        steps, batch = inputs.sequence.shape[:2]
+        lengths = np.full(batch, steps) if inputs.lengths is None else inputs.lengths
+        asked = [[name for name, to in of.items() if to is not False] for of in wanted.dweights]
+        names = tuple(dict.fromkeys(of, True) for of in asked)
+        # One group more, of no rows, so that the shapes are known if there is none.
+        groups = np.arange(batch) // wanted.group
+        each = [
+            self.backward(
+                packed,
+                inputs._replace(lengths=np.where(groups == k, lengths, 0)),
+                y,
+                saved,
+                given,
+                Wanted(False, names, False),
+            ).dweights
+            for k in range(batch // wanted.group + 1)
+        ]
+        dweights: list[dict[str, Array]] = [{} for _ in wanted.dweights]
+        for d, targets in enumerate(wanted.dweights):
+            for name in each[0][d]:
+                g, to = np.stack([of[d][name] for of in each])[:-1], targets[name]
+                if isinstance(to, np.ndarray):
+                    g = delivered(g, to, wanted.add)
+                dweights[d][name] = g
+        return Gradients(found.dx, tuple(dweights), found.dstates)
 
     def forward_plain(
         self,
