@@ -206,6 +206,8 @@ struct BackwardDirection : Direction<T> {
     // dstate_in together) or if the cell has no such weights. If layout.group > 0, the gradients of
     // weights have a first axis of B / group, one gradient for each group of batch indices.
     T* dstate_in[kMaxStates];  // d h0, d c0
+    T* dinitial[kMaxStates];   // [B][P], [B][H] gradients of `initial`, from the last cut to the
+                               // first; the kernels add to what is there
     T* dw_ih;                  // [n*H][I] gradient of w_ih
     T* dw_hh;                  // [n*H][P] gradient of w_hh
     T* db_ih;                  // [n*H] gradient of b_ih

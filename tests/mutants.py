@@ -88,8 +88,8 @@ PYTHON = (
     Mutant(
         "reference: gradient crosses a reset",
         "python/fusedrnn/_backends/reference/walks.py",
-        "value[call.cut(s, rows)] = 0",
-        "value[call.cut(s, rows)] *= 1",
+        "dstate[cut] = 0",
+        "dstate[cut] *= 1",
         killer("gradients", "options", "reference and reset"),
     ),
     Mutant(
@@ -437,6 +437,13 @@ LAYERS = (
         "if saved._of_tokens:",
         "if False:",
         killer("noise", "tokens", "reference"),
+    ),
+    Mutant(
+        "reference: the gradient of initial is that of its first row",
+        "python/fusedrnn/_backends/reference/walks.py",
+        "initial[rows[cut]] += dstate[cut]",
+        "initial[rows[cut][:1]] += dstate[cut][:1]",
+        killer("gradients", "options", "reference and gru and reset"),
     ),
     Mutant(
         "each sequence's gradient is another's",
@@ -1749,6 +1756,13 @@ INNER = (
         killer("groups", "a_group_has_the_bits_of_its_own_call", "lstm_peephole and T3"),
     ),
     Mutant(
+        "a reset forgets the gradient of the state that it put there",
+        "csrc/inner/scan/backward_view.hpp",
+        "put(to, take(to, real(k, unit)) + d, real(k, unit));",
+        "put(to, d, real(k, unit));",
+        killer("gradients", "options", "native and gru and reset"),
+    ),
+    Mutant(
         "dW_hr of a group from dy of other rows",
         "csrc/inner/scan/reduce.hpp",
         "copy(dy(from.s, from.r), dy_rows + q * at_.out_row, at_.out_row);",
@@ -1786,7 +1800,7 @@ INNER = (
     Mutant(
         "a reset lets the gradient through",
         "csrc/inner/scan/backward.hpp",
-        "if (came && rows_.cut(s + 1, r)) chain = V{};",
+        "if (came) chain = across(0, s + 1, r, unit, chain);",
         "",
         killer("gradients", "options", "native and reset"),
     ),

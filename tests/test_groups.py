@@ -71,6 +71,7 @@ def test_a_group_has_the_bits_of_its_own_call(
 
 def others(found: Gradients) -> dict[str, Array]:
     named = {f"dstate {k}": a for k, a in enumerate(found.states)}
+    named |= {f"dinitial {k}": a for k, a in enumerate(found.initial)}
     return named if found.dx is None else named | {"dx": found.dx}
 
 

@@ -59,6 +59,7 @@ def backward(
     dgates: Array | None,
     dx: bool | Array | None,
     dfirst: bool | tuple[Array, ...] | None,
+    dinitial: bool,
     dweights: Sequence[Sequence[object]],
     add: bool,
     group: int,

@@ -10,7 +10,8 @@ namespace fusedrnn::FUSEDRNN_ISA {
 template <class T>
 class BackwardWalk : public BackwardView<T> {
     using Base = BackwardView<T>;
-    using Base::at_, Base::call_, Base::cell_, Base::da, Base::dc, Base::dh, Base::dir_, Base::drop;
+    using Base::across, Base::at_, Base::call_, Base::cell_, Base::da, Base::dc, Base::dh,
+        Base::dir_, Base::drop;
     using Base::dy, Base::early_, Base::gates_, Base::h_first_, Base::L, Base::least;
     using Base::multiply, Base::offset_, Base::real, Base::rows_, Base::width, Base::zoned;
     using typename Base::V;
@@ -51,14 +52,15 @@ class BackwardWalk : public BackwardView<T> {
     // The gradient of the state that entered step 0.
     void finish() {
         if (at_.steps == 0) enter();
-        if (dir_.dstate_in[0] == nullptr) return;
+        if (dir_.dstate_in[0] == nullptr && dir_.dinitial[0] == nullptr) return;
         through_all(-1);
         if (cell_.info.states > 1)
             for (Index r = row_.begin; r < row_.end; ++r)
                 each_vector(unit_, 1, [&](Index unit) {
-                    const V value = rows_.cut(0, r) ? V{} : load(dc(r) + unit);
-                    put(dir_.dstate_in[1] + rows_.batch(r) * at_.hidden + unit, value,
-                        real(1, unit));
+                    const V value = across(1, 0, r, unit, load(dc(r) + unit));
+                    if (dir_.dstate_in[1] != nullptr)
+                        put(dir_.dstate_in[1] + rows_.batch(r) * at_.hidden + unit, value,
+                            real(1, unit));
                 });
     }
 
@@ -84,11 +86,12 @@ class BackwardWalk : public BackwardView<T> {
         for (Index r = row_.begin; r < row_.end; ++r)
             for (int k = 0; k < cell_.info.states; ++k)
                 each_vector(k == 0 ? out_ : unit_, k, [&](Index unit) {
-                    const T* from = rows_.cut(rows_.length(r), r) ? nullptr : dir_.dstate_out[k];
+                    const T* from = dir_.dstate_out[k];
                     V value{};
                     if (from != nullptr)
                         value = take(from + rows_.batch(r) * width(k) + unit, real(k, unit));
-                    store((k == 0 ? dh(r) : dc(r)) + unit, value);
+                    store((k == 0 ? dh(r) : dc(r)) + unit,
+                          across(k, rows_.length(r), r, unit, value));
                 });
     }
 
@@ -133,10 +136,10 @@ class BackwardWalk : public BackwardView<T> {
 
     // The whole gradient of h' of walk step s is known: returns the part that the cell passes on.
     FUSEDRNN_INLINE V arrive(Index s, Index r, Index unit, V chain, bool came) const {
-        if (came && rows_.cut(s + 1, r)) chain = V{};
+        if (came) chain = across(0, s + 1, r, unit, chain);
         if (s < 0) {
-            if (rows_.cut(0, r)) chain = V{};
-            put(dir_.dstate_in[0] + rows_.batch(r) * at_.output + unit, chain, real(0, unit));
+            if (dir_.dstate_in[0] != nullptr)
+                put(dir_.dstate_in[0] + rows_.batch(r) * at_.output + unit, chain, real(0, unit));
             return chain;
         }
         if (call_.dy != nullptr)

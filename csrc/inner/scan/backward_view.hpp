@@ -125,9 +125,24 @@ class BackwardView {
         return select(keep > V{}, V{}, d);
     }
 
+    // The gradient `d` of the state k that entered walk step s (that left, if s is the row's
+    // length): returns the part of the state before it. After a cut that is 0, and `d` is
+    // the gradient of `initial`.
+    FUSEDRNN_INLINE V across(int k, Index s, Index r, Index unit, V d) const {
+        return rows_.cut(s, r) ? to_initial(k, r, unit, d) : d;
+    }
+    [[gnu::noinline]] V to_initial(int k, Index r, Index unit, V d) const {
+        if (T* to = dir_.dinitial[k]; to != nullptr) {
+            to += rows_.batch(r) * width(k) + unit;
+            put(to, take(to, real(k, unit)) + d, real(k, unit));
+        }
+        return V{};
+    }
+
     // The gradient of c' of a row: from the step after it, and of the call's output of c.
     FUSEDRNN_INLINE V dc_next(Index s, Index r, Index unit, bool came) const {
-        V d = came && rows_.cut(s + 1, r) ? V{} : load(dc(r) + unit);
+        V d = load(dc(r) + unit);
+        if (came) d = across(1, s + 1, r, unit, d);
         if (dir_.dcell != nullptr)
             d = d + take(dir_.dcell + rows_.at(s, r) * at_.hidden + unit, real(1, unit));
         return d;

@@ -142,7 +142,7 @@ class NativeBackend:
         """Walk back through the saved call."""
         forms = packed.forms(self)
         targets = [_asked(packed, of) for of in wanted.dweights]
-        dx, dweights, dstates, used = _core.backward(
+        dx, dweights, dstates, dinitial, used = _core.backward(
             forms,
             inputs,
             y,
@@ -150,6 +150,7 @@ class NativeBackend:
             *given,
             None if wanted.dx is False else wanted.dx,
             None if wanted.dstates is False else wanted.dstates,
+            wanted.dinitial,
             targets,
             wanted.add,
             wanted.group,
@@ -160,7 +161,7 @@ class NativeBackend:
             _given_back(packed, of, values, wanted.add)
             for of, values in zip(wanted.dweights, dweights, strict=True)
         )
-        return Gradients(dx, found, dstates)
+        return Gradients(dx, found, dstates, dinitial)
 
     def stepper(self, packed: Packed, inputs: Inputs, threads: Threads) -> NativeSteps:
         """One layer made ready for many calls of one step."""

@@ -302,8 +302,8 @@ def backward(
     dgates : ndarray, shape (D, T, B, n, H), optional
         Gradient of every gate activation, gates in the order of the weights' rows.
     want : collection of str, optional
-        What to compute: "x", "states", and names of weights. Everything if not given; the compiled
-        kernels skip the rest.
+        What to compute: "x", "states", "initial", and names of weights. Everything if not given
+        ("initial" only after a reset); the compiled kernels skip the rest.
     dx : ndarray, shape (T, B, I), optional
         Array to receive the gradient of x.
     dfirst : sequence of ndarray, as `states`, optional
@@ -325,7 +325,8 @@ def backward(
     Returns
     -------
     Gradients
-        Named tuple (dx, dweights, dstates); dweights has one dict for each direction. Gradients
+        Named tuple (dx, dweights, dstates, dinitial); dweights has one dict for each direction,
+        dinitial has the gradients of `initial`, a sum over the resets of each sequence. Gradients
         that were not wanted are None, or missing in the dicts; dx is None for tokens.
 
     Raises

@@ -515,6 +515,7 @@ def wanted(
         _dx(packed, walk, "x" in chosen, dx),
         tuple(each),
         _dfirst(packed, walk, "states" in chosen, dfirst),
+        "initial" in chosen and (want is not None or walk.cut is not None),
         add,
         rows,
     )
@@ -525,11 +526,12 @@ def wanted_anew(names: tuple[str, ...], directions: int, want: frozenset[str] | 
     """Return which gradients are computed, all of them as new arrays."""
     chosen = _chosen(want, names)
     each = {name: name in chosen for name in names}
-    return Wanted("x" in chosen, (each,) * directions, "states" in chosen)
+    explicit = want is not None and "initial" in chosen
+    return Wanted("x" in chosen, (each,) * directions, "states" in chosen, explicit)
 
 
 def _chosen(want: object, names: tuple[str, ...]) -> set[str]:
-    everything = {"x", "states", *names}
+    everything = {"x", "states", "initial", *names}
     if want is None:
         return everything
     if isinstance(want, str) or not isinstance(want, Collection):

@@ -157,7 +157,7 @@ class ReferenceBackend:
         if wanted.dx is not False and inputs.x is not None:
             dx = np.zeros(inputs.x.shape, packed.dtype) if wanted.dx is True else wanted.dx
             dx[...] = 0
-        carry = zeros(parts[0], len(weights))
+        carry, dinitial = zeros(parts[0], len(weights)), zeros(parts[0], len(weights))
         for k, dstate in enumerate(given.dstates or ()):
             carry[k][:] = dstate
         dweights = []
@@ -171,6 +171,7 @@ class ReferenceBackend:
                     dcells=None if given.dcells is None else given.dcells[d],
                     dgates=None if given.dgates is None else given.dgates[d],
                     dx=dx,
+                    dinitial=[state[d] for state in dinitial],
                 )
                 found = back.walk([state[d] for state in carry])
                 dweights.append(
@@ -180,13 +181,16 @@ class ReferenceBackend:
                         if (to := targets.get(name, False)) is not False
                     }
                 )
-        if wanted.dstates is False:
-            return Gradients(dx, tuple(dweights), None)
-        if wanted.dstates is not True:
+        if isinstance(wanted.dstates, tuple):
             for target, dstate in zip(wanted.dstates, carry, strict=True):
                 target[...] = dstate
             carry = list(wanted.dstates)
-        return Gradients(dx, tuple(dweights), tuple(carry))
+        return Gradients(
+            dx,
+            tuple(dweights),
+            None if wanted.dstates is False else tuple(carry),
+            tuple(dinitial) if wanted.dinitial else None,
+        )
 
     def _by_groups(
         self,
@@ -225,7 +229,7 @@ class ReferenceBackend:
                 if isinstance(to, np.ndarray):
                     g = delivered(g, to, wanted.add)
                 dweights[d][name] = g
-        return Gradients(found.dx, tuple(dweights), found.dstates)
+        return found._replace(dweights=tuple(dweights))
 
     def forward_plain(
         self,
@@ -269,9 +273,11 @@ class _Back:
         dcells: Array | None,
         dgates: Array | None,
         dx: Array | None,
+        dinitial: list[Array],
     ) -> None:
         w = call.weights
         self.call, self.dy, self.dcells, self.dgates, self.dx = call, dy, dcells, dgates, dx
+        self.dinitial = dinitial
         n = w.spec.states
         self.gates, self.entered, self.fresh = data[0], data[1 : 1 + n], data[1 + n : 1 + 2 * n]
         self.m = data[-1]  # only with a projection
@@ -286,15 +292,19 @@ class _Back:
         """Turn `carry`, gradients of the last states, into those of the first; return dweights."""
         call = self.call
         everyone = np.arange(call.batch)
-        left = call.cut(call.lengths, everyone)
-        for dstate in carry:
-            dstate[left] = 0
+        self.across(call.cut(call.lengths, everyone), everyone, carry)
         for s, rows, t in reversed(list(call.each_step())):
             ds = self.step(t, rows, [dstate[rows] for dstate in carry])
+            self.across(call.cut(s, rows), rows, ds)
             for dstate, value in zip(carry, ds, strict=True):
-                value[call.cut(s, rows)] = 0
                 dstate[rows] = value
         return self.direction()
+
+    def across(self, cut: Array, rows: Array, ds: list[Array]) -> None:
+        """Hand the gradients of states after a cut to `initial`: the states before get none."""
+        for dstate, initial in zip(ds, self.dinitial, strict=True):
+            initial[rows[cut]] += dstate[cut]
+            dstate[cut] = 0
 
     def step(self, t: Array, rows: Array, ds: list[Array]) -> list[Array]:
         """Return the gradients of the states that entered, from those of the states that left."""
