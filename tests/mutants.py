@@ -350,8 +350,8 @@ LAYERS = (
     Mutant(
         "what forward saves shares the caller's states",
         "python/fusedrnn/_layers/layer.py",
-        "first, cut = self._states(state, initial, reset, rows, copy=True)",
-        "first, cut = self._states(state, initial, reset, rows)",
+        "now, first, cut = self._start(state, initial, reset, rows, copy=True)",
+        "now, first, cut = self._start(state, initial, reset, rows)",
         killer("chunks", "what_forward_was_given_may_change"),
     ),
     Mutant(
@@ -437,6 +437,41 @@ LAYERS = (
         "if saved._of_tokens:",
         "if False:",
         killer("noise", "tokens", "reference"),
+    ),
+    Mutant(
+        "a learned state: resets put zeros",
+        "python/fusedrnn/_layers/layer.py",
+        "if self.learn_initial_state and value is None and reset is not None:",
+        "if False:",
+        killer("initial_state", "it_is_the_state_of_every_sequence", "reference and rnn"),
+    ),
+    Mutant(
+        "a learned state: its gradient does not know of resets",
+        "python/fusedrnn/_layers/layer.py",
+        "zip((dfirst, dinitial), saved._learned, strict=True)",
+        "zip((dfirst,), saved._learned[:1], strict=True)",
+        killer("initial_state", "gradients", "reference and rnn"),
+    ),
+    Mutant(
+        "a learned state: a state that was given has its gradient",
+        "python/fusedrnn/_layers/layer.py",
+        "learned and state is None, learned and initial is None",
+        "learned, learned",
+        killer("initial_state", "a_state_that_is_given_is_used", "reference and rnn"),
+    ),
+    Mutant(
+        "a learned state: streams begin with zeros",
+        "python/fusedrnn/stream.py",
+        "return self.layer._first_states(self.batch_size)",
+        "return self.layer._form.zeros(self.batch_size)",
+        killer("initial_state", "streams_begin_with_it", "reference and rnn"),
+    ),
+    Mutant(
+        "a checkpoint of other options fits",
+        "python/fusedrnn/nn/_checkpoint.py",
+        "else v is False for k, v in new.items()",
+        "else True for k, v in new.items()",
+        killer("initial_state", "an_older_checkpoint_lacks_the_option"),
     ),
     Mutant(
         "reference: the gradient of initial is that of its first row",
@@ -947,7 +982,7 @@ CHAINS = (
     Mutant(
         "checkpoint: that of other layers is loaded",
         "python/fusedrnn/nn/_checkpoint.py",
-        'if header.get("model") != model.config():',
+        'if not _describes(header.get("model"), model.config()):',
         'if "model" not in header:',
         killer("fit", "a_file_that_is_no_checkpoint_is_refused"),
     ),

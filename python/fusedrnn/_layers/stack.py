@@ -122,9 +122,13 @@ def backward(
     per_sample: bool,
     threads: Threads,
     dx: Array | None = None,
-) -> tuple[Array | None, list[States], list[tuple[dict[str, Array], ...]]]:
-    """Walk back through every layer; return dx, dstates and dweights, these two by layers."""
+) -> tuple[Array | None, list[States], list[tuple[dict[str, Array], ...]], list[States] | None]:
+    """Walk back through every layer; return dx, and by layers dstates, dweights and dinitial.
+
+    dinitial is None if there was no reset.
+    """
     dstates: list[States] = []
+    dinitial: list[States] = []
     dweights: list[tuple[dict[str, Array], ...]] = []
     for k, one, given in zip(
         reversed(range(len(kept))), reversed(kept), reversed(incoming), strict=True
@@ -135,7 +139,8 @@ def backward(
         run, arrived = by_name(one.backend), Given(dy, given.states, given.cells, given.gates)
         target: bool | Array = dx if k == 0 and dx is not None else True
         names = dict.fromkeys(_names(one.packed), True)
-        wanted = Wanted(target, (names,) * one.packed.directions, True, group=int(per_sample))
+        cut = one.inputs.cut is not None
+        wanted = Wanted(target, (names,) * one.packed.directions, True, cut, group=int(per_sample))
         found = run.backward(
             one.packed, one.inputs, one.y, one.saved, arrived, wanted, threads=threads
         )
@@ -145,8 +150,10 @@ def backward(
             if drawn.input is not None and dy is not None:
                 dy = masked(dy, drawn.input[None])
         dstates.append(cast("States", found.dstates))
+        if found.dinitial is not None:
+            dinitial.append(found.dinitial)
         dweights.append(directions)
-    return dy, dstates[::-1], dweights[::-1]
+    return dy, dstates[::-1], dweights[::-1], dinitial[::-1] or None
 
 
 def _names(packed: Packed) -> tuple[str, ...]:
