@@ -223,7 +223,7 @@ PYTHON = (
         "python/fusedrnn/core/_packed.py",
         "if found is None or self.sources is not sources or not sources:",
         "if found is None:",
-        killer("writable", "a_call_never_reads_what_is_being_written", "reference"),
+        killer("writable", "a_form_made_while_the_weights_are_opened_is_not_used", "reference"),
     ),
     Mutant(
         "two threads write at once",
@@ -1484,7 +1484,7 @@ OUTER = (
         "csrc/outer/layout.cpp",
         "ok_ = !__builtin_mul_overflow(a, b, &c) && ok_;",
         "c = static_cast<Index>(static_cast<std::size_t>(a) * static_cast<std::size_t>(b));",
-        killer("robustness", "sizes_that_overflow"),
+        killer("robustness", "core_verifies_sizes"),
     ),
     Mutant(
         "partial sums of other steps",

@@ -134,7 +134,8 @@ serial() {
 
 # Plants faults; the test that tests/mutants.py names must find each.
 mutants() {
-    workplace mutants '.[test,dev,plot]' onnx onnxruntime==1.31.1 || return
+    workplace mutants '.[test,dev,plot]' torch==2.13.0 onnx onnxruntime==1.31.1 keras scipy safetensors \
+        expecttest onnxscript h5py || return
     .venv/bin/python tests/mutants.py
 }
 

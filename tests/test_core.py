@@ -530,17 +530,25 @@ def test_calls_of_all_threads_are_counted(backend: str) -> None:
         counts = core.path_counts()
         return sum(n for path, n in counts.items() if path.kernel == "gru float32")
 
+    counted, done = threading.Event(), threading.Barrier(5)
+
     def calls() -> None:
         with fr.use_backend(backend):
             for _ in range(50):
                 core.forward(packed, x)
+        done.wait(60)
+        counted.wait(60)
 
     before = total()
     threads = [threading.Thread(target=calls) for _ in range(4)]
     for thread in threads:
         thread.start()
+    done.wait(60)
+    alive = total() - before  # the threads that called have not ended
+    counted.set()
     for thread in threads:
         thread.join()
+    assert alive == 200
     core.forward(packed, x)
     assert total() - before == 201
 

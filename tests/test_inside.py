@@ -200,7 +200,9 @@ def test_what_is_shown_is_the_callers(backend: Chosen) -> None:
     for cell in ("lstm", "gru", "rnn_chosen"):
         layer = layer_of(cell, layers=1)
         g = given_of(layer, T, B, np.random.default_rng(6))
-        y, _, saved = layer.forward(**arguments(layer, g))
+        # Without a batch axis nothing is laid out anew, so only an explicit copy helps.
+        x = g.x[:, 0] if cell == "lstm" else None
+        y, _, saved = layer.forward(x) if x is not None else layer.forward(**arguments(layer, g))
         right = named(layer.backward(saved, y))
         backend.ran(kernel(layer))
         for a in inside(saved):

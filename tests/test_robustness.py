@@ -411,6 +411,16 @@ def test_core_verifies_values(native: Chosen, function: str) -> None:
             packed(isa, first, cell)
 
 
+def test_core_verifies_sizes(native: Chosen) -> None:
+    """[X5] The sizes of a call and of all its scratch fit 64 bits, also in calls of `_core`."""
+    calls = Calls(native.isa, False)
+    none = dict.fromkeys(("states", "lengths", "cut", "initial", "drop", "keep"))
+    for shape in ((2**29, 2**29, 5), (2**58, 1, 5), (1, 2**58, 5)):
+        x = np.broadcast_to(np.zeros((), np.float32), shape)
+        with pytest.raises(ValueError, match="too large to be addressed"):
+            calls.run("forward", **none, x=x)
+
+
 def test_core_verifies_weights(native: Chosen) -> None:
     """Packing checks the shape of every array that it reads."""
     from fusedrnn import _core

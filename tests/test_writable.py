@@ -305,6 +305,26 @@ def test_a_call_never_reads_what_is_being_written(backend: Chosen) -> None:
     assert_agrees(layer)
 
 
+def test_a_form_made_while_the_weights_are_opened_is_not_used(backend: Chosen) -> None:
+    """Opening closes the forms that exist; one that is being made is noticed when it is ready."""
+    layer, run = made(), by_name(backend.name)
+    (packed,) = layer._read().packs
+    block = layer.writable()
+
+    class Late:
+        name, form_key = run.name, staticmethod(run.form_key)
+
+        def form(self, *arguments: Any) -> Any:
+            form = run.form(*arguments)
+            block.__enter__()
+            return form
+
+    with pytest.raises(RuntimeError, match="parameters changed while this call read them"):
+        packed.forms(Late())  # type: ignore[arg-type]
+    block.__exit__(None, None, None)
+    assert_agrees(layer)
+
+
 def test_closed_weights_keep_their_shapes_alone() -> None:
     layer = fr.LSTM(3, 5, seed=0, proj_size=2)
     (packed,) = layer._read().packs
