@@ -112,7 +112,8 @@ class ForwardView {
                                      : last_unit_;
     }
 
-    V initial(int k, Index r, Index unit) const {
+    // Functions that are not inline are for what few calls have; they stand once for all cells.
+    [[gnu::noinline]] V initial(int k, Index r, Index unit) const {
         const int real = static_cast<int>(least(L, width(k) - unit));
         if (dir_.initial[k] == nullptr) return V{};
         return take(dir_.initial[k] + rows_.batch(r) * width(k) + unit, real);
@@ -125,7 +126,9 @@ class ForwardView {
 
     FUSEDRNN_INLINE void keep_h(Index s, Index r, Index unit, V value) const {
         store(h(s, r) + unit, value);
-        if (dir_.drop == nullptr) return;
+        if (dir_.drop != nullptr) keep_dropped(s, r, unit, value);
+    }
+    [[gnu::noinline]] void keep_dropped(Index s, Index r, Index unit, V value) const {
         const int real = static_cast<int>(least(L, at_.output - unit));
         const T* drop = dir_.drop + rows_.batch(r) * at_.output + unit;
         store(operand(s, r) + unit, value * take(drop, real));
@@ -169,7 +172,10 @@ class ForwardView {
     // The old state where zoneout keeps it, or the expectation of that.
     FUSEDRNN_INLINE V zoned(int k, Index s, Index r, Index unit, V fresh, V old) const {
         const T rate = k == 0 ? call_.zone_h : call_.zone_c;
-        if (rate == T(0)) return fresh;
+        return rate == T(0) ? fresh : old_or_fresh(rate, k, s, r, unit, fresh, old);
+    }
+    [[gnu::noinline]] V old_or_fresh(T rate, int k, Index s, Index r, Index unit, V fresh,
+                                     V old) const {
         if (dir_.keep[k] == nullptr) return fma(splat(rate), old - fresh, fresh);
         const int real = static_cast<int>(least(L, width(k) - unit));
         const V keep = take(dir_.keep[k] + rows_.at(s, r) * width(k) + unit, real);
