@@ -29,7 +29,7 @@ inline constexpr int kMaxStates = 2, kMaxDirections = 2, kMaxGates = 4;
 // Pre-activations of a normalised cell. Each has a bias; the gradients of these biases are stored
 // after those of the cell's `vectors`.
 inline constexpr int kNormBiases = 4;
-// Rows that one partial sum of a weight gradient covers (docs/conventions.md, [G7]).
+// Rows that one partial sum of a weight gradient covers at most (docs/conventions.md, [G7]).
 inline constexpr Index kPartialRows = 512;
 // At most so many rows are multiplied by a panel at a time, so that their sums stay in L1; a panel
 // has at most so many vectors for each K index.
@@ -59,7 +59,9 @@ struct Layout {
     bool far;          // the weights that a step reads exceed L2
     bool unpacked;     // forward: kernels read the weights as the API has them, without a pack
     Index block_steps;    // steps whose W x is computed at once; 0: each step computes its own
-    Index partial_steps;  // max(1, 512 / B): steps whose weight gradients form a partial sum
+    Index group;          // backward: rows that share a weight gradient; 0: all of them share one
+    Index partial_steps;  // steps whose weight gradients form a partial sum: max(1, 512 / the rows
+                          // that share them)
     // Forward pack: biases (where the chains of fma start), per-unit vectors, panels of W, of R, of
     // the late slots of R, and of W_hr.
     Index pack_bias, pack_vectors, pack_x, pack_h, pack_late, pack_project, pack_total;
@@ -74,20 +76,25 @@ struct Layout {
         fwd_total;
     // Backward scratch, which both directions use one after the other. dh, dc: [B][row]; da:
     // [B + N][gate_row], N being the rows of all steps of a block; terms, dy, x, u, late: [N][..];
-    // panel: da of one panel, for each thread; dw to dproject: totals, in panels.
-    Index bwd_dh, bwd_dc, bwd_da, bwd_terms, bwd_dy, bwd_x, bwd_x_row, bwd_u, bwd_late, bwd_panel,
-        bwd_panel_thread, bwd_dw_ih, bwd_dw_hh, bwd_db, bwd_dp, bwd_dw_hr, bwd_total;
+    // panel: da of one panel, for each thread; dw_ih to dw_hr: totals, in panels. If `group` > 0,
+    // everything from bwd_x on stands once for each thread, at distances of bwd_thread, and x, u
+    // and late have the rows of one partial sum. So have own_*, copies of da, terms and dy. sum is
+    // one total as the API has it.
+    Index bwd_dh, bwd_dc, bwd_da, bwd_terms, bwd_dy, bwd_x, bwd_x_row, bwd_u, bwd_late, bwd_own_da,
+        bwd_own_terms, bwd_own_dy, bwd_sum, bwd_panel, bwd_panel_thread, bwd_dw_ih, bwd_dw_hh,
+        bwd_db, bwd_dp, bwd_dw_hr, bwd_thread, bwd_total;
 };
 
 // Each row walks its own valid steps, s = 0, 1, ..., and is live at walk step s if it has such a
 // step. Ranks number the rows by falling number of valid steps, so the rows that are live at walk
-// step s are the ranks [0, live[s]). The first four arrays are null if every row has all T steps
-// and `times` is null.
+// step s are the ranks [0, live[s]). The first five arrays are null if every row has all T steps
+// and `times` is null; `grouped` also without groups.
 struct Schedule {
     const Index* row;                    // [B] rank -> batch index
     const Index* length;                 // [B] valid steps, by rank
     const Index* live;                   // [T + 1], live[T] = 0
     const Index* start;                  // [T + 1] sum of live[0..s)
+    const Index* grouped;                // [B] the ranks of each group, rising; null: 0, 1, ...
     const Index* times[kMaxDirections];  // [B][T] batch index, walk step -> t; null: 0, 1, ... and,
                                          // in direction 1, length - 1, ..., 0
     const std::uint8_t* cut[kMaxDirections];  // [T + 1][B] walk step, batch index: nonzero if the
@@ -196,8 +203,11 @@ struct BackwardDirection : Direction<T> {
     const T* dcell;                   // [T][B][H] gradient of every c; null: zeros
     const T* dgate;                   // [T][B][n][H] gradient of every gate; null: zeros
     // Outputs, contiguous. Each is null, and then not computed, if it is not wanted (the two of
-    // dstate_in together) or if the cell has no such weights.
+    // dstate_in together) or if the cell has no such weights. If layout.group > 0, the gradients of
+    // weights have a first axis of B / group, one gradient for each group of batch indices.
     T* dstate_in[kMaxStates];  // d h0, d c0
+    T* dinitial[kMaxStates];   // [B][P], [B][H] gradients of `initial`, from the last cut to the
+                               // first; the kernels add to what is there
     T* dw_ih;                  // [n*H][I] gradient of w_ih
     T* dw_hh;                  // [n*H][P] gradient of w_hh
     T* db_ih;                  // [n*H] gradient of b_ih
@@ -211,8 +221,9 @@ struct BackwardDirection : Direction<T> {
 // For each direction a backward call walks the blocks of partial_steps steps from the last to the
 // first. In each block kSteps computes pointwise gradients and dh, in slices of steps; then
 // kProducts computes the block's part of dW, dR, db and dx. At the end kFinish writes dh0 and the
-// totals.
-enum class Stage : int { kSteps, kProducts, kFinish };
+// totals. If layout.group > 0, only kGroups computes and writes gradients of weights, after the
+// kProducts of each block, and once if there is no step.
+enum class Stage : int { kSteps, kProducts, kGroups, kFinish };
 
 template <class T>
 struct Backward : Call<T> {
@@ -226,7 +237,8 @@ struct Backward : Call<T> {
     int which;         // the direction of this slice
     Index block;       // first walk step of the current block of partial_steps
     Index begin, end;  // kSteps: walk steps [begin, end), from the last to the first; kProducts:
-                       // the partial sums [begin, end) of the block, kPartialRows rows each
+                       // the partial sums [begin, end) of the block, kPartialRows rows each;
+                       // kGroups: the groups [begin, end)
 };
 
 template <class T>
@@ -280,8 +292,8 @@ struct Table {
     int vector_bytes;
     int cells;
     const CellInfo* info;  // [cells]
-    Kernels<float> f32;
-    Kernels<double> f64;
+    const Kernels<float>& f32;
+    const Kernels<double>& f64;
 };
 
 }  // namespace fusedrnn

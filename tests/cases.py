@@ -187,6 +187,7 @@ def outcome(
     named = {"y": y, "dx": g.dx}
     named |= {f"state {k}": state for k, state in enumerate(states)}
     named |= {f"dstate {k}": state for k, state in enumerate(g.states)}
+    named |= {f"dinitial {k}": state for k, state in enumerate(g.initial)}
     for d, of in enumerate(g.directions):
         named |= {f"{name} {d}": array for name, array in of._asdict().items()}
     return {name: array for name, array in named.items() if array is not None}

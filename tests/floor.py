@@ -125,6 +125,7 @@ class Gradients(NamedTuple):
     dx: Array | None
     directions: tuple[DirectionGradients, ...]
     states: tuple[Array, ...]
+    initial: tuple[Array, ...]
 
 
 class Backend:
@@ -183,6 +184,7 @@ class Backend:
         dcells: Array | None = None,
         dgates: Array | None = None,
         want_dx: bool = True,
+        group: int | None = None,
     ) -> Gradients:
         """Compute every gradient."""
         inputs = saved.inputs
@@ -190,7 +192,7 @@ class Backend:
         if inputs.batch_first and want_dx and inputs.x is not None:
             steps, batch, width = inputs.x.shape
             dx = np.empty((batch, steps, width), inputs.x.dtype).swapaxes(0, 1)
-        names = {"states", *saved.packed.names} | ({"x"} if want_dx else set())
+        names = {"states", "initial", *saved.packed.names} | ({"x"} if want_dx else set())
         with fr.use_backend(self.name):
             g = core.backward(
                 saved.packed,
@@ -205,15 +207,17 @@ class Backend:
                 dgates=dgates,
                 dx=dx,
                 want=names,
+                group=group,
                 threads=num_threads,
             )
         assert g.dstates is not None
+        assert g.dinitial is not None
         directions = tuple(
             DirectionGradients(*(of.get(name[1:]) for name in DirectionGradients._fields))  # type: ignore[arg-type]
             for of in g.dweights
         )
         dx = None if g.dx is None else inputs.time_major(g.dx)
-        return Gradients(dx, directions, g.dstates)
+        return Gradients(dx, directions, g.dstates, g.dinitial)
 
 
 def complete(w: Weights) -> dict[str, Array]:

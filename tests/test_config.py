@@ -34,6 +34,7 @@ SHARED: list[dict[str, Any]] = [
     {"clip": np.inf},
     {"input_dropout": 0.1, "recurrent_dropout": np.float64(0.2), "drop_connect": 0.3},
     {"zoneout": 0.1},
+    {"learn_initial_state": True},
     {"seed": 3},
 ]
 OWN: dict[str, list[dict[str, Any]]] = {

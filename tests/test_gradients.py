@@ -40,6 +40,8 @@ def pairs(
         yield "x", inputs.x, gradients.dx
     for k, (state, d) in enumerate(zip(inputs.states or (), gradients.states, strict=False)):
         yield f"state {k}", state, d
+    for k, (state, d) in enumerate(zip(inputs.initial or (), gradients.initial, strict=False)):
+        yield f"initial {k}", state, d
     for n, (w, g) in enumerate(zip(weights, gradients.directions, strict=True)):
         for name, d in zip(ARRAYS, g, strict=True):
             array = getattr(w, name)
@@ -101,7 +103,7 @@ def test_absent_gradients_are_zeros(backend: Chosen, cell: str, given: tuple[boo
 
 def outcome(gradients: Gradients) -> list[Array]:
     arrays = [] if gradients.dx is None else [gradients.dx]
-    arrays += gradients.states
+    arrays += [*gradients.states, *gradients.initial]
     return arrays + [a for d in gradients.directions for a in d if a is not None]
 
 

@@ -38,7 +38,7 @@ Gradient = tuple[Array, tuple[Array, ...]]
 
 def batch_part(named: dict[str, Array], rows: Array | slice) -> dict[str, Array]:
     """The part of the arrays that belongs to some sequences; the batch is their axis 1."""
-    own = {name: a for name, a in named.items() if name[:2] in ("y", "dx", "st", "ds")}
+    own = {name: a for name, a in named.items() if name[:2] in ("y", "dx", "st", "ds", "di")}
     return {name: a[:, rows] for name, a in own.items()}
 
 
@@ -377,7 +377,7 @@ def test_two_directions(
         dx.append(found.pop("dx"))
         assert same_bits(found.pop("y"), both["y"][..., mine])
         for name, array in found.items():
-            if "state" in name:
+            if "state" in name or "initial" in name:
                 assert same_bits(array, both[name][d : d + 1]), name
             else:
                 assert same_bits(array, both[f"{name[:-1]}{d}"]), name

@@ -87,7 +87,7 @@ def test_per_sample_with_noise(backend: Chosen, cell: str) -> None:
 
 
 def test_per_sample_bits(native: Chosen) -> None:
-    """[O4] If a sequence is one partial sum, its gradient has the bits of a call on it alone."""
+    """[O4] [O5] A sequence's gradient has the bits of a call on it alone."""
     for cell in CELLS:
         layer = make(cell, 18, dtype=np.float32, bidirectional=True)
         g = given_of(layer, 9, 5, np.random.default_rng(9), rows="lengths")

@@ -318,8 +318,9 @@ class Calls:
         self.backward = common | {"y": y, "saved": saved, "dy": dy, "dstates": list(dstates)}
         self.backward |= {"dcells": np.zeros((2, 6, 3, 18), np.float32)}
         self.backward |= {"dgates": np.zeros((2, 6, 3, 4, 18), np.float32)}
-        self.backward |= {"dx": True, "dfirst": True, "dweights": [(True,) * 6] * 2}
-        self.backward |= {"add": False, "threads": 1, "most": 0}
+        self.backward |= {"dx": True, "dfirst": True, "dinitial": True}
+        self.backward |= {"dweights": [(True,) * 6] * 2, "add": False, "group": 0}
+        self.backward |= {"threads": 1, "most": 0}
         self.functions["backward"] = _core.backward
 
     def run(self, function: str, **changed: Any) -> Any:
@@ -392,6 +393,7 @@ def test_core_verifies_values(native: Chosen, function: str) -> None:
         wrong += [(calls, {name: None}) for name in ("y", "saved")]
         wrong += [(calls, {"dstates": arguments["dstates"][:1]})]
         wrong += [(calls, {"dweights": [(True,) * n] * 2}) for n in (0, 5, 7)]
+        wrong += [(calls, {"group": n}) for n in (-1, 2, 6, 2**62)]
         wrong += [(calls, {"dweights": [(True,) * 6]}), (calls, {"dx": arguments["x"][:, :, :4]})]
     else:
         read_only = np.zeros((6, 3, 36), np.float32)

@@ -76,6 +76,7 @@ TAKES: dict[str, set[str]] = {
     "seed": {"an empty list", "a flag", "a large number", "a number past float64"},
     "bias": {"a flag"},
     "batch_first": {"a flag"},
+    "learn_initial_state": {"a flag"},
     "bidirectional": {"a flag"},
     "peepholes": {"a flag"},
     "coupled": {"a flag"},

@@ -190,12 +190,13 @@ struct BackwardIn {
 };
 
 // The outputs of a backward call. `dx`, and `dstates` (gradients of the first states): None (not
-// wanted), True (new arrays) or the caller's arrays. `weights`: for each direction the gradients of
-// w_ih, w_hh, b_ih, b_hh, p and w_hr, each None, True or an array. `add`: gradients are added to
-// the caller's arrays of `weights`.
+// wanted), True (new arrays) or the caller's arrays. `dinitial`: whether it is wanted. `weights`:
+// for each direction the gradients of w_ih, w_hh, b_ih, b_hh, p and w_hr, each None, True or an
+// array; if the job has groups, with a first axis of groups. `add`: gradients are added to the
+// caller's arrays of `weights`.
 struct BackwardOut {
     const py::object &dx, &dstates, &weights;
-    bool add;
+    bool dinitial, add;
 };
 
 inline constexpr int kWeights = 6;
@@ -282,8 +283,10 @@ py::tuple run_backward(Job<T>& job, const BackwardIn& given, const BackwardOut& 
     const T* dgates = job.each_step(given.dgates, "dgates", {n, at.hidden});
     const bool recurrent = cell.h_first < cell.gates;
     const Scratch<T> scratch(at.bwd_total);
-    std::vector<py::array> dstates;
+    std::vector<py::array> dstates, dinitial;
     if (wanted(out.dstates)) dstates = states_out(job, out.dstates, "dstates");
+    if (out.dinitial) dinitial = states_out(job, py::none(), "dinitial");
+    for (const py::array& sum : dinitial) std::fill_n(pointer<T>(sum), sum.size(), T(0));
     std::vector<std::array<GradientOut<T>, kWeights>> gradients(
         static_cast<std::size_t>(at.directions));
     for (int d = 0; d < at.directions; ++d) {
@@ -291,8 +294,10 @@ py::tuple run_backward(Job<T>& job, const BackwardIn& given, const BackwardOut& 
         auto& g = gradients[static_cast<std::size_t>(d)];
         const py::sequence to = out.weights[py::int_(d)];
         if (py::len(to) != kWeights) throw py::value_error("weights: expected six of a direction");
-        auto target = [&](std::size_t i, const char* name, const std::vector<Index>& shape,
-                          bool has) { return g[i].target(to[i], name, shape, has, out.add); };
+        auto target = [&](std::size_t i, const char* name, std::vector<Index> shape, bool has) {
+            if (at.group > 0) shape.insert(shape.begin(), at.batch / at.group);
+            return g[i].target(to[i], name, shape, has, out.add);
+        };
         dir.dw_ih = target(0, "dw_ih", {rows, at.input}, true);
         dir.dw_hh = target(1, "dw_hh", {rows, at.output}, recurrent);
         dir.db_ih = target(2, "db_ih", {rows}, true);
@@ -301,10 +306,15 @@ py::tuple run_backward(Job<T>& job, const BackwardIn& given, const BackwardOut& 
         dir.dw_hr = target(5, "dw_hr", {at.output, at.hidden}, at.project);
         job.fill(dir, d, Form::kBackward);
         job.states_of(given.dstates, "dstates", d, dir.dstate_out);
-        for (Index k = 0; k < job.states(); ++k)
-            dir.dstate_in[k] = dstates.empty() ? nullptr
-                                               : pointer<T>(dstates[static_cast<std::size_t>(k)]) +
-                                                     d * at.batch * job.state_width(k);
+        auto of_state = [&](const std::vector<py::array>& arrays, Index k) {
+            return arrays.empty() ? nullptr
+                                  : pointer<T>(arrays[static_cast<std::size_t>(k)]) +
+                                        d * at.batch * job.state_width(k);
+        };
+        for (Index k = 0; k < job.states(); ++k) {
+            dir.dstate_in[k] = of_state(dstates, k);
+            dir.dinitial[k] = of_state(dinitial, k);
+        }
         dir.saved = saved + d * cells * at.saved_row;
         dir.dcell = job.part(d, dcells, cells * at.hidden);
         dir.dgate = job.part(d, dgates, cells * rows);
@@ -327,7 +337,8 @@ py::tuple run_backward(Job<T>& job, const BackwardIn& given, const BackwardOut& 
     }
     return py::make_tuple(
         dx ? py::object(dx->array) : py::object(py::none()), directions,
-        wanted(out.dstates) ? py::object(tuple_of(dstates)) : py::object(py::none()), used);
+        wanted(out.dstates) ? py::object(tuple_of(dstates)) : py::object(py::none()),
+        out.dinitial ? py::object(tuple_of(dinitial)) : py::object(py::none()), used);
 }
 
 }  // namespace fusedrnn

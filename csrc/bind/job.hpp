@@ -59,7 +59,8 @@ using Packs = std::vector<PackedWeights*>;
 template <class T>
 class Job {
   public:
-    Job(const Packs& packs, py::tuple given, Walk walk, Asked asked)
+    // `group`: rows that share a weight gradient; 0: all of them share one.
+    Job(const Packs& packs, py::tuple given, Walk walk, Asked asked, Index group = 0)
         : packs(packs),
           first(first_of(packs)),
           inputs(std::move(given)),
@@ -92,7 +93,10 @@ class Job {
                           .save = walk != Walk::kInference,
                           .tokens = !ids.is_none(),
                           .item = static_cast<Index>(sizeof(T)),
-                          .unpacked = walk != Walk::kBackward};
+                          .unpacked = walk != Walk::kBackward,
+                          .group = group};
+        if (group < 0 || (group > 0 && request.batch % group != 0))
+            throw py::value_error("group: expected a divisor of the batch");
         for (PackedWeights* pack : packs)
             request.unpacked = pack->unpacked(request.steps, request.batch) && request.unpacked;
         if (request.unpacked)
@@ -261,7 +265,7 @@ class Job {
         }
         if (!std::all_of(length, length + batch, [&](Index n) { return n >= 0 && n <= steps; }))
             throw py::value_error("lengths: a length is outside [0, T]");
-        ranks_.order(length, batch, steps, schedule);
+        ranks_.order(length, batch, steps, layout.group, schedule);
     }
 
     Strided<T> input_{};

@@ -40,12 +40,12 @@ py::tuple forward(const Packs& packs, const py::tuple& inputs, const py::object&
 py::tuple backward(const Packs& packs, const py::tuple& inputs, const py::object& y,
                    const py::object& saved, const py::object& dy, const py::object& dstates,
                    const py::object& dcells, const py::object& dgates, const py::object& dx,
-                   const py::object& dfirst, const py::object& weights, bool add, int threads,
-                   int at_most) {
+                   const py::object& dfirst, bool dinitial, const py::object& weights, bool add,
+                   Index group, int threads, int at_most) {
     return by_dtype(packs, [&]<class T>() {
-        Job<T> job(packs, inputs, Walk::kBackward, {threads, at_most});
+        Job<T> job(packs, inputs, Walk::kBackward, {threads, at_most}, group);
         return run_backward<T>(job, {y, saved, dy, dstates, dcells, dgates},
-                               {dx, dfirst, weights, add});
+                               {dx, dfirst, weights, dinitial, add});
     });
 }
 

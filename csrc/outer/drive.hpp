@@ -58,8 +58,8 @@ class Scratch {
 class Ranks {
   public:
     // length: [batch], each in [0, steps]. If all are `steps` and out.times is null, `out` is not
-    // changed, because its arrays may then be null.
-    void order(const Index* length, Index batch, Index steps, Schedule& out) {
+    // changed, because its arrays may then be null. `group` is that of the layout.
+    void order(const Index* length, Index batch, Index steps, Index group, Schedule& out) {
         if (out.times[0] == nullptr &&
             std::all_of(length, length + batch, [&](Index n) { return n == steps; }))
             return;
@@ -78,10 +78,17 @@ class Ranks {
         out.length = length_.data();
         out.live = live_.data();
         out.start = start_.data();
+        if (group == 0) return;
+        grouped_.resize(static_cast<std::size_t>(batch));
+        for (Index r = 0; r < batch; ++r)
+            grouped_[static_cast<std::size_t>(row_[static_cast<std::size_t>(r)])] = r;
+        for (Index b = 0; b < batch; b += group)
+            std::sort(grouped_.begin() + b, grouped_.begin() + b + group);
+        out.grouped = grouped_.data();
     }
 
   private:
-    std::vector<Index> row_, length_, live_, start_;
+    std::vector<Index> row_, length_, live_, start_, grouped_;
 };
 
 // Makes a direction of an unpacked call read the weights of `job`, whose `out` is ignored.
@@ -176,8 +183,19 @@ int drive_backward(const CellKernels<T>& kernel, Backward<T>& call, TeamSize tea
     };
     for (int d = 0; d < at.directions; ++d) {
         call.which = d;
-        std::memset(call.direction[d].scratch + at.bwd_dw_ih, 0,
-                    static_cast<std::size_t>(at.bwd_total - at.bwd_dw_ih) * sizeof(T));
+        call.block = 0;
+        if (at.group == 0)
+            std::memset(call.direction[d].scratch + at.bwd_dw_ih, 0,
+                        static_cast<std::size_t>(at.bwd_total - at.bwd_dw_ih) * sizeof(T));
+        auto groups = [&] {
+            if (at.group == 0) return;
+            slices.walk(at.batch / at.group, [&](Index first, Index last) {
+                call.begin = first;
+                call.end = last;
+                stage(Stage::kGroups);
+            });
+        };
+        if (at.steps == 0) groups();
         for (Index end = at.steps; end > 0; end = call.block) {
             call.block = std::max<Index>(0, end - at.partial_steps);
             for (int i = 0; i < parts; ++i) {
@@ -194,6 +212,7 @@ int drive_backward(const CellKernels<T>& kernel, Backward<T>& call, TeamSize tea
                 call.end = last;
                 stage(Stage::kProducts);
             });
+            groups();
         }
         call.block = 0;
         call.part = {0, 1};

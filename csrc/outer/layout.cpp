@@ -87,7 +87,9 @@ bool make_layout(const Request& call, Layout& out) {
     out.out_row = n.add(out.out_padded, block);
     out.gate_row = n.mul(out.padded, cell.gates);
     out.saved_row = n.mul(out.padded, cell.gates + cell.states - 1);
-    out.partial_steps = std::max<Index>(1, kPartialRows / std::max<Index>(1, B));
+    out.group = call.group;
+    const Index sharing = std::max<Index>(1, call.group > 0 ? call.group : B);
+    out.partial_steps = std::max<Index>(1, kPartialRows / sharing);
 
     const Index step_bytes = n.mul(n.mul(B, out.gate_row), call.item);
     const Index weight_bytes = n.mul(n.mul(out.gate_row, n.add(I, P)), call.item);
@@ -133,26 +135,36 @@ bool make_layout(const Request& call, Layout& out) {
     out.fwd_total = fwd.total();
 
     Regions bwd(n, block);
-    const Index rows = n.mul(B, std::min(out.partial_steps, std::max<Index>(1, T)));
+    const Index block_steps = std::min(out.partial_steps, std::max<Index>(1, T));
+    const Index rows = n.mul(B, block_steps);
     out.bwd_dh = bwd.take(B, out.out_row);
     out.bwd_dc = bwd.take(cell.states > 1 ? B : 0, out.state_row);
     out.bwd_da = bwd.take(n.add(B, rows), out.gate_row);
     const Index terms = cell.vectors + (cell.norm ? kNormBiases : 0);
     out.bwd_terms = bwd.take(cell.norm ? rows : 0, n.mul(out.padded, terms));
     out.bwd_dy = bwd.take(call.project || cell.norm ? rows : 0, out.out_row);
+    const bool grouped = call.group > 0;
+    const Index partial = std::min(kPartialRows, n.mul(sharing, block_steps));
+    const Index read = grouped ? partial : rows, own = grouped ? partial : 0;
     out.bwd_x_row = n.add(n.round_up(I, block), block);
-    out.bwd_x = bwd.take(call.tokens ? 0 : rows, out.bwd_x_row);
-    out.bwd_u = bwd.take(recurrent > 0 ? rows : 0, out.out_row);
-    out.bwd_late = bwd.take(cell.late > 0 ? rows : 0, out.state_row);
+    out.bwd_x = bwd.take(call.tokens ? 0 : read, out.bwd_x_row);
+    out.bwd_u = bwd.take(recurrent > 0 ? read : 0, out.out_row);
+    out.bwd_late = bwd.take(cell.late > 0 ? read : 0, out.state_row);
+    out.bwd_own_da = bwd.take(own, out.gate_row);
+    out.bwd_own_terms = bwd.take(cell.norm ? own : 0, n.mul(out.padded, terms));
+    out.bwd_own_dy = bwd.take(call.project ? own : 0, out.out_row);
+    const Index weights = n.mul(cell.gates, std::max(I, P));
+    out.bwd_sum = bwd.take(grouped && T > block_steps ? H : 0, std::max(weights, terms));
     out.bwd_panel_thread =
         n.mul(n.mul(kPartialRows, std::max<Index>(kPanelVectors, cell.gates)), block);
-    out.bwd_panel = bwd.take(call.threads, out.bwd_panel_thread);
+    out.bwd_panel = bwd.take(grouped ? 1 : call.threads, out.bwd_panel_thread);
     out.bwd_dw_ih = bwd.take(n.mul(out.padded, cell.x_gates), I);
     out.bwd_dw_hh = bwd.take(n.mul(out.padded, recurrent + cell.late), P);
     out.bwd_db = bwd.take(out.padded, cell.gates);
     out.bwd_dp = bwd.take(out.padded, terms);
     out.bwd_dw_hr = bwd.take(call.project ? out.padded : 0, P);
-    out.bwd_total = bwd.total();
+    out.bwd_thread = bwd.total() - out.bwd_x;
+    out.bwd_total = n.add(bwd.total(), grouped ? n.mul(call.threads - 1, out.bwd_thread) : 0);
 
     const Index saved = n.mul(n.mul(n.mul(T, B), out.saved_row), call.directions);
     const Index arrays = n.add(n.mul(n.mul(T, B), n.add(I, n.mul(call.directions, P))), saved);

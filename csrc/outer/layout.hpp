@@ -18,6 +18,7 @@ struct Request {
     bool tokens;            // integer input: W x is a gather, done inside the step
     Index item;             // bytes of an element
     bool unpacked = false;  // forward: weights are read as the API has them
+    Index group = 0;        // backward: rows that share a weight gradient; it divides the batch
 };
 
 // Fills `out`; returns false if a size is negative or does not fit 63 bits.

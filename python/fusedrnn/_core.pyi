@@ -59,8 +59,10 @@ def backward(
     dgates: Array | None,
     dx: bool | Array | None,
     dfirst: bool | tuple[Array, ...] | None,
+    dinitial: bool,
     dweights: Sequence[Sequence[object]],
     add: bool,
+    group: int,
     threads: int,
     at_most: int,
 ) -> Any: ...

@@ -79,6 +79,10 @@ class RNN(Layer[Array, ArrayLike]):
         no noise uses the expectation.
     drop_connect : float
         Rate at which elements of R are dropped, one mask for a call (Wan et al. 2013).
+    learn_initial_state : bool
+        Whether the state before a sequence's first step is learned: parameters, zeros at first,
+        one for all sequences, in place of zeros. A call that gets a `state`, or after a reset an
+        `initial`, uses that.
 
     Raises
     ------
@@ -129,6 +133,7 @@ class RNN(Layer[Array, ArrayLike]):
         recurrent_dropout: float = 0.0,
         zoneout: float = 0.0,
         drop_connect: float = 0.0,
+        learn_initial_state: bool = False,
     ) -> None:
         self.nonlinearity = _check_options.frozen(nonlinearity)
         bound = _check_options.clip(clip)
@@ -155,6 +160,7 @@ class RNN(Layer[Array, ArrayLike]):
             recurrent_dropout=recurrent_dropout,
             zoneout=zoneout,
             drop_connect=drop_connect,
+            learn_initial_state=learn_initial_state,
         )
 
 
@@ -211,6 +217,10 @@ class LSTM(Layer[tuple[Array, Array], Sequence[ArrayLike | None]]):
         al. 2017); a call that draws no noise uses the expectation.
     drop_connect : float
         Rate at which elements of R are dropped, one mask for a call (Wan et al. 2013).
+    learn_initial_state : bool
+        Whether the state before a sequence's first step is learned: parameters, zeros at first,
+        one for all sequences, in place of zeros. A call that gets a `state`, or after a reset an
+        `initial`, uses that.
 
     Raises
     ------
@@ -276,6 +286,7 @@ class LSTM(Layer[tuple[Array, Array], Sequence[ArrayLike | None]]):
         recurrent_dropout: float = 0.0,
         zoneout: float | Sequence[float] = 0.0,
         drop_connect: float = 0.0,
+        learn_initial_state: bool = False,
     ) -> None:
         self.peepholes = _check.flag(peepholes, "peepholes")
         self.coupled = _check.flag(coupled, "coupled")
@@ -307,6 +318,7 @@ class LSTM(Layer[tuple[Array, Array], Sequence[ArrayLike | None]]):
             recurrent_dropout=recurrent_dropout,
             zoneout=zoneout,
             drop_connect=drop_connect,
+            learn_initial_state=learn_initial_state,
             proj_size=proj_size,
             forget_bias=forget_bias,
         )
@@ -357,6 +369,10 @@ class GRU(Layer[Array, ArrayLike]):
         no noise uses the expectation.
     drop_connect : float
         Rate at which elements of R are dropped, one mask for a call (Wan et al. 2013).
+    learn_initial_state : bool
+        Whether the state before a sequence's first step is learned: parameters, zeros at first,
+        one for all sequences, in place of zeros. A call that gets a `state`, or after a reset an
+        `initial`, uses that.
 
     Raises
     ------
@@ -414,6 +430,7 @@ class GRU(Layer[Array, ArrayLike]):
         recurrent_dropout: float = 0.0,
         zoneout: float = 0.0,
         drop_connect: float = 0.0,
+        learn_initial_state: bool = False,
     ) -> None:
         self.reset_after = _check.flag(reset_after, "reset_after")
         self.activations = _check_options.frozen(activations)
@@ -443,4 +460,5 @@ class GRU(Layer[Array, ArrayLike]):
             recurrent_dropout=recurrent_dropout,
             zoneout=zoneout,
             drop_connect=drop_connect,
+            learn_initial_state=learn_initial_state,
         )

@@ -53,7 +53,7 @@ class Stream(Generic[State, Given]):
         self.batch_size = _check.integer(batch_size, "batch_size", 1)
         if self.batch_size > layer._max_rows:
             _check.too_large("batch_size", self.batch_size)
-        self._states = self._zeros()  # not used while _quick has the state
+        self._states = self._first()  # not used while _quick has the state
         self._quick: QuickSteps | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -88,8 +88,8 @@ class Stream(Generic[State, Given]):
             self._quick = quick
         return quick.step(x, out)
 
-    def _zeros(self) -> list[States]:
-        return self.layer._form.zeros(self.batch_size)
+    def _first(self) -> list[States]:
+        return self.layer._first_states(self.batch_size)
 
     def _advance(
         self,
@@ -247,7 +247,7 @@ class Stream(Generic[State, Given]):
     def state(self, value: Given | None) -> None:
         given = self.layer._form.inside(value, "state", self.batch_size, copy=True)
         self._quick = None
-        self._states = self._zeros() if given is None else given
+        self._states = self._first() if given is None else given
 
     def reset(self, rows: Any = None) -> None:
         """Set the state to zeros.
@@ -264,7 +264,7 @@ class Stream(Generic[State, Given]):
         """
         if rows is None:
             self._quick = None
-            self._states = self._zeros()
+            self._states = self._first()
             return
         chosen = _check.rows(rows, self.batch_size)
         for parts in self._reached():

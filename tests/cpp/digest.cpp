@@ -195,7 +195,7 @@ class Run {
             std::vector<Index> length;
             for (Index b = 0; b < at_.batch; ++b)
                 length.push_back(b * at_.steps / std::max<Index>(at_.batch - 1, 1));
-            ranks_.order(length.data(), at_.batch, at_.steps, schedule_);
+            ranks_.order(length.data(), at_.batch, at_.steps, at_.group, schedule_);
         }
         if (case_.reset) make_cuts();
         for (int k = 0; k < cell_.states; ++k) {

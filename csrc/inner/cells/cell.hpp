@@ -49,8 +49,7 @@ using Options = CellOptions<scalar_t<V>>;
 //       gate(h) again, from a as gate left it
 //     template <class V> static void gate_backward(const V (&a)[gates], V h, V du,
 //             V (&ds)[states], V (&da)[gates], const Options<V>& by);  da of early slots, ds += ...
-//   if another cell computes weight gradients from da in the same way (scan/reduce.hpp)
-//     using Reduced = that cell;  the two share that code
+// scan/epilogue.hpp and scan/derivative.hpp call these for groups of rows and units.
 // A normalised cell (norm = true) has the members that cells/norm.hpp names instead.
 template <class C>
 concept Cell = requires {

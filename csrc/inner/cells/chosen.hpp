@@ -14,7 +14,6 @@ namespace fusedrnn::FUSEDRNN_ISA {
 
 struct RnnChosen {
     static constexpr CellInfo kInfo{"rnn_chosen", 1, 1, 0, 0, 1, 0};
-    using Reduced = ElmanCell<Identity, kRnnIdentity>;
 
     template <class V>
     static void forward(V (&a)[1], V (&s)[1], const V*, const Options<V>& by) {
@@ -83,7 +82,6 @@ struct LstmChosen {
 
 struct GruChosen {
     static constexpr CellInfo kInfo{"gru_chosen", 4, 3, 1, 0, 1, 0};
-    using Reduced = Gru;
 
     template <class V>
     static void forward(V (&a)[4], V (&s)[1], const V*, const Options<V>& by) {

@@ -33,9 +33,6 @@ inline constexpr CellInfo kDense{"dense", 1, 1, 1, 0, 1, 0};
 template <class F, const CellInfo& Info>
 struct ElmanCell {
     static constexpr CellInfo kInfo = Info;
-    // Weight gradients and dx are computed from da, in the same way for every activation.
-    using Reduced = std::conditional_t<(Info.h_first < Info.gates),
-                                       ElmanCell<Identity, kRnnIdentity>, ElmanCell>;
 
     template <class V> static void forward(V (&a)[1], V (&s)[1], const V*, const Options<V>&) {
         a[0] = F::apply(a[0]);

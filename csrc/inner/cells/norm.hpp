@@ -8,7 +8,7 @@
 //   kX[k], kH[k]   the slots of W x and R h that pre-activation k is made of, -1 if it has none
 //   Plain          the cell that it normalises, whose functions are applied to pre-activations
 //   per-unit vectors: the gain of each slot; if there is a second state, gc and bc after them
-// scan/norm_forward.hpp and scan/norm_backward.hpp process its rows.
+// scan/norm_forward.hpp and scan/norm_backward.hpp process its rows, one at a time.
 #pragma once
 
 #include "gru.hpp"

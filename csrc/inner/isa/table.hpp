@@ -1,5 +1,6 @@
-// Instantiates every cell for one instruction set. AllCells is the only list of cells in C++. A
-// source file that includes this exports only kTable.
+// Instantiates every cell for one instruction set and one dtype. AllCells is the only list of cells
+// in C++. A source file that includes this is compiled once for each dtype, so that a build
+// uses more cores. It exports only the kernels of that dtype and, if that is float, kTable.
 #pragma once
 
 #include "../cells/chosen.hpp"
@@ -9,17 +10,33 @@
 #include "../cells/norm.hpp"
 #include "../pack.hpp"
 #include "../probe.hpp"
+#include "../scan/forward.hpp"
+#include "../scan/norm_backward.hpp"
 #include "../scan/norm_forward.hpp"
 #include "../scan/reduce.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
+
+template <Cell C, class T>
+inline constexpr ForwardCell<T> kForward = forward_cell<C, T>();
+template <Cell C, class T>
+inline constexpr BackwardCell<T> kBackward = backward_cell<C, T>();
+
+template <Cell C, class T>
+void forward_of(void* call, int thread, int threads) {
+    forward(*static_cast<const Forward<T>*>(call), kForward<C, T>, thread, threads);
+}
+template <Cell C, class T>
+void backward_of(void* call, int thread, int threads) {
+    backward(*static_cast<const Backward<T>*>(call), kBackward<C, T>, thread, threads);
+}
 
 template <Cell... C>
 struct Cells {
     static constexpr int kCount = sizeof...(C);
     static constexpr CellInfo kInfo[] = {C::kInfo...};
     template <class T>
-    static constexpr CellKernels<T> kKernels[] = {{forward<C, T>, backward<C, T>}...};
+    static constexpr CellKernels<T> kKernels[] = {{forward_of<C, T>, backward_of<C, T>}...};
 };
 
 using AllCells = Cells<ElmanCell<Tanh, kRnnTanh>, ElmanCell<Relu, kRnnRelu>,
@@ -56,13 +73,22 @@ inline constexpr Kernels<T> kKernels = {
 #define FUSEDRNN_QUOTE_(x) #x
 #define FUSEDRNN_QUOTE(x) FUSEDRNN_QUOTE_(x)
 
+[[gnu::visibility("hidden")]] extern const Kernels<float> kFloat32;
+[[gnu::visibility("hidden")]] extern const Kernels<double> kFloat64;
+
+#if FUSEDRNN_DTYPE_BYTES == 8
+const Kernels<double> kFloat64 = kKernels<double>;
+#else
+const Kernels<float> kFloat32 = kKernels<float>;
+
 // outer/dispatch.cpp refers to this symbol.
 [[gnu::visibility("hidden")]] extern const Table kTable;
 const Table kTable = {FUSEDRNN_QUOTE(FUSEDRNN_ISA),
                       kVectorBytes,
                       AllCells::kCount,
                       AllCells::kInfo,
-                      kKernels<float>,
-                      kKernels<double>};
+                      kFloat32,
+                      kFloat64};
+#endif
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

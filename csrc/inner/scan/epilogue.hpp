@@ -1,5 +1,5 @@
-// What follows the products of a step while their sums are in L1: the cell, and everything that the
-// step leaves behind.
+// The functions of a cell that the forward walk calls, the only part of it that is compiled for
+// each cell. They follow the products of a step while the sums are in L1.
 #pragma once
 
 #include "../twin.hpp"
@@ -8,113 +8,118 @@
 namespace fusedrnn::FUSEDRNN_ISA {
 
 template <Cell C, class T>
-class Epilogue : protected ForwardView<C, T> {
-    using Base = ForwardView<C, T>;
+class Epilogue {
+    using View = ForwardView<T>;
+    using V = vec<T>;
+    static constexpr CellInfo kCell = C::kInfo;
+    static constexpr int G = kCell.gates, kStates = kCell.states, kUnits = panel_units(kCell);
+    static constexpr Index L = kLanes<T>;
 
   public:
-    using Base::Base;
-
-  protected:
-    using Base::at_, Base::call_, Base::dir_, Base::G, Base::gates, Base::initial, Base::kCell;
-    using Base::keep_h, Base::kStates, Base::kUnits, Base::L, Base::least, Base::operand;
-    using Base::pitch, Base::rows_, Base::slots_, Base::u, Base::units_of, Base::width;
-    using Base::width_of;
-    using typename Base::Place, typename Base::V;
-
-    void gate(Index s, Index r, Index p, const T* acc) const {
-        T* to = gates(s, r);
-        for (Index i = 0; i < units_of(p); ++i) {
-            const Index unit = (p * kUnits + i) * L;
-            V a[G];
-            for (int k = 0; k < G; ++k) a[k] = load(acc + (i * G + k) * L);
-            store(u(r) + unit, C::gate(a, load(operand(s, r) + unit), call_.options));
-            for (int k = 0; k < G; ++k) store(to + slot_at<T>(unit, k, slots_), a[k]);
-        }
+    static void gate(const View& by, const Place<T>* places, Index n, Index p, Index few,
+                     const T* acc) {
+        const Index width = by.width_of(p), units = by.units_of(p);
+        for (Index j = 0; j < few; ++j)
+            for (Index i = 0; i < n; ++i, acc += width)
+                for (Index u = 0; u < units; ++u)
+                    gate_unit(by, places[i], ((p + j) * kUnits + u) * L, acc + u * G * L);
     }
 
-    // The old state where zoneout keeps it, or the expectation of that.
-    V zoned(int k, Index s, Index r, Index unit, V fresh, V old) const {
-        const T rate = k == 0 ? call_.zone_h : call_.zone_c;
-        if (rate == T(0)) return fresh;
-        if (dir_.keep[k] == nullptr) return fma(splat(rate), old - fresh, fresh);
-        const int real = static_cast<int>(least(L, width(k) - unit));
-        const V keep = take(dir_.keep[k] + rows_.at(s, r) * width(k) + unit, real);
-        return select(keep > V{}, old, fresh);
-    }
-
-    // The epilogue of n rows and `few` panels, two of either at a time.
-    void finish_panels(Index s, const Place* at, Index n, Index p, Index few, const T* acc) const {
-        const Index width = width_of(p);
-        if (n == 1) {
-            Index j = 0;
-            for (; j + kTogether <= few; j += kTogether)
-                finish<kTogether>(s, at, 0, p + j, 1, acc + j * width, width);
-            for (; j < few; ++j) finish<1>(s, at, 0, p + j, 0, acc + j * width, 0);
-            return;
-        }
-        for (Index j = 0; j < few; ++j, acc += n * width) {
-            Index i = 0;
-            for (; i + kTogether <= n; i += kTogether)
-                finish<kTogether>(s, at + i, 1, p + j, 0, acc + i * width, width);
-            for (; i < n; ++i) finish<1>(s, at + i, 0, p + j, 0, acc + i * width, 0);
-        }
-    }
-
-    // Activations, state update, and everything this step leaves behind, of N rows or N panels:
-    // the next place, panel or sums lie a step further.
-    template <int N>
-    [[gnu::noinline]] void finish(Index s, const Place* at, Index next_at, Index p, Index next_p,
-                                  const T* acc, Index next_acc) const {
-        using W = std::conditional_t<N == 1, V, Twin<V>>;
-        const Index by = pitch(p);
-        for (Index i = 0; i < units_of(p); ++i) {
-            const Index first = (p * kUnits + i) * L, next_unit = next_p * kUnits * L;
-            W a[G], state[kStates], par[kCell.vectors > 0 ? kCell.vectors : 1];
-            for (int k = 0; k < G; ++k)
-                a[k] = each_of<W>(
-                    [&](Index w) { return load(acc + w * next_acc + (i * G + k) * by); });
-            for (int k = 0; k < kCell.vectors; ++k)
-                par[k] = each_of<W>([&](Index w) {
-                    return load(dir_.pack + at_.pack_vectors + k * at_.padded + first +
-                                w * next_unit);
-                });
-            state[0] = V{};
-            if (!at_.project)
-                state[0] = each_of<W>(
-                    [&](Index w) { return load(at[w * next_at].old_h + first + w * next_unit); });
-            if constexpr (kStates > 1)
-                state[1] = each_of<W>(
-                    [&](Index w) { return load(at[w * next_at].c + first + w * next_unit); });
-            C::forward(a, state, par, call_.options);
-            for (Index w = 0; w < N; ++w) {
-                V one[G], now[kStates];
-                for (int k = 0; k < G; ++k) one[k] = one_of(a[k], w);
-                for (int k = 0; k < kStates; ++k) now[k] = one_of(state[k], w);
-                leave_unit(s, at[w * next_at], first + w * next_unit, one, now);
-            }
-        }
-    }
-
-    FUSEDRNN_INLINE void leave_unit(Index s, const Place& at, Index unit, const V (&a)[G],
-                                    V (&state)[kStates]) const {
-        if constexpr (kStates > 1) {
-            state[1] = zoned(1, s, at.rank, unit, state[1], load(at.c + unit));
-            store(at.c + unit, at.cut ? initial(1, at.rank, unit) : state[1]);
-        }
-        if (at.saved != nullptr) {
-            for (int k = 0; k < G; ++k) store(at.saved + slot_at<T>(unit, k, slots_), a[k]);
-            if constexpr (kStates > 1) store(at.saved + slot_at<T>(unit, G, slots_), state[1]);
-        }
-        if (at_.project)
-            store(u(at.rank) + unit, state[0]);
+    // The panels [p, p + few) have equally many units (each_panel in forward.hpp).
+    static void finish(const View& by, Index s, const Place<T>* places, Index n, Index p, Index few,
+                       const T* acc) {
+        const Index width = by.width_of(p);
+        if (n == 1)
+            finish_all(by, s, {places, 0, p, 1, acc, width}, few);
         else
-            give(s, at, unit, state[0]);
+            for (Index j = 0; j < few; ++j)
+                finish_all(by, s, {places, 1, p + j, 0, acc + j * n * width, width}, n);
     }
 
-    void give(Index s, const Place& at, Index unit, V fresh) const {
-        const V now = zoned(0, s, at.rank, unit, fresh, load(at.old_h + unit));
-        put(at.y + unit, now, static_cast<int>(least(L, at_.output - unit)));
-        keep_h(s + 1, at.rank, unit, at.cut ? initial(0, at.rank, unit) : now);
+  private:
+    FUSEDRNN_INLINE static void gate_unit(const View& by, const Place<T>& at, Index unit,
+                                          const T* acc) {
+        V a[G];
+        for (int k = 0; k < G; ++k) a[k] = load(acc + k * L);
+        store(at.u + unit, C::gate(a, load(at.seen + unit), by.call_.options));
+        for (int k = 0; k < G; ++k) store(at.gates + slot_at<T>(unit, k, by.slots_), a[k]);
+    }
+
+    // Rows of one panel or panels of one row: the first of them, and how far the next one lies.
+    struct Series {
+        const Place<T>* at;
+        Index next_at, p, next_p;
+        const T* acc;
+        Index next_acc;
+    };
+
+    // Two rows or two panels at a time.
+    static void finish_all(const View& by, Index s, const Series& of, Index count) {
+        const Index done = count / kTogether * kTogether;
+        finish_some<kTogether>(by, s, of, done);
+        if (done < count)
+            finish_some<1>(by, s,
+                           {of.at + done * of.next_at, of.next_at, of.p + done * of.next_p,
+                            of.next_p, of.acc + done * of.next_acc, of.next_acc},
+                           count - done);
+    }
+
+    // Activations, state update, and everything this step leaves behind, of `count` rows or
+    // panels, N at a time.
+    template <int N>
+    [[gnu::noinline]] static void finish_some(const View& by, Index s, const Series& of,
+                                              Index count) {
+        using W = std::conditional_t<N == 1, V, Twin<V>>;
+        const Index apart = by.pitch(of.p), units = by.units_of(of.p);
+        const Index next_at = of.next_at, next_acc = of.next_acc,
+                    next_unit = of.next_p * kUnits * L;
+        const Place<T>* at = of.at;
+        const T* acc = of.acc;
+        Index unit = of.p * kUnits * L;
+        for (; count > 0; count -= N, at += N * next_at, acc += N * next_acc, unit += N * next_unit)
+            for (Index i = 0; i < units; ++i) {
+                const Index first = unit + i * L;
+                W a[G], state[kStates], par[kCell.vectors > 0 ? kCell.vectors : 1];
+                for (int k = 0; k < G; ++k)
+                    a[k] = each_of<W>(
+                        [&](Index w) { return load(acc + w * next_acc + (i * G + k) * apart); });
+                for (int k = 0; k < kCell.vectors; ++k)
+                    par[k] = each_of<W>([&](Index w) {
+                        return load(by.dir_.pack + by.at_.pack_vectors + k * by.at_.padded + first +
+                                    w * next_unit);
+                    });
+                state[0] = V{};
+                if (!by.at_.project)
+                    state[0] = each_of<W>([&](Index w) {
+                        return load(at[w * next_at].old_h + first + w * next_unit);
+                    });
+                if constexpr (kStates > 1)
+                    state[1] = each_of<W>(
+                        [&](Index w) { return load(at[w * next_at].c + first + w * next_unit); });
+                C::forward(a, state, par, by.call_.options);
+                for (Index w = 0; w < N; ++w) {
+                    V one[G], now[kStates];
+                    for (int k = 0; k < G; ++k) one[k] = one_of(a[k], w);
+                    for (int k = 0; k < kStates; ++k) now[k] = one_of(state[k], w);
+                    leave_unit(by, s, at[w * next_at], first + w * next_unit, one, now);
+                }
+            }
+    }
+
+    FUSEDRNN_INLINE static void leave_unit(const View& by, Index s, const Place<T>& at, Index unit,
+                                           const V (&a)[G], V (&state)[kStates]) {
+        if constexpr (kStates > 1) {
+            state[1] = by.zoned(1, s, at.rank, unit, state[1], load(at.c + unit));
+            store(at.c + unit, at.cut ? by.initial(1, at.rank, unit) : state[1]);
+        }
+        if (by.dir_.saved != nullptr) {
+            for (int k = 0; k < G; ++k) store(at.gates + slot_at<T>(unit, k, by.slots_), a[k]);
+            if constexpr (kStates > 1) store(at.gates + slot_at<T>(unit, G, by.slots_), state[1]);
+        }
+        if (by.at_.project)
+            store(at.u + unit, state[0]);
+        else
+            by.give(s, at, unit, state[0]);
     }
 };
 

@@ -65,22 +65,30 @@ class Rows {
     const std::uint8_t* cut_;
 };
 
-// Walks (step, rank) pairs: ranks [first, last) that live at each step, steps rising (by = 1) or
-// falling (by = -1). Stops being meaningful after the last pair.
+// Walks (step, rank) pairs: those of the ranks [first, last) that live at each step, or, if `list`
+// is not null, of the rising ranks list[first] to list[last - 1]. Steps rise (by = 1) or fall
+// (by = -1). Stops being meaningful after the last pair.
 template <class T>
 struct Cursor {
     const Rows<T>& rows;
-    Index s, r, first, last, by;
+    Index s, r, i, first, last, by;
+    const Index* list;
 
-    Cursor(const Rows<T>& rows_, Index step, Index first_, Index last_, Index by_)
-        : rows(rows_), s(step), r(first_), first(first_), last(last_), by(by_) {
-        while (by < 0 && s > 0 && first >= rows.live(s)) --s;
+    Cursor(const Rows<T>& rows_, Index step, Index first_, Index last_, Index by_,
+           const Index* list_ = nullptr)
+        : rows(rows_), s(step), i(first_), first(first_), last(last_), by(by_), list(list_) {
+        r = rank();
+        while (by < 0 && s > 0 && r >= rows.live(s)) --s;
     }
 
+    Index rank() const { return list == nullptr ? i : list[i]; }
+
     void next() {
-        ++r;
-        if (r < last && r < rows.live(s)) return;
-        r = first;
+        ++i;
+        if (i < last) r = rank();
+        if (i < last && r < rows.live(s)) return;
+        i = first;
+        r = rank();
         s += by;
     }
 };

@@ -142,7 +142,7 @@ class NativeBackend:
         """Walk back through the saved call."""
         forms = packed.forms(self)
         targets = [_asked(packed, of) for of in wanted.dweights]
-        dx, dweights, dstates, used = _core.backward(
+        dx, dweights, dstates, dinitial, used = _core.backward(
             forms,
             inputs,
             y,
@@ -150,8 +150,10 @@ class NativeBackend:
             *given,
             None if wanted.dx is False else wanted.dx,
             None if wanted.dstates is False else wanted.dstates,
+            wanted.dinitial,
             targets,
             wanted.add,
+            wanted.group,
             *_resolved(threads),
         )
         record("native", forms[0].isa, packed.kernel, used)
@@ -159,7 +161,7 @@ class NativeBackend:
             _given_back(packed, of, values, wanted.add)
             for of, values in zip(wanted.dweights, dweights, strict=True)
         )
-        return Gradients(dx, found, dstates)
+        return Gradients(dx, found, dstates, dinitial)
 
     def stepper(self, packed: Packed, inputs: Inputs, threads: Threads) -> NativeSteps:
         """One layer made ready for many calls of one step."""
@@ -194,9 +196,13 @@ def _given_back(
     if not packed.spec.norm or "p" not in found:
         return found
     p, n = found.pop("p"), packed.spec.x_gates
-    parts = {"norm_ih": p[:n].reshape(-1), "norm_hh": p[n : 2 * n].reshape(-1)}
+    of_gates = (*p.shape[:-2], n * packed.hidden_size)
+    parts = {
+        "norm_ih": p[..., :n, :].reshape(of_gates),
+        "norm_hh": p[..., n : 2 * n, :].reshape(of_gates),
+    }
     if packed.spec.states > 1:
-        parts["norm_c"], parts["norm_c_bias"] = p[2 * n], p[2 * n + 1]
+        parts["norm_c"], parts["norm_c_bias"] = p[..., 2 * n, :], p[..., 2 * n + 1, :]
     for name, part in parts.items():
         target = wanted.get(name, False)
         if target is not False:

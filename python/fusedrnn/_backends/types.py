@@ -77,6 +77,8 @@ class Gradients(NamedTuple):
     dx: Array | None  # (T, B, I)
     dweights: tuple[dict[str, Array], ...]  # by direction, by the names of the weights
     dstates: tuple[Array, ...] | None  # (D, B, P), (D, B, H)
+    # The same shapes: gradients of `initial`, sums over the cuts of each row; None without cuts.
+    dinitial: tuple[Array, ...] | None = None
 
 
 class Given(NamedTuple):
@@ -94,7 +96,11 @@ class Wanted(NamedTuple):
     dx: bool | Array = True
     dweights: tuple[Mapping[str, bool | Array], ...] = ()  # by direction; a missing name is False
     dstates: bool | tuple[Array, ...] = True
+    dinitial: bool = False
     add: bool = False  # add to the given arrays of weight gradients
+    # Rows that share a weight gradient, a divisor of B: the arrays have a first axis of B / group,
+    # one gradient for each group of consecutive rows. 0: all rows share one, and there is no axis.
+    group: int = 0
 
 
 class Threads(NamedTuple):

@@ -251,7 +251,7 @@ class Dense(Parameterised):
         _check.unchanged(saved._version == self._read().version)
         d = _check.shaped(_check.as_float(dy, self.dtype, "dy"), "dy", saved._shape)
         (names,) = self._parts()[0]
-        dx, (of,), _ = by_name(saved._backend).backward(
+        found = by_name(saved._backend).backward(
             saved._packed,
             saved._inputs,
             saved._y,
@@ -261,8 +261,8 @@ class Dense(Parameterised):
             threads=_threads(num_threads),
         )
         return (
-            cast("Array", dx).reshape(*saved._shape[:-1], self.in_features),
-            {name: of[field] for field, name in names.names.items()},
+            cast("Array", found.dx).reshape(*saved._shape[:-1], self.in_features),
+            {name: found.dweights[0][field] for field, name in names.names.items()},
         )
 
     def _rows_of(self, x: ArrayLike) -> tuple[Array, tuple[int, ...]]:

@@ -28,7 +28,7 @@ from . import outside as _outside
 from . import stack as _stack
 from .noise import Rates
 from .outside import Padding
-from .params import Parameterised, Part, Restored
+from .params import Closed, Parameterised, Part, Restored
 from .stack import Incoming, Kept, Noise
 from .state import StateForm, States
 
@@ -69,6 +69,7 @@ class SavedCall(Generic[Dx]):
     _padding: Padding
     _outside: Outside
     _of_tokens: bool
+    _learned: tuple[bool, bool]  # whether `state` and `initial` were the layer's parameters
 
     @property
     def nbytes(self) -> int:
@@ -127,6 +128,7 @@ class Layer(Parameterised, Generic[State, Given]):
         recurrent_dropout: float,
         zoneout: float | Sequence[float],
         drop_connect: float,
+        learn_initial_state: bool,
         proj_size: int = 0,
         forget_bias: float | None = None,
     ) -> None:
@@ -144,6 +146,7 @@ class Layer(Parameterised, Generic[State, Given]):
         self.recurrent_dropout = _check_options.rate(recurrent_dropout, "recurrent_dropout")
         self.zoneout = _check_options.rates(zoneout, "zoneout", spec.states)
         self.drop_connect = _check_options.rate(drop_connect, "drop_connect")
+        self.learn_initial_state = _check.flag(learn_initial_state, "learn_initial_state")
         missing = "coupled=True" if options is not None and options.coupled else ""
         missing = missing or ("" if self.bias else "bias=False")
         self.forget_bias = _check_options.forget_bias(forget_bias, missing, self.dtype)
@@ -155,7 +158,8 @@ class Layer(Parameterised, Generic[State, Given]):
                 UserWarning,
                 stacklevel=caller_level(),
             )
-        arrays = self._draw([1 / np.sqrt(hidden) for _, hidden in self._sizes()], seed)
+        bounds = [1 / np.sqrt(hidden) for _, hidden in self._sizes()]
+        arrays = self._draw(bounds + [0.0] * self.learn_initial_state, seed)
         if self.forget_bias is not None and not isinstance(seed, Restored):
             self._start_forget_gates(arrays, self.forget_bias)
         self._adopt(arrays)
@@ -204,7 +208,21 @@ class Layer(Parameterised, Generic[State, Given]):
                     for end in ("", "_reverse")[: self._directions]
                 ]
             )
+        if self.learn_initial_state:
+            parts.append([self._initial_part()])
         return parts
+
+    def _initial_part(self) -> Part:
+        """Return the parameters of the first states, of all layers and directions."""
+        shapes: dict[str, tuple[int, ...]] = {
+            f"initial_{state}_l{k}{end}": (width,)
+            for k, (_, hidden) in enumerate(self._sizes())
+            for end in ("", "_reverse")[: self._directions]
+            for state, width in zip(
+                CELLS[self.cell].state_names, (self.proj_size or hidden, hidden), strict=False
+            )
+        }
+        return Part(None, shapes, {name: name for name in shapes}, None, dict.fromkeys(shapes, 0.0))
 
     def _adopt(self, arrays: dict[str, Array], version: int = 0) -> None:
         super()._adopt(arrays, version)
@@ -218,7 +236,7 @@ class Layer(Parameterised, Generic[State, Given]):
             not isinstance(self.hidden_size, int),
             self.dtype,
         )
-        self._names = [[part.names for part in parts] for parts in self._layout]
+        self._names = [[part.names for part in parts] for parts in self._layout[: self.num_layers]]
         rates = self.dropout, self.input_dropout, self.recurrent_dropout
         self._rates = Rates(*rates, self.zoneout, self.drop_connect)
         self._noisy = any([*rates, *self.zoneout, self.drop_connect])
@@ -246,6 +264,7 @@ class Layer(Parameterised, Generic[State, Given]):
             "recurrent_dropout": 0.0,
             "drop_connect": 0.0,
             "zoneout": 0.0,
+            "learn_initial_state": False,
             "dtype": "float32",
         }
 
@@ -372,9 +391,9 @@ class Layer(Parameterised, Generic[State, Given]):
         """
         inputs, rows, padding = self._inputs(x, tokens, lengths, mask, reset)
         how = _check_options.outside(masked_output, padding_value, self.dtype)
-        first, cut = self._states(state, initial, reset, rows)
+        now, first, cut = self._start(state, initial, reset, rows)
         y, states, _ = _stack.forward(
-            self._read().packs,
+            now.packs,
             inputs,
             first,
             cut,
@@ -461,10 +480,11 @@ class Layer(Parameterised, Generic[State, Given]):
         """
         inputs, rows, padding = self._inputs(x, tokens, lengths, mask, reset, copy=True)
         how = _check_options.outside(masked_output, padding_value, self.dtype)
-        first, cut = self._states(state, initial, reset, rows, copy=True)
+        now, first, cut = self._start(state, initial, reset, rows, copy=True)
+        learned = self.learn_initial_state
+        of_parameters = learned and state is None, learned and initial is None
         noisy = _check.flag(noise, "noise") and self._noisy
         generator = _check_options.rng(rng, noisy)
-        now = self._read()
         y, states, kept = _stack.forward(
             now.packs,
             inputs,
@@ -479,7 +499,7 @@ class Layer(Parameterised, Generic[State, Given]):
         shown.flags.writeable = False
         of_tokens = inputs.tokens is not None
         saved: SavedCall[Any] = SavedCall(
-            tuple(kept), self, now.version, rows, padding, how, of_tokens
+            tuple(kept), self, now.version, rows, padding, how, of_tokens, of_parameters
         )
         # A view of a read-only array cannot be made writable.
         return shown.view(), self._form.outside(states, rows.batched), saved
@@ -543,7 +563,7 @@ class Layer(Parameterised, Generic[State, Given]):
         target = None
         if rows.batch_first and not saved._of_tokens:
             target = np.empty((*rows.outside, self.input_size), self.dtype).swapaxes(0, 1)
-        dx, dfirst, directions = _stack.backward(
+        dx, dfirst, directions, dinitial = _stack.backward(
             saved._kept, dy, incoming, per_sample=each, threads=_threads(num_threads), dx=target
         )
         if saved._of_tokens:  # dx exists if input dropout made rows of them; not returned
@@ -556,6 +576,9 @@ class Layer(Parameterised, Generic[State, Given]):
             for of, part in zip(layer, names, strict=True)
             for field, name in part.items()
         }
+        if self.learn_initial_state:
+            used = [d for d, by in zip((dfirst, dinitial), saved._learned, strict=True) if by]
+            dparams |= self._initial_gradients([d for d in used if d is not None], rows.batch, each)
         return cast("Dx", dx), self._form.outside(dfirst, rows.batched), dparams
 
     def stream(self, batch_size: int = 1) -> Stream[State, Given]:
@@ -617,6 +640,21 @@ class Layer(Parameterised, Generic[State, Given]):
         inputs = plain._replace(lengths=walk.lengths, times=walk.times, cut=walk.cut)
         return inputs, rows, padding
 
+    def _start(
+        self,
+        state: Given | None,
+        initial: Given | None,
+        reset: object,
+        rows: Rows,
+        copy: bool = False,
+    ) -> tuple[Closed, list[States] | None, list[States] | None]:
+        """Return the parameters and, of the same moment, the first state and that after a cut."""
+        while True:
+            now = self._read()
+            first, cut = self._states(state, initial, reset, rows, copy)
+            if not self.learn_initial_state or self._now is now:
+                return now, first, cut
+
     def _states(
         self,
         state: Given | None,
@@ -625,10 +663,13 @@ class Layer(Parameterised, Generic[State, Given]):
         rows: Rows,
         copy: bool = False,
     ) -> tuple[list[States] | None, list[States] | None]:
-        if state is None and initial is None:
+        learned = self.learn_initial_state
+        if state is None and initial is None and not learned:
             return None, None
         batch = rows.batch if rows.batched else None
         cut = self._initial(initial, reset, batch, copy)
+        if learned and state is None:
+            return self._first_states(rows.batch), cut
         return self._form.inside(state, "state", batch, copy=copy), cut
 
     def _initial(
@@ -636,7 +677,46 @@ class Layer(Parameterised, Generic[State, Given]):
     ) -> list[States] | None:
         """Return the state after a cut link."""
         _check_options.needs_reset(value, reset)
+        if self.learn_initial_state and value is None and reset is not None:
+            return self._first_states(1 if batch is None else batch)
         return self._form.inside(value, "initial", batch, copy=copy)
+
+    def _first_states(self, batch: int) -> list[States]:
+        """Return the state that a call starts from if it is given none."""
+        if not self.learn_initial_state:
+            return self._form.zeros(batch)
+        views, _ = self._views()
+        return [
+            tuple(
+                np.stack([np.tile(views[name], (batch, 1)) for name in names]) for names in of_layer
+            )
+            for of_layer in self._initial_names()
+        ]
+
+    def _initial_names(self) -> list[list[list[str]]]:
+        """Return the names of the first states by layer, state and direction."""
+        ends = ("", "_reverse")[: self._directions]
+        return [
+            [[f"initial_{state}_l{k}{end}" for end in ends] for state in self._spec.state_names]
+            for k in range(self.num_layers)
+        ]
+
+    def _initial_gradients(
+        self, used: list[list[States]], batch: int, per_sample: bool
+    ) -> dict[str, Array]:
+        """Add up the gradients of the states that were parameters, by sequence and over all."""
+        gradients = {}
+        for k, of_layer in enumerate(self._initial_names()):
+            for i, names in enumerate(of_layer):
+                for d, name in enumerate(names):
+                    each = np.zeros((batch, *self._shapes[name]), self.dtype)
+                    for states in used:
+                        each += states[k][i][d]
+                    total = np.zeros(self._shapes[name], self.dtype)
+                    for row in each:  # one after the other; `sum` would choose another order
+                        total += row
+                    gradients[name] = each if per_sample else total
+        return gradients
 
     def _new_y(self, rows: Rows) -> Array | None:
         """Make a batch-major y, as a time-major view; None: a new time-major array will do."""

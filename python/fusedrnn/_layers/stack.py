@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from .._backends.choice import by_name, current
-from .._backends.types import Backend, Given, Gradients, Inputs, Threads, Wanted
+from .._backends.types import Given, Inputs, Threads, Wanted
 from .._cells import Array
 from ..core._packed import Packed
 from .noise import Drawn, Rates, connected, connected_back, draw, dropped_input, masked
@@ -122,9 +122,13 @@ def backward(
     per_sample: bool,
     threads: Threads,
     dx: Array | None = None,
-) -> tuple[Array | None, list[States], list[tuple[dict[str, Array], ...]]]:
-    """Walk back through every layer; return dx, dstates and dweights, these two by layers."""
+) -> tuple[Array | None, list[States], list[tuple[dict[str, Array], ...]], list[States] | None]:
+    """Walk back through every layer; return dx, and by layers dstates, dweights and dinitial.
+
+    dinitial is None if there was no reset.
+    """
     dstates: list[States] = []
+    dinitial: list[States] = []
     dweights: list[tuple[dict[str, Array], ...]] = []
     for k, one, given in zip(
         reversed(range(len(kept))), reversed(kept), reversed(incoming), strict=True
@@ -134,63 +138,24 @@ def backward(
             dy = masked(dy, drawn.output)
         run, arrived = by_name(one.backend), Given(dy, given.states, given.cells, given.gates)
         target: bool | Array = dx if k == 0 and dx is not None else True
-        names = dict.fromkeys(_names(one.packed), not per_sample)
-        found = _gradients(run, one, one.inputs, arrived, target, names, True, threads)
-        directions = found.dweights
-        if per_sample:
-            directions = _each_sample(run, one, arrived, threads)
-        dy = found.dx
+        names = dict.fromkeys(_names(one.packed), True)
+        cut = one.inputs.cut is not None
+        wanted = Wanted(target, (names,) * one.packed.directions, True, cut, group=int(per_sample))
+        found = run.backward(
+            one.packed, one.inputs, one.y, one.saved, arrived, wanted, threads=threads
+        )
+        dy, directions = found.dx, found.dweights
         if drawn is not None:
             directions = connected_back(directions, drawn)
             if drawn.input is not None and dy is not None:
                 dy = masked(dy, drawn.input[None])
         dstates.append(cast("States", found.dstates))
+        if found.dinitial is not None:
+            dinitial.append(found.dinitial)
         dweights.append(directions)
-    return dy, dstates[::-1], dweights[::-1]
+    return dy, dstates[::-1], dweights[::-1], dinitial[::-1] or None
 
 
 def _names(packed: Packed) -> tuple[str, ...]:
     """Every weight that the cell can have in this layer, given or not."""
     return tuple(packed.spec.shapes(1, 1, 1 if packed.projects else 0))
-
-
-def _gradients(
-    run: Backend,
-    one: Kept,
-    inputs: Inputs,
-    given: Given,
-    dx: bool | Array,
-    names: dict[str, bool],
-    dstates: bool,
-    threads: Threads,
-) -> Gradients:
-    wanted = Wanted(dx, (dict(names),) * one.packed.directions, dstates)
-    return run.backward(one.packed, inputs, one.y, one.saved, given, wanted, threads=threads)
-
-
-def _each_sample(
-    run: Backend, one: Kept, given: Given, threads: Threads
-) -> tuple[dict[str, Array], ...]:
-    """Return the weight gradients of every sequence separately, along a new first axis.
-
-    The gradients of one sequence come from a walk in which the other sequences have length 0, so
-    the kernels do nothing for them.
-    """
-    inputs, packed = one.inputs, one.packed
-    steps, batch = inputs.sequence.shape[:2]
-    names = dict.fromkeys(_names(packed), True)
-    lengths = np.full(batch, steps) if inputs.lengths is None else inputs.lengths
-    samples = []
-    for b in range(batch):
-        only = inputs._replace(lengths=np.where(np.arange(batch) == b, lengths, 0))
-        samples.append(_gradients(run, one, only, given, False, names, False, threads).dweights)
-    if not samples:
-        shapes = packed.spec.shapes(
-            packed.input_size, packed.hidden_size, packed.output_size if packed.projects else 0
-        )
-        empty = {name: np.zeros((0, *shape), packed.dtype) for name, shape in shapes.items()}
-        return (empty,) * packed.directions
-    return tuple(
-        {name: np.stack([sample[d][name] for sample in samples]) for name in names}
-        for d in range(packed.directions)
-    )

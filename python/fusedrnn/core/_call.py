@@ -279,6 +279,7 @@ def backward(
     dfirst: Sequence[Array] | None = None,
     dweights: Mapping[str, Array] | Sequence[Mapping[str, Array]] | None = None,
     add: bool = False,
+    group: int | None = None,
     threads: int | None = None,
     at_most: int | None = None,
 ) -> Gradients:
@@ -301,8 +302,8 @@ def backward(
     dgates : ndarray, shape (D, T, B, n, H), optional
         Gradient of every gate activation, gates in the order of the weights' rows.
     want : collection of str, optional
-        What to compute: "x", "states", and names of weights. Everything if not given; the compiled
-        kernels skip the rest.
+        What to compute: "x", "states", "initial", and names of weights. Everything if not given
+        ("initial" only after a reset); the compiled kernels skip the rest.
     dx : ndarray, shape (T, B, I), optional
         Array to receive the gradient of x.
     dfirst : sequence of ndarray, as `states`, optional
@@ -313,13 +314,19 @@ def backward(
     add : bool
         Whether to add to the arrays of `dweights`: one addition for each element, after the last
         partial sum of the gradient.
+    group : int, optional
+        Number of consecutive sequences that share a weight gradient, a divisor of B: weight
+        gradients, `dweights` included, get a first axis of B / group. 1 gives the gradients of
+        every sequence. Each has the bits of a call on the sequences of its group alone. If not
+        given, all sequences share one gradient and there is no such axis.
     threads, at_most : int, optional
         As for `forward`.
 
     Returns
     -------
     Gradients
-        Named tuple (dx, dweights, dstates); dweights has one dict for each direction. Gradients
+        Named tuple (dx, dweights, dstates, dinitial); dweights has one dict for each direction,
+        dinitial has the gradients of `initial`, a sum over the resets of each sequence. Gradients
         that were not wanted are None, or missing in the dicts; dx is None for tokens.
 
     Raises
@@ -346,7 +353,7 @@ def backward(
     if (
         run.verifies
         and _absent(tokens, initial, drop, keep, zoneout, dcells, dgates, dx, dfirst, dweights)
-        and _absent(plan.lengths, plan.cut)
+        and _absent(plan.lengths, plan.cut, group)
         and add is False
         and (want is None or want.__class__ is frozenset)
         and _plain(x, states)
@@ -375,7 +382,7 @@ def backward(
         packed, checked, plan, states, initial, drop, keep, zoneout, cut
     )
     given = _checks.given_gradients(packed, plan, dy, dstates, dcells, dgates)
-    wanted = _checks.wanted(packed, plan, want, dx, dfirst, dweights, add)
+    wanted = _checks.wanted(packed, plan, want, dx, dfirst, dweights, add, group)
     return run.backward(
         packed,
         inputs,

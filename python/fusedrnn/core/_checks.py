@@ -485,9 +485,14 @@ def wanted(
     dfirst: object,
     dweights: Any,
     add: object,
+    group: object,
 ) -> Wanted:
     """Return which gradients are computed, and the arrays that receive them."""
     add = _check.flag(add, "add")
+    rows = 0 if group is None else _check.integer(group, "group", 1)
+    if rows and walk.batch % rows:
+        raise ValueError(f"group: expected a divisor of the batch of {walk.batch}, got {rows}")
+    first = (walk.batch // rows,) if rows else ()
     names = packed.names
     chosen = _chosen(want, names)
     none: list[Mapping[str, Any]] = [{} for _ in range(packed.directions)]
@@ -499,7 +504,7 @@ def wanted(
             raise ValueError(f"{label}: {', '.join(unknown)}: not a weight that is wanted")
         found: dict[str, bool | Array] = {name: name in chosen for name in names}
         for name, target in of.items():
-            shape = packed.arrays[0][name].shape
+            shape = (*first, *packed.arrays[0][name].shape)
             found[name] = _whole_output(target, f"{label}[{name!r}]", packed, shape)
         each.append(found)
     if len(each) != packed.directions:
@@ -510,7 +515,9 @@ def wanted(
         _dx(packed, walk, "x" in chosen, dx),
         tuple(each),
         _dfirst(packed, walk, "states" in chosen, dfirst),
+        "initial" in chosen and (want is not None or walk.cut is not None),
         add,
+        rows,
     )
 
 
@@ -519,11 +526,12 @@ def wanted_anew(names: tuple[str, ...], directions: int, want: frozenset[str] | 
     """Return which gradients are computed, all of them as new arrays."""
     chosen = _chosen(want, names)
     each = {name: name in chosen for name in names}
-    return Wanted("x" in chosen, (each,) * directions, "states" in chosen)
+    explicit = want is not None and "initial" in chosen
+    return Wanted("x" in chosen, (each,) * directions, "states" in chosen, explicit)
 
 
 def _chosen(want: object, names: tuple[str, ...]) -> set[str]:
-    everything = {"x", "states", *names}
+    everything = {"x", "states", "initial", *names}
     if want is None:
         return everything
     if isinstance(want, str) or not isinstance(want, Collection):

@@ -64,6 +64,20 @@ def save(
         _npz.write(file, arrays)
 
 
+def _describes(old: object, new: object) -> bool:
+    """Whether a config of a file, perhaps of an older version, is that of a model.
+
+    The file may lack options that came later; what they did before is what False does now.
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        return not set(old) - set(new) and all(
+            _describes(old[k], v) if k in old else v is False for k, v in new.items()
+        )
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return all(map(_describes, old, new))
+    return old == new
+
+
 def load(path: str | os.PathLike[str], model: Model, optimizer: Optimizer[Any]) -> Position:
     """Give a model and its optimiser what a file holds; a ValueError changes nothing."""
     name = os.fspath(path)
@@ -76,7 +90,7 @@ def load(path: str | os.PathLike[str], model: Model, optimizer: Optimizer[Any]) 
                 groups[group][rest] = archive[place]
     try:
         position = _position(header, groups)
-        if header.get("model") != model.config():
+        if not _describes(header.get("model"), model.config()):
             raise ValueError("model: the file is of other layers, or of other options of them")
         if header.get("optimizer") != type(optimizer).__name__:
             raise ValueError(

@@ -131,6 +131,11 @@ def _check_layer(place: str, layer: Layer) -> None:
     for name, expected, given in (
         ("proj_size", "0: ONNX has no projection", layer.proj_size),
         ("layer_norm", "False: ONNX has no normalised cells", getattr(layer, "layer_norm", False)),
+        (
+            "learn_initial_state",
+            "False: the exported layer starts from zeros",
+            layer.learn_initial_state,
+        ),
         ("zoneout", "0: ONNX has no zoneout, whose expectation acts here", max(layer.zoneout)),
     ):
         if given:

@@ -148,6 +148,8 @@ class ReferenceBackend:
         outputs = [("dstates", wanted.dstates), ("dx", wanted.dx)]
         outputs += [("weights", to) for of in wanted.dweights for to in of.values()]
         keep_apart(outputs, [inputs, y, saved, given, *packed.sources])
+        if wanted.group:
+            return self._by_groups(packed, inputs, y, saved, given, wanted)
         parts = calls(weights, inputs)
         out = weights[0].output_size
         record(self.name, "numpy", packed.kernel, 1)
@@ -155,7 +157,7 @@ class ReferenceBackend:
         if wanted.dx is not False and inputs.x is not None:
             dx = np.zeros(inputs.x.shape, packed.dtype) if wanted.dx is True else wanted.dx
             dx[...] = 0
-        carry = zeros(parts[0], len(weights))
+        carry, dinitial = zeros(parts[0], len(weights)), zeros(parts[0], len(weights))
         for k, dstate in enumerate(given.dstates or ()):
             carry[k][:] = dstate
         dweights = []
@@ -169,6 +171,7 @@ class ReferenceBackend:
                     dcells=None if given.dcells is None else given.dcells[d],
                     dgates=None if given.dgates is None else given.dgates[d],
                     dx=dx,
+                    dinitial=[state[d] for state in dinitial],
                 )
                 found = back.walk([state[d] for state in carry])
                 dweights.append(
@@ -178,13 +181,55 @@ class ReferenceBackend:
                         if (to := targets.get(name, False)) is not False
                     }
                 )
-        if wanted.dstates is False:
-            return Gradients(dx, tuple(dweights), None)
-        if wanted.dstates is not True:
+        if isinstance(wanted.dstates, tuple):
             for target, dstate in zip(wanted.dstates, carry, strict=True):
                 target[...] = dstate
             carry = list(wanted.dstates)
-        return Gradients(dx, tuple(dweights), tuple(carry))
+        return Gradients(
+            dx,
+            tuple(dweights),
+            None if wanted.dstates is False else tuple(carry),
+            tuple(dinitial) if wanted.dinitial else None,
+        )
+
+    def _by_groups(
+        self,
+        packed: Packed,
+        inputs: Inputs,
+        y: Array,
+        saved: Array,
+        given: Given,
+        wanted: Wanted,
+    ) -> Gradients:
+        """Take each group's gradients from a walk in which all other rows have length 0."""
+        none: tuple[dict[str, bool | Array], ...] = ({},) * len(wanted.dweights)
+        whole = wanted._replace(dweights=none, add=False, group=0)
+        found = self.backward(packed, inputs, y, saved, given, whole)
+        steps, batch = inputs.sequence.shape[:2]
+        lengths = np.full(batch, steps) if inputs.lengths is None else inputs.lengths
+        asked = [[name for name, to in of.items() if to is not False] for of in wanted.dweights]
+        names = tuple(dict.fromkeys(of, True) for of in asked)
+        # One group more, of no rows, so that the shapes are known if there is none.
+        groups = np.arange(batch) // wanted.group
+        each = [
+            self.backward(
+                packed,
+                inputs._replace(lengths=np.where(groups == k, lengths, 0)),
+                y,
+                saved,
+                given,
+                Wanted(False, names, False),
+            ).dweights
+            for k in range(batch // wanted.group + 1)
+        ]
+        dweights: list[dict[str, Array]] = [{} for _ in wanted.dweights]
+        for d, targets in enumerate(wanted.dweights):
+            for name in each[0][d]:
+                g, to = np.stack([of[d][name] for of in each])[:-1], targets[name]
+                if isinstance(to, np.ndarray):
+                    g = delivered(g, to, wanted.add)
+                dweights[d][name] = g
+        return found._replace(dweights=tuple(dweights))
 
     def forward_plain(
         self,
@@ -228,9 +273,11 @@ class _Back:
         dcells: Array | None,
         dgates: Array | None,
         dx: Array | None,
+        dinitial: list[Array],
     ) -> None:
         w = call.weights
         self.call, self.dy, self.dcells, self.dgates, self.dx = call, dy, dcells, dgates, dx
+        self.dinitial = dinitial
         n = w.spec.states
         self.gates, self.entered, self.fresh = data[0], data[1 : 1 + n], data[1 + n : 1 + 2 * n]
         self.m = data[-1]  # only with a projection
@@ -245,15 +292,19 @@ class _Back:
         """Turn `carry`, gradients of the last states, into those of the first; return dweights."""
         call = self.call
         everyone = np.arange(call.batch)
-        left = call.cut(call.lengths, everyone)
-        for dstate in carry:
-            dstate[left] = 0
+        self.across(call.cut(call.lengths, everyone), everyone, carry)
         for s, rows, t in reversed(list(call.each_step())):
             ds = self.step(t, rows, [dstate[rows] for dstate in carry])
+            self.across(call.cut(s, rows), rows, ds)
             for dstate, value in zip(carry, ds, strict=True):
-                value[call.cut(s, rows)] = 0
                 dstate[rows] = value
         return self.direction()
+
+    def across(self, cut: Array, rows: Array, ds: list[Array]) -> None:
+        """Hand the gradients of states after a cut to `initial`: the states before get none."""
+        for dstate, initial in zip(ds, self.dinitial, strict=True):
+            initial[rows[cut]] += dstate[cut]
+            dstate[cut] = 0
 
     def step(self, t: Array, rows: Array, ds: list[Array]) -> list[Array]:
         """Return the gradients of the states that entered, from those of the states that left."""
