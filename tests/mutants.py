@@ -1766,7 +1766,7 @@ INNER = (
         "a group begins with the totals of the one before it",
         "csrc/inner/scan/reduce.hpp",
         "store(t, V{});",
-        "",
+        "store(t, load(t));",
         killer("groups", "a_group_has_the_bits_of_its_own_call", "rnn_tanh and T3"),
     ),
     Mutant(
