@@ -139,8 +139,9 @@ struct Barrier {
 };
 
 // What the threads divide: the rows, or the units of every row, or the directions. Threads never
-// divide the units of a normalised cell. With kDirections (forward only) the even threads walk one
-// direction and the odd threads the other; the threads of a direction divide the rows.
+// divide the units of a normalised cell. With kDirections the even threads walk one direction and
+// the odd threads the other, and the threads of a direction divide the rows; a single thread walks
+// one after the other.
 enum class Split : int { kRows = 0, kUnits = 1, kDirections = 2 };
 
 // Part `index` of `count` of the rows. If one step is too long for a slice, the parts are walked
@@ -214,15 +215,17 @@ struct BackwardDirection : Direction<T> {
     T* db_hh;                  // [n*H] gradient of b_hh
     T* dp;                     // [vectors][H]
     T* dw_hr;                  // [P][H] gradient of W_hr
-    T* scratch;                // [bwd_total], the same memory for both directions
-    bool add_dx;               // dx += (second direction) instead of dx =
+    T* dx;                     // [T][B][I] by strides; null: not wanted or token input
+    Index dx_step, dx_row;
+    bool add_dx;  // dx += instead of dx =
+    T* scratch;   // [bwd_total]; directions that are not walked at the same time may share it
 };
 
-// For each direction a backward call walks the blocks of partial_steps steps from the last to the
-// first. In each block kSteps computes pointwise gradients and dh, in slices of steps; then
-// kProducts computes the block's part of dW, dR, db and dx. At the end kFinish writes dh0 and the
-// totals. If layout.group > 0, only kGroups computes and writes gradients of weights, after the
-// kProducts of each block, and once if there is no step.
+// A backward call walks the blocks of partial_steps steps from the last to the first, for one
+// direction after the other or, with kDirections, for both. In each block kSteps computes pointwise
+// gradients and dh, in slices of steps; then kProducts computes the block's part of dW, dR, db and
+// dx. At the end kFinish writes dh0 and the totals. If layout.group > 0, only kGroups computes and
+// writes gradients of weights, after the kProducts of each block, and once if there is no step.
 enum class Stage : int { kSteps, kProducts, kGroups, kFinish };
 
 template <class T>
@@ -231,10 +234,8 @@ struct Backward : Call<T> {
     const T* y;   // what the forward call returned
     const T* dy;  // [T][B][D*P] by strides, as y; null: zeros
     Index dy_step, dy_row;
-    T* dx;  // out, [T][B][I] by strides; null: not wanted or token input
-    Index dx_step, dx_row;
     Stage stage;
-    int which;         // the direction of this slice
+    int which;         // the direction of this slice; not read with kDirections
     Index block;       // first walk step of the current block of partial_steps
     Index begin, end;  // kSteps: walk steps [begin, end), from the last to the first; kProducts:
                        // the partial sums [begin, end) of the block, kPartialRows rows each;

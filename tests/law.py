@@ -168,8 +168,11 @@ class Law:
             start, dc = self.step_back(v, dh + dy[t], dc)  # [G1]
             dh = self.chain_back(np.zeros_like(dh), v, self.h_gates, self.w.w_hh) + start
             dx[t] = self.chain_back(np.zeros_like(dx[t]), v, self.x_gates, self.w.w_ih)
-        out = {"dx": dx, "dstate 0": dh[None]} | self.weight_gradients()
-        return out | ({"dstate 1": dc[None]} if self.w.spec.states > 1 else {})
+        out = {"dx": dx} | self.weight_gradients()
+        for k, dstate in enumerate((dh, dc)[: self.w.spec.states]):
+            # No call here has a reset, so `initial` is used nowhere.
+            out |= {f"dstate {k}": dstate[None], f"dinitial {k}": np.zeros_like(dstate[None])}
+        return out
 
     def step_back(self, v: Values, dh: Array, dc: Array) -> tuple[Array, Array]:
         """Pre-activation gradients to v["da_..."]; returns the pointwise part of dh, and dc."""

@@ -1501,6 +1501,13 @@ OUTER = (
         killer("groups", "a_group_has_the_bits_of_its_own_call", "rnn_tanh and T525"),
     ),
     Mutant(
+        "both directions at once: dx of one is lost",
+        "csrc/outer/drive.hpp",
+        "if (both && call.direction[0].dx != nullptr) add_dx(call);",
+        "",
+        killer("invariance", "directions_at_the_same_time", "rnn_tanh"),
+    ),
+    Mutant(
         "the ranks of a group are those of other rows",
         "csrc/outer/drive.hpp",
         "for (Index b = 0; b < batch; b += group)",
@@ -1761,6 +1768,13 @@ INNER = (
         "unpack(0, x_gates_, base + at_.bwd_dw_ih, at_.input, out);",
         "if (thread_ == 0) unpack(0, x_gates_, base + at_.bwd_dw_ih, at_.input, out);",
         killer("invariance", "threads", "rnn_tanh and rows"),
+    ),
+    Mutant(
+        "both directions at once: both walk the first",
+        "csrc/inner/scan/reduce.hpp",
+        "backward(call, cell, d, thread / 2, (threads + 1 - d) / 2);",
+        "backward(call, cell, 0, thread / 2, (threads + 1 - d) / 2);",
+        killer("invariance", "directions_at_the_same_time", "rnn_tanh"),
     ),
     Mutant(
         "a group begins with the totals of the one before it",

@@ -274,15 +274,16 @@ py::tuple run_backward(Job<T>& job, const BackwardIn& given, const BackwardOut& 
     std::optional<StepsOut<T>> dx;
     if (wanted(out.dx) && call.tokens == nullptr) {
         dx.emplace(out.dx, "dx", job.steps_of(at.input), job.whole());
-        call.dx = dx->data;
-        call.dx_step = dx->step;
-        call.dx_row = dx->row;
     }
+    const bool both = walked_together(call);
+    const Index dx_items = dx && both ? at.steps * at.batch * at.input : 0;
+    const Scratch<T> second_dx(dx_items);
+    std::fill_n(second_dx.data(), dx_items, T(0));
     const Index n = cell.x_gates, rows = n * at.hidden, cells = at.steps * at.batch;
     const T* dcells = job.each_step(given.dcells, "dcells", {at.hidden});
     const T* dgates = job.each_step(given.dgates, "dgates", {n, at.hidden});
     const bool recurrent = cell.h_first < cell.gates;
-    const Scratch<T> scratch(at.bwd_total);
+    const Scratch<T> scratch(at.bwd_total * (both ? at.directions : 1));
     std::vector<py::array> dstates, dinitial;
     if (wanted(out.dstates)) dstates = states_out(job, out.dstates, "dstates");
     if (out.dinitial) dinitial = states_out(job, py::none(), "dinitial");
@@ -318,8 +319,12 @@ py::tuple run_backward(Job<T>& job, const BackwardIn& given, const BackwardOut& 
         dir.saved = saved + d * cells * at.saved_row;
         dir.dcell = job.part(d, dcells, cells * at.hidden);
         dir.dgate = job.part(d, dgates, cells * rows);
-        dir.scratch = scratch.data();
-        dir.add_dx = d > 0;
+        dir.scratch = scratch.data() + (both ? d * at.bwd_total : 0);
+        const bool second = both && d > 0;
+        dir.dx = !dx ? nullptr : second ? second_dx.data() : dx->data;
+        dir.dx_step = second ? at.batch * at.input : dx ? dx->step : 0;
+        dir.dx_row = second ? at.input : dx ? dx->row : 0;
+        dir.add_dx = d > 0 && !both;
     }
     int used = 1;
     {

@@ -109,7 +109,7 @@ class Job {
                 const int most = default_threads();
                 return asked.at_most > 0 ? std::min(asked.at_most, most) : most;
             },
-            walk != Walk::kBackward);
+            walk == Walk::kBackward);
         request.threads = plan.threads;
         team = {plan.threads, obey};
         if (!make_layout(request, layout))

@@ -170,8 +170,27 @@ int drive_forward(const CellKernels<T>& kernel, Forward<T>& call, TeamSize team,
     return used;
 }
 
-// Runs the whole backward walk, one direction after the other: for each block of partial_steps,
-// from the last one on, the steps in slices, then the products; at the end the totals.
+// Whether a backward call walks two directions at the same time. Each then has scratch of its own.
+template <class T>
+bool walked_together(const Backward<T>& call) {
+    return call.split == Split::kDirections && call.layout.directions > 1;
+}
+
+// dx of the first direction += dx of the second.
+template <class T>
+void add_dx(const Backward<T>& call) {
+    const auto &to = call.direction[0], &from = call.direction[1];
+    for (Index t = 0; t < call.layout.steps; ++t)
+        for (Index b = 0; b < call.layout.batch; ++b) {
+            T* sum = to.dx + t * to.dx_step + b * to.dx_row;
+            const T* more = from.dx + t * from.dx_step + b * from.dx_row;
+            for (Index i = 0; i < call.layout.input; ++i) sum[i] += more[i];
+        }
+}
+
+// Runs the whole backward walk: for each block of partial_steps, from the last one on, the steps in
+// slices, then the products; at the end the totals. Directions are walked one after the other or,
+// with kDirections, at the same time; then each has a dx of its own.
 template <class T>
 int drive_backward(const CellKernels<T>& kernel, Backward<T>& call, TeamSize team, Slices slices) {
     const Layout& at = call.layout;
@@ -181,11 +200,12 @@ int drive_backward(const CellKernels<T>& kernel, Backward<T>& call, TeamSize tea
         call.stage = which;
         used = std::max(used, run(kernel.backward, &call, team, call.barrier));
     };
-    for (int d = 0; d < at.directions; ++d) {
+    const bool both = walked_together(call);
+    for (int d = 0; d < (both ? 1 : at.directions); ++d) {
         call.which = d;
         call.block = 0;
-        if (at.group == 0)
-            std::memset(call.direction[d].scratch + at.bwd_dw_ih, 0,
+        for (int own = d; at.group == 0 && own < (both ? at.directions : d + 1); ++own)
+            std::memset(call.direction[own].scratch + at.bwd_dw_ih, 0,
                         static_cast<std::size_t>(at.bwd_total - at.bwd_dw_ih) * sizeof(T));
         auto groups = [&] {
             if (at.group == 0) return;
@@ -218,6 +238,7 @@ int drive_backward(const CellKernels<T>& kernel, Backward<T>& call, TeamSize tea
         call.part = {0, 1};
         stage(Stage::kFinish);
     }
+    if (both && call.direction[0].dx != nullptr) add_dx(call);
     return used;
 }
 

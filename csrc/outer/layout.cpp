@@ -218,7 +218,7 @@ Plan plan_direction(const Request& call, int threads) {
 
 }  // namespace
 
-Plan plan_threads(const Request& call, const std::function<int()>& most, bool both) {
+Plan plan_threads(const Request& call, const std::function<int()>& most, bool backward) {
     // Least work of a thread in a call: starting a team costs about a microsecond.
     constexpr double kRegionFlops = 1e6;
     const double share = total_flops(call) * slowness(call) / kRegionFlops;
@@ -226,12 +226,15 @@ Plan plan_threads(const Request& call, const std::function<int()>& most, bool bo
     const int threads = worth == 1 ? 1 : std::clamp(most(), 1, worth);
     if (threads == 1) return {1, Split::kRows};
     const Plan plan = plan_direction(call, threads);
-    if (!both || call.directions < 2) return plan;
+    if (call.directions < 2) return plan;
     // A thread that walks one direction only has one set of weights in its cache and needs no
     // barrier.
     const Index rows = std::max<Index>(1, call.batch / kRowsPerThread);
     const int apart = 2 * static_cast<int>(std::min<Index>(threads / 2, rows));
-    return apart >= plan.threads ? Plan{apart, Split::kDirections} : plan;
+    // A backward call that walks both directions at once needs twice the scratch and one more dx,
+    // so it does this only if threads cannot divide the rows.
+    const bool rows_suffice = backward && plan.split == Split::kRows && plan.threads >= apart;
+    return apart >= plan.threads && !rows_suffice ? Plan{apart, Split::kDirections} : plan;
 }
 
 }  // namespace fusedrnn

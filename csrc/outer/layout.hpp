@@ -40,8 +40,7 @@ struct Plan {
 };
 
 // How many threads pay for this call, at most most(), and what they divide. most() is not called if
-// the call is too small for two threads. `both`: the directions may run at the same time, as in a
-// forward call.
-Plan plan_threads(const Request& call, const std::function<int()>& most, bool both);
+// the call is too small for two threads.
+Plan plan_threads(const Request& call, const std::function<int()>& most, bool backward);
 
 }  // namespace fusedrnn

@@ -317,11 +317,16 @@ class Run {
         call.y = results_[0].data.data();
         call.dy = dy.data();
         const bool whole = schedule_.row == nullptr;
-        if (!case_.tokens)
-            call.dx =
-                result("dx", at_.steps * at_.batch * at_.input, whole ? kUnwritten : T(0)).data();
-        call.dx_row = at_.input;
-        call.dx_step = at_.batch * at_.input;
+        const Index dx_items = at_.steps * at_.batch * at_.input;
+        const bool both = plan_.split == Split::kDirections && at_.directions > 1;
+        T *dx = nullptr, *second = nullptr;
+        if (!case_.tokens) {
+            dx = second = result("dx", dx_items, whole ? kUnwritten : T(0)).data();
+            if (both) {
+                second = memory_.emplace_back(dx_items).data();
+                std::fill_n(second, dx_items, T(0));
+            }
+        }
         for (int d = 0; d < at_.directions; ++d) {
             auto& direction = call.direction[d];
             const std::string number = std::to_string(d);
@@ -336,7 +341,10 @@ class Run {
             direction.pack = packed(d, true);
             direction.saved = saved_ + d * at_.steps * at_.batch * at_.saved_row;
             direction.scratch = memory_.emplace_back(at_.bwd_total).data();
-            direction.add_dx = d > 0;
+            direction.dx = d > 0 ? second : dx;
+            direction.dx_row = at_.input;
+            direction.dx_step = at_.batch * at_.input;
+            direction.add_dx = d > 0 && !both;
         }
         const std::size_t first = results_.size();
         for (int k = 0; k < cell_.states; ++k)

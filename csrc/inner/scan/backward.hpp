@@ -17,8 +17,9 @@ class BackwardWalk : public BackwardView<T> {
     using typename Base::V;
 
   public:
-    BackwardWalk(const Backward<T>& call, const BackwardCell<T>& cell, int thread, int threads)
-        : Base(call, cell),
+    BackwardWalk(const Backward<T>& call, const BackwardCell<T>& cell, int direction, int thread,
+                 int threads)
+        : Base(call, cell, direction),
           by_units_(call.split == Split::kUnits),
           row_(rows_of(call, thread, threads)),
           out_((vectors_of<T>(at_.output) + 3) / 4, by_units_ ? thread : 0,

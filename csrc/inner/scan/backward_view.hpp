@@ -51,7 +51,7 @@ class BackwardView {
     using V = vec<T>;
     static constexpr Index L = kLanes<T>;
 
-    BackwardView(const Backward<T>& call, const BackwardCell<T>& cell)
+    BackwardView(const Backward<T>& call, const BackwardCell<T>& cell, int direction)
         : cell_(cell),
           gates_(cell.info.gates),
           x_gates_(cell.info.x_gates),
@@ -60,10 +60,10 @@ class BackwardView {
           slots_(cell.info.gates + cell.info.states - 1),
           call_(call),
           at_(call.layout),
-          dir_(call.direction[call.which]),
-          rows_(call, call.which),
+          dir_(call.direction[direction]),
+          rows_(call, direction),
           block_end_(least(call.block + at_.partial_steps, at_.steps)),
-          offset_(call.which * at_.output) {
+          offset_(direction * at_.output) {
         // Blocks are counted from the last step, so the one that holds step 0 may be short.
         const Index part = at_.steps % at_.partial_steps;
         if (call.block == 0 && part != 0) block_end_ = part;

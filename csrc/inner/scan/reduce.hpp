@@ -20,8 +20,9 @@ class Reduce : BackwardView<T> {
     using typename Base::V;
 
   public:
-    Reduce(const Backward<T>& call, const BackwardCell<T>& cell, int thread, int threads)
-        : Base(call, cell),
+    Reduce(const Backward<T>& call, const BackwardCell<T>& cell, int direction, int thread,
+           int threads)
+        : Base(call, cell, direction),
           units_(panel_units(cell.info)),
           thread_(thread),
           threads_(threads),
@@ -38,7 +39,7 @@ class Reduce : BackwardView<T> {
     void products() {
         if (begin_ == end_) return;
         if (!grouped()) shared_gradients();
-        if (call_.dx != nullptr) input_gradients();
+        if (dir_.dx != nullptr) input_gradients();
         if (end_ == all_) hand_over();
     }
 
@@ -423,8 +424,8 @@ class Reduce : BackwardView<T> {
     }
 
     void put_dx(const Cursor<T>& to, const T* acc, Index first, Index vectors) const {
-        T* dx = call_.dx + rows_.time(to.s, to.r) * call_.dx_step +
-                rows_.batch(to.r) * call_.dx_row + first;
+        T* dx = dir_.dx + rows_.time(to.s, to.r) * dir_.dx_step + rows_.batch(to.r) * dir_.dx_row +
+                first;
         for (Index v = 0; v < vectors * L; v += L) {
             const int real = static_cast<int>(least(L, at_.input - first - v));
             V sum = load(acc + v);
@@ -451,21 +452,36 @@ class Reduce : BackwardView<T> {
 };
 
 template <class T>
-void backward(const Backward<T>& call, const BackwardCell<T>& cell, int thread, int threads) {
+void backward(const Backward<T>& call, const BackwardCell<T>& cell, int direction, int thread,
+              int threads) {
     switch (call.stage) {
         case Stage::kSteps:
-            BackwardWalk<T>(call, cell, thread, threads).run();
+            BackwardWalk<T>(call, cell, direction, thread, threads).run();
             break;
         case Stage::kProducts:
-            Reduce<T>(call, cell, thread, threads).products();
+            Reduce<T>(call, cell, direction, thread, threads).products();
             break;
         case Stage::kGroups:
-            Reduce<T>(call, cell, thread, threads).groups();
+            Reduce<T>(call, cell, direction, thread, threads).groups();
             break;
         case Stage::kFinish:
-            BackwardWalk<T>(call, cell, thread, threads).finish();
-            Reduce<T>(call, cell, thread, threads).finish();
+            BackwardWalk<T>(call, cell, direction, thread, threads).finish();
+            Reduce<T>(call, cell, direction, thread, threads).finish();
             break;
+    }
+}
+
+template <class T>
+void backward(const Backward<T>& call, const BackwardCell<T>& cell, int thread, int threads) {
+    const int directions = call.layout.directions;
+    const bool both = call.split == Split::kDirections && directions > 1;
+    const bool apart = both && threads > 1;
+    for (int d = 0; d < directions; ++d) {
+        if (both ? apart && thread % 2 != d : call.which != d) continue;
+        if (apart)
+            backward(call, cell, d, thread / 2, (threads + 1 - d) / 2);
+        else
+            backward(call, cell, d, thread, threads);
     }
 }
 
