@@ -110,7 +110,7 @@ def weights_of(case: Case, rng: np.random.Generator, dtype: Any) -> dict[str, An
 
 
 # What a call may have besides x and the weights. NaN in padding must not reach any result.
-SEQUENCES = ("plain", "states", "lengths", "mask", "reset", "mask and reset", "noise")
+SEQUENCES = ("plain", "states", "lengths", "mask", "reset", "mask and reset", "noise", "mask, reset and noise")
 
 
 def given(case: Case, kind: str, directions: int = 1, dtype: Any = np.float32) -> Given:
@@ -128,7 +128,7 @@ def given(case: Case, kind: str, directions: int = 1, dtype: Any = np.float32) -
     if "reset" in kind:
         more["reset"] = rng.random((T, B)) < 0.3
         more["initial"] = states_of(case, rng, dtype, directions)
-    if kind == "noise":
+    if "noise" in kind:
         h, *c = states_of(case, rng, dtype, directions)
         more["drop"] = (rng.random(h.shape) < 0.7).astype(dtype) / dtype(0.7)
         widths = [h.shape[2], *(part.shape[2] for part in c)]
