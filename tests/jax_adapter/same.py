@@ -110,7 +110,16 @@ def weights_of(case: Case, rng: np.random.Generator, dtype: Any) -> dict[str, An
 
 
 # What a call may have besides x and the weights. NaN in padding must not reach any result.
-SEQUENCES = ("plain", "states", "lengths", "mask", "reset", "mask and reset", "noise", "mask, reset and noise")
+SEQUENCES = (
+    "plain",
+    "states",
+    "lengths",
+    "mask",
+    "reset",
+    "mask and reset",
+    "noise",
+    "mask, reset and noise",
+)
 
 
 def given(case: Case, kind: str, directions: int = 1, dtype: Any = np.float32) -> Given:
