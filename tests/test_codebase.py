@@ -170,7 +170,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "weights*": {*FOUNDATION, *PUBLIC, "_layers.params", "onnx._plain", "weights*"},
     "onnx*": {*PUBLIC, "_protos", "_storage", "nn", "onnx*", "weights"},
     "torch*": {*PUBLIC, "torch*"},
-    "jax*": {*PUBLIC, "jax*"},
+    "jax*": {*PUBLIC, "_core", "jax*"},  # XLA calls the compiled module
     "inspect*": {*PUBLIC, "inspect*"},
     "forecasting*": {*PUBLIC, "_checks.*", "forecasting*", "nn"},
     "cli*": {

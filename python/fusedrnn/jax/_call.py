@@ -73,7 +73,7 @@ class Call(NamedTuple):
         return [k for k, own in enumerate(self.roles) if own == role]
 
 
-def decoded(text: str) -> tuple[Call, list[Any]]:
+def decoded(text: str | bytes) -> tuple[Call, list[Any]]:
     """Return what `Call.encoded` was given."""
     fields, *extra = json.loads(text)
     cell, options, names, directions, batch_first, zoneout, roles, members, mapped = fields

@@ -6,11 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-
 from .. import core
 from . import _operands
 from ._call import Call
+from ._mesh import same_axes
 from ._operations import forward_p
 
 Array = Any  # the type checker does not read jax
@@ -19,25 +18,6 @@ ActivationLike = Any  # a name, (name, alpha) or (name, alpha, beta)
 
 # Nonlinearities of an RNN that have a kernel of their own.
 _OWN = ("tanh", "relu", "sigmoid", "identity")
-
-
-def _same_axes(operands: list[Array]) -> list[Array]:
-    """Let all operands vary over the same axes of a mesh, as shard_map asks of an operation.
-
-    The transpose of this sums the gradients of weights that all devices share.
-    """
-    axes: list[frozenset[str]] = [getattr(jax.typeof(a), "vma", frozenset()) for a in operands]
-    every = frozenset[str]().union(*axes)
-    return [
-        _varying(a, tuple(every - own)) if every - own else a
-        for a, own in zip(operands, axes, strict=True)
-    ]
-
-
-def _varying(a: Array, axes: tuple[str, ...]) -> Array:
-    if hasattr(jax.lax, "pcast"):
-        return jax.lax.pcast(a, axes, to="varying")
-    return jax.lax.pvary(a, axes)  # JAX before 0.8
 
 
 def _call(
@@ -92,7 +72,7 @@ def _call(
         None if zoneout is None else _operands.rates(zoneout, packed),
         tuple(roles),
     )
-    y, *last = forward_p.bind(*_same_axes(operands), call=call, save=False)
+    y, *last = forward_p.bind(*same_axes(operands), call=call, save=False)
     if not of.batched:
         y, last = y[0], [a[:, 0] for a in last]
     if packed.directions == 1:

@@ -1,10 +1,13 @@
-"""The calls of `core` behind the operations: NumPy arrays in, results written to given arrays."""
+"""The calls of `core` behind the operations: NumPy arrays in, results written to given arrays.
+
+What does not depend on the arrays is prepared once for each operation of a compiled program,
+because a call on small arrays takes as long as this.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from .. import core, runtime
 from ._call import Call, residual_roles
 
 Array = NDArray[Any]
+Arrays = Sequence[Array]
 
 # XLA hands over addresses, so a pack is found by the addresses of its weights.
 PACKS = core.PackCache()
@@ -22,180 +26,211 @@ _lock = threading.Lock()
 _running = 0
 
 
-@contextmanager
-def _share() -> Iterator[int]:
-    """Give each of the calls that run at the same time its share of the threads.
+def _enter() -> int:
+    """Begin a call; returns its share of the threads.
 
-    JAX runs one program on several devices of the CPU at once; each takes a core.
+    JAX runs one program on several devices of the CPU at once, and each takes a core.
     """
     global _running
     with _lock:
         _running += 1
         running = _running
-    try:
-        yield max(1, runtime.num_threads() // running)
-    finally:
-        with _lock:
-            _running -= 1
+    return max(1, runtime.num_threads() // running)
 
 
-def _members(call: Call, operands: Sequence[Array], results: Sequence[Array]) -> Iterator[Any]:
-    if call.members is None:
-        yield operands, results
-        return
-    for k in range(call.members):
-        own = [a[k] if mapped else a for a, mapped in zip(operands, call.mapped, strict=True)]
-        yield own, [a[k, ...] for a in results]
+def _leave() -> None:
+    global _running
+    with _lock:
+        _running -= 1
 
 
-class _Arguments:
-    """The operands of one call by role, as `core` takes them."""
+# What `core` takes by another name than the role, and whether it is one array or a tuple.
+_OPTIONAL = {
+    "states": True,
+    "lengths": False,
+    "mask": False,
+    "reset": False,
+    "initial": True,
+    "drop": False,
+    "keep": True,
+}
+_OF_PLAN = ("lengths", "mask", "reset")  # a backward call has the plan in their place
 
-    def __init__(self, call: Call, operands: Sequence[Array]) -> None:
+
+class _Operation:
+    """A forward or backward operation with everything that is known before its arrays."""
+
+    def __init__(self, call: Call) -> None:
         self.call = call
-        self._of: dict[str, list[Array]] = {}
-        for role, a in zip(call.roles, operands, strict=True):
-            self._of.setdefault(role, []).append(a)
-        weights, n = self._of["weight"], len(call.names)
-        each = [
-            dict(zip(call.names, weights[k : k + n], strict=True))
-            for k in range(0, len(weights), n)
+        self.batch_first = call.batch_first
+        self.sides = self._weights()
+        self.optional: list[tuple[str, list[int], bool, bool]] = []
+        for role, several in _OPTIONAL.items():
+            if places := call.at(role):
+                turned = call.batch_first and role in ("mask", "reset")
+                self.optional.append((role, places, several, turned))
+        self.cell, self.options = call.cell, call.options
+
+    def _weights(self) -> list[list[tuple[str, int]]]:
+        places, n = self.call.at("weight"), len(self.call.names)
+        return [
+            list(zip(self.call.names, places[k : k + n], strict=True))
+            for k in range(0, len(places), n)
         ]
-        self.packed = PACKS.get(
-            call.cell, each[0] if len(each) == 1 else each, options=call.options
+
+    def packed(self, operands: Arrays) -> core.Packed:
+        sides = [{name: operands[k] for name, k in side} for side in self.sides]
+        return PACKS.get(self.cell, sides[0] if len(sides) == 1 else sides, options=self.options)
+
+    def time_major(self, a: Array) -> Array:
+        return a.swapaxes(0, 1) if self.batch_first else a
+
+    def given(self, operands: Arrays) -> dict[str, Any]:
+        """Return the optional arguments of `core`."""
+        found: dict[str, Any] = {}
+        for role, places, several, turned in self.optional:
+            if several:
+                found[role] = tuple([operands[k] for k in places])
+            else:
+                a = operands[places[0]]
+                found[role] = a.T if turned else a
+        if self.call.zoneout is not None:
+            found["zoneout"] = self.call.zoneout
+        return found
+
+    def __call__(self, operands: Arrays, results: Arrays) -> None:
+        """Compute the results, for each member."""
+        threads = _enter()
+        try:
+            if self.call.members is None:
+                self.compute(operands, results, threads)
+                return
+            for own, out in self._of_members(operands, results):
+                self.compute(own, out, threads)
+        finally:
+            _leave()
+
+    def _of_members(self, operands: Arrays, results: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
+        assert self.call.members is not None
+        for k in range(self.call.members):
+            own = [
+                a[k] if mapped else a for a, mapped in zip(operands, self.call.mapped, strict=True)
+            ]
+            yield own, [a[k, ...] for a in results]
+
+    def compute(self, operands: Arrays, results: Arrays, threads: int) -> None:
+        raise NotImplementedError
+
+
+class Forward(_Operation):
+    """Writes y, the last states and, with `save`, the residuals."""
+
+    def __init__(self, call: Call, save: bool) -> None:
+        super().__init__(call)
+        self.residuals = residual_roles(call) if save else ()
+
+    def compute(self, operands: Arrays, results: Arrays, threads: int) -> None:
+        """Make one call."""
+        packed = self.packed(operands)
+        count = 1 + packed.spec.states
+        residuals = self.residuals
+        out = core.forward(
+            packed,
+            self.time_major(operands[0]),
+            y=self.time_major(results[0]),
+            final=tuple(results[1:count]),
+            saved=results[count] if residuals else False,
+            at_most=threads,
+            **self.given(operands),
+        )
+        if len(residuals) > 1:
+            plan = out.plan
+            values = {
+                "plan lengths": plan.lengths,
+                "plan times": plan.times,
+                "plan cut": plan.cut,
+            }
+            for role, to in zip(residuals[1:], results[count + 1 :], strict=True):
+                value = values[role]
+                assert value is not None
+                to[...] = value.view(np.int32).reshape(to.shape) if to.dtype.kind == "i" else value
+
+
+class Backward(_Operation):
+    """Writes the gradients of the operands `wrt`."""
+
+    def __init__(self, call: Call, wrt: Sequence[int]) -> None:
+        super().__init__(call)
+        self.optional = [one for one in self.optional if one[0] not in _OF_PLAN]
+        self.place = {role: k for k, role in enumerate(call.roles)}
+        weights, self.states = call.at("weight"), call.at("states")
+        names, n = call.names, len(call.names)
+        # Where each gradient goes: the index of its result.
+        self.to_x = next((k for k, at in enumerate(wrt) if call.roles[at] == "x"), None)
+        self.to_weights: list[list[tuple[str, int]]] = [[] for _ in self.sides]
+        self.to_states: dict[int, int] = {}
+        for k, at in enumerate(wrt):
+            if call.roles[at] == "weight":
+                side, name = divmod(at - weights[0], n)
+                self.to_weights[side].append((names[name], k))
+            elif call.roles[at] == "states":
+                self.to_states[at] = k
+        want = {name for side in self.to_weights for name, _ in side}
+        want |= {"x"} if self.to_x is not None else set()
+        self.want = frozenset(want | {"states"} if self.to_states else want)
+
+    def _one(self, operands: Arrays, role: str) -> Array | None:
+        k = self.place.get(role)
+        return None if k is None else operands[k]
+
+    def _int64(self, operands: Arrays, role: str, *shape: int) -> Array | None:
+        a = self._one(operands, role)
+        return None if a is None else a.view(np.int64).reshape(shape)
+
+    def _into(self, operands: Arrays, results: Arrays) -> dict[str, Any]:
+        into: dict[str, Any] = {}
+        if self.to_x is not None:
+            into["dx"] = self.time_major(results[self.to_x])
+        if self.to_states:  # `core` has them all or none
+            into["dfirst"] = tuple(
+                results[self.to_states[at]] if at in self.to_states else np.empty_like(operands[at])
+                for at in self.states
+            )
+        if any(self.to_weights):
+            sides = [{name: results[k] for name, k in side} for side in self.to_weights]
+            into["dweights"] = sides[0] if len(sides) == 1 else sides
+        return into
+
+    def compute(self, operands: Arrays, results: Arrays, threads: int) -> None:
+        """Make one call."""
+        packed, x = self.packed(operands), self.time_major(operands[0])
+        steps, batch = x.shape[:2]
+        plan = core.Plan(
+            steps,
+            batch,
+            self._int64(operands, "plan lengths", batch),
+            self._int64(operands, "plan times", packed.directions, batch, steps),
+            self._one(operands, "plan cut"),
+            packed.generation,
+        )
+        dy = self._one(operands, "dy")
+        dstates = tuple([self._one(operands, f"dstate {k}") for k in range(packed.spec.states)])
+        core.backward(
+            packed,
+            plan,
+            x,
+            y=self.time_major(operands[self.place["y"]]),
+            saved=operands[self.place["saved"]],
+            dy=None if dy is None else self.time_major(dy),
+            dstates=None if all(d is None for d in dstates) else dstates,
+            want=self.want,
+            at_most=threads,
+            **self._into(operands, results),
+            **self.given(operands),
         )
 
-    def one(self, role: str) -> Array | None:
-        found = self._of.get(role)
-        return None if found is None else found[0]
 
-    def several(self, role: str) -> tuple[Array, ...] | None:
-        found = self._of.get(role)
-        return None if found is None else tuple(found)
-
-    def time_major(self, a: Array | None) -> Any:
-        return a if a is None or not self.call.batch_first else a.swapaxes(0, 1)
-
-    def in_layout(self, role: str) -> Any:
-        return self.time_major(self.one(role))
-
-    def noise(self) -> dict[str, Any]:
-        """Return what forward and backward take alike."""
-        return {
-            "states": self.several("states"),
-            "initial": self.several("initial"),
-            "drop": self.one("drop"),
-            "keep": self.several("keep"),
-            "zoneout": self.call.zoneout,
-        }
-
-
-def forward(call: Call, save: bool, operands: Sequence[Array], results: Sequence[Array]) -> None:
-    """Write y, the last states and, with `save`, the residuals to `results`."""
-    with _share() as threads:
-        for own, out in _members(call, operands, results):
-            _forward(call, save, own, out, threads)
-
-
-def _forward(
-    call: Call, save: bool, operands: Sequence[Array], results: Sequence[Array], threads: int
-) -> None:
-    given = _Arguments(call, operands)
-    count = 1 + given.packed.spec.states
-    y, *final = results[:count]
-    kept = dict(zip(residual_roles(call), results[count:], strict=True)) if save else {}
-    out = core.forward(
-        given.packed,
-        given.in_layout("x"),
-        lengths=given.one("lengths"),
-        mask=given.in_layout("mask"),
-        reset=given.in_layout("reset"),
-        y=given.time_major(y),
-        final=tuple(final),
-        saved=kept.get("saved", False),
-        at_most=threads,
-        **given.noise(),
-    )
-    plan = {
-        "plan lengths": out.plan.lengths,
-        "plan times": out.plan.times,
-        "plan cut": out.plan.cut,
-    }
-    for role, a in kept.items():
-        value = plan.get(role)
-        if value is not None:
-            a[...] = value.view(np.int32).reshape(a.shape) if a.dtype.kind == "i" else value
-
-
-def backward(
-    call: Call, wrt: Sequence[int], operands: Sequence[Array], results: Sequence[Array]
-) -> None:
-    """Write the gradients of the operands `wrt` to `results`."""
-    with _share() as threads:
-        for own, out in _members(call, operands, results):
-            _backward(call, wrt, own, out, threads)
-
-
-def _int64(a: Array | None, *shape: int) -> Array | None:
-    return None if a is None else a.view(np.int64).reshape(shape)
-
-
-def _backward(
-    call: Call,
-    wrt: Sequence[int],
-    operands: Sequence[Array],
-    results: Sequence[Array],
-    threads: int,
-) -> None:
-    given = _Arguments(call, operands)
-    packed, x = given.packed, given.in_layout("x")
-    steps, batch = x.shape[:2]
-    n = call.directions
-    plan = core.Plan(
-        steps,
-        batch,
-        _int64(given.one("plan lengths"), batch),
-        _int64(given.one("plan times"), n, batch, steps),
-        given.one("plan cut"),
-        packed.generation,
-    )
-    into: dict[str, Any] = {}
-    dweights: list[dict[str, Array]] = [{} for _ in range(n)]
-    states = call.at("states")
-    dfirst: list[Array | None] = [None] * len(states)
-    first = call.at("weight")[0]
-    for k, out in zip(wrt, results, strict=True):
-        role = call.roles[k]
-        if role == "x":
-            into["dx"] = given.time_major(out)
-        elif role == "weight":
-            direction, name = divmod(k - first, len(call.names))
-            dweights[direction][call.names[name]] = out
-        else:
-            dfirst[states.index(k)] = out
-    want = {name for of in dweights for name in of}
-    want |= {"x"} if "dx" in into else set()
-    if any(a is not None for a in dfirst):
-        want.add("states")
-        into["dfirst"] = tuple(
-            np.empty_like(operands[k]) if a is None else a
-            for k, a in zip(states, dfirst, strict=True)
-        )
-    if any(dweights):
-        into["dweights"] = dweights[0] if n == 1 else dweights
-    y, saved = given.in_layout("y"), given.one("saved")
-    assert saved is not None
-    dstates = tuple(given.one(f"dstate {k}") for k in range(packed.spec.states))
-    core.backward(
-        packed,
-        plan,
-        x,
-        y=y,
-        saved=saved,
-        dy=given.in_layout("dy"),
-        dstates=None if all(d is None for d in dstates) else dstates,
-        want=want,
-        at_most=threads,
-        **into,
-        **given.noise(),
-    )
+OPERATIONS: dict[str, Callable[[Call, Any], _Operation]] = {
+    "fusedrnn_forward": Forward,
+    "fusedrnn_backward": Backward,
+}

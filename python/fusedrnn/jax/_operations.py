@@ -24,85 +24,69 @@ from jax.interpreters import ad, batching, mlir
 
 from . import _call, _foreign_call, _scan
 from ._call import DIFFERENTIABLE, Call
+from ._mesh import varying_over_mesh
 
 Array = Any  # the type checker does not read jax
 Arrays = Sequence[Any]
 
 
-# --- shapes ---------------------------------------------------------------------------------------
+# --- the operations -------------------------------------------------------------------------------
 
 
-def _avals(found: Sequence[_call.Array], operands: Arrays) -> list[Any]:
-    varying: frozenset[Any] = frozenset()
-    for one in operands:  # inside shard_map, the axes of the mesh over which values differ
-        varying |= getattr(one, "vma", frozenset())
-    extra = {"vma": varying} if varying else {}
-    return [jax.core.ShapedArray(one.shape, one.dtype, **extra) for one in found]
-
-
-def _forward_shapes(*operands: Any, call: Call, save: bool) -> list[Any]:
+def _forward_results(*operands: Any, call: Call, save: bool) -> list[_call.Array]:
     found = _call.forward_results(call, operands)
-    if save:
-        found += _call.residuals(call, operands)
-    return _avals(found, operands)
+    return found + _call.residuals(call, operands) if save else found
 
 
-def _tangent_shapes(*operands: Any, call: Call, wrt: tuple[int, ...]) -> list[Any]:
-    return _avals(_call.forward_results(call, operands), operands)
+def _tangent_results(*operands: Any, call: Call, wrt: tuple[int, ...]) -> list[_call.Array]:
+    return _call.forward_results(call, operands)
 
 
-def _backward_shapes(*operands: Any, call: Call, wrt: tuple[int, ...]) -> list[Any]:
-    return _avals(_call.gradients(call, wrt, operands), operands)
+def _backward_results(*operands: Any, call: Call, wrt: tuple[int, ...]) -> list[_call.Array]:
+    return _call.gradients(call, wrt, operands)
 
 
-# --- what runs ------------------------------------------------------------------------------------
+Results = Callable[..., list[_call.Array]]
 
 
-def _on_cpu(name: str, shapes: Callable[..., list[Any]], extra: str) -> Callable[..., list[Any]]:
-    def compute(*operands: Any, call: Call, **options: Any) -> list[Any]:
-        _foreign_call.register()
-        results = [
-            jax.ShapeDtypeStruct(one.shape, one.dtype)
-            for one in shapes(*operands, call=call, **options)
-        ]
-        run = jax.ffi.ffi_call(name, results)
-        return list(run(*operands, call=call.encoded(options[extra])))
-
-    return compute
-
-
-def _operation(name: str, shapes: Callable[..., list[Any]]) -> Any:
+def _operation(name: str, results: Results, scan: Callable[..., list[Any]]) -> Any:
+    """Return a new operation: the shapes of its results, and what it is on every platform."""
     made = Primitive(name)
     made.multiple_results = True
-    made.def_abstract_eval(shapes)
+
+    def types(*avals: Any, **params: Any) -> list[Any]:
+        found = results(*avals, **params)
+        return [varying_over_mesh(one.shape, one.dtype, avals) for one in found]
 
     @lru_cache(maxsize=1024)
     def compiled(**params: Any) -> Any:
         return jax.jit(partial(made.bind, **params))
 
+    made.def_abstract_eval(types)
     made.def_impl(lambda *operands, **params: compiled(**params)(*operands))
+    mlir.register_lowering(made, mlir.lower_fun(scan, multiple_results=True))
     return made
 
 
-def _everywhere(operation: Any, compute: Callable[..., list[Any]]) -> None:
-    mlir.register_lowering(operation, mlir.lower_fun(compute, multiple_results=True))
+def _on_cpu(operation: Any, results: Results, extra: str) -> None:
+    """Make an operation a foreign call on the CPU; `extra` is its parameter besides the call."""
+
+    def compute(*operands: Any, call: Call, **params: Any) -> list[Any]:
+        found = results(*operands, call=call, **params)
+        types = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in found]
+        run = jax.ffi.ffi_call(operation.name, types)
+        return list(run(*operands, spec=call.encoded(params[extra])))
+
+    lowering = mlir.lower_fun(compute, multiple_results=True)
+    mlir.register_lowering(operation, lowering, platform="cpu")
 
 
-forward_p = _operation("fusedrnn_forward", _forward_shapes)
-tangent_p = _operation("fusedrnn_tangent", _tangent_shapes)
-backward_p = _operation("fusedrnn_backward", _backward_shapes)
-
-for _one, _shapes, _slow, _extra in (
-    (forward_p, _forward_shapes, _scan.forward, "save"),
-    (backward_p, _backward_shapes, _scan.backward, "wrt"),
-):
-    _everywhere(_one, _slow)
-    mlir.register_lowering(
-        _one,
-        mlir.lower_fun(_on_cpu(_one.name, _shapes, _extra), multiple_results=True),
-        platform="cpu",
-    )
-_everywhere(tangent_p, _scan.tangent)
+forward_p = _operation("fusedrnn_forward", _forward_results, _scan.forward)
+tangent_p = _operation("fusedrnn_tangent", _tangent_results, _scan.tangent)
+backward_p = _operation("fusedrnn_backward", _backward_results, _scan.backward)
+if _foreign_call.register():
+    _on_cpu(forward_p, _forward_results, "save")
+    _on_cpu(backward_p, _backward_results, "wrt")
 
 
 # --- derivatives ----------------------------------------------------------------------------------

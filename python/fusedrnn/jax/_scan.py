@@ -17,6 +17,7 @@ from jax import lax
 from .. import core
 from . import _call
 from ._call import Call
+from ._mesh import same_axes
 
 Array = Any  # the type checker does not read jax
 
@@ -192,9 +193,9 @@ def _direction(call: Call, given: _Given, w: Weights, d: int) -> tuple[Array, St
         by = _by(call.options)
     hidden = w["w_ih"].shape[0] // cell.gates
     widths = (w["w_hh"].shape[1], hidden)[: 1 + (cell.step is _lstm)]
-    zeros = tuple(jnp.zeros((batch, width), x.dtype) for width in widths)
-    first = tuple(a[d] for a in given.several("states")) or zeros
-    initial = tuple(a[d] for a in given.several("initial")) or zeros
+    _, *zeros = same_axes([x, *(jnp.zeros((batch, width), x.dtype) for width in widths)])
+    first = tuple(a[d] for a in given.several("states")) or tuple(zeros)
+    initial = tuple(a[d] for a in given.several("initial")) or tuple(zeros)
     drop, keep = given.one("drop"), given.several("keep")
 
     def step(s: States, now: tuple[Array, ...]) -> tuple[States, Array]:
