@@ -174,8 +174,9 @@ def lengths(value: Any, packed: core.Packed, of: Rows) -> Array:
     if a.dtype.kind not in "iu":
         raise TypeError(f"lengths: expected integers, got {describe(a)}")
     a = shaped(a, "lengths", (of.batch,) if of.batched else ()).reshape(of.batch)
-    if not isinstance(a, jax.core.Tracer):
-        core.plan_of(packed, of.steps, of.batch, lengths=np.asarray(a))
+    if not isinstance(value, jax.core.Tracer):  # inside jit, `a` is one even if `value` is known
+        known = np.asarray(value).reshape(of.batch)
+        core.plan_of(packed, of.steps, of.batch, lengths=known)
     return a
 
 
