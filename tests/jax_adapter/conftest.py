@@ -6,9 +6,14 @@ import pytest
 
 jax = pytest.importorskip("jax", reason="jax is not installed")
 
+if hasattr(jax, "enable_x64"):
+    enable_x64 = jax.enable_x64
+else:  # before JAX 0.8
+    from jax.experimental import enable_x64
+
 
 @pytest.fixture(autouse=True)
 def _both_dtypes() -> object:
     """Let JAX have float64; a test of float32 alone says so."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+import fusedrnn as fr
 import fusedrnn.jax as fj
 from fusedrnn import core
 
@@ -181,6 +183,19 @@ def cached() -> None:
     w = weights_of(3, 16)
     f = jax.jit(jax.grad(lambda w, x: (fj.gru(x, w)[0] ** 2).sum()))
     print(np.asarray(f(w, jnp.ones((5, 2, 8)))["w_hh"]).tobytes().hex())
+
+
+def uncompiled() -> None:
+    """A program of an installation without compiled kernels."""
+    assert not fr.supported_isas()
+    w, x = weights_of(3, 16), jnp.ones((5, 2, 8))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = jax.jit(jax.grad(lambda w: (fj.gru(x, w)[0] ** 2).sum()))(w)
+        found = np.asarray(found["w_hh"])
+    assert fr.ReferenceBackendWarning in {one.category for one in caught}
+    assert not core.path_counts()  # XLA computes, and not NumPy
+    print(found.tobytes().hex())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 import fusedrnn as fr
 import fusedrnn.jax as fj
 from fusedrnn import core
+from jax_adapter.conftest import enable_x64
 from jax_adapter.same import CASES, SEQUENCES, Given, call, counted, equal, given, gradients_in
 from jax_adapter.same import packed as packed_of
 
@@ -150,12 +151,12 @@ def test_one_sequence_without_a_batch_in_both_directions() -> None:
 def test_float32_alone() -> None:
     """JAX as it starts has no float64 and no int64; the plan of a call has int64."""
     case = CASES["gru"]
-    with jax.enable_x64(False):
+    with enable_x64(False):
         same_as_core(case, given(case, "mask and reset", 2))
 
 
 def test_numbers_of_python_and_numpy_become_the_dtype_of_jax() -> None:
-    with jax.enable_x64(False):
+    with enable_x64(False):
         y, _ = fj.rnn([[1.0], [2.0]], {"w_ih": np.ones((1, 1)), "w_hh": [[1.0]]})
         assert y.dtype == np.float32
     y, _ = fj.rnn([[1.0], [2.0]], {"w_ih": np.ones((1, 1)), "w_hh": [[1.0]]})

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import fusedrnn
 
 TWO = "--xla_force_host_platform_device_count=2"
 PROGRAM = Path(__file__).with_name("programs.py")
@@ -74,6 +78,17 @@ def test_ctrl_c_while_a_call_runs() -> None:
     assert process.returncode == 0, errors
     assert out.startswith("KeyboardInterrupt"), out
     assert out.endswith("done\n"), out
+
+
+def test_an_installation_without_kernels(tmp_path: Path) -> None:
+    package = Path(fusedrnn.__file__).parent
+    shutil.copytree(
+        package, tmp_path / "fusedrnn", ignore=shutil.ignore_patterns("_core*.so", "_build.py")
+    )
+    right = np.frombuffer(bytes.fromhex(run("cached")), np.float32)
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    found = np.frombuffer(bytes.fromhex(run("uncompiled", PYTHONPATH=path)), np.float32)
+    np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-5)
 
 
 def test_an_exported_function_runs_in_another_process(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def weights_of(params: Mapping[str, Array], layer: int = 0) -> Any:
     sides: list[dict[str, Array]] = [{}, {}]
     layers = set()
     for name, value in params.items():
-        match = _NAME.fullmatch(name) if isinstance(name, str) else None
+        match = _NAME.fullmatch(str(name))
         if match is None or match[1] not in _OURS:
             raise ValueError(
                 f"params: expected names of {', '.join(_OURS)}, each with _l0, _l1 ..., and "
