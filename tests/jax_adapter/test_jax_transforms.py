@@ -344,6 +344,23 @@ def test_weights_are_packed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert float(f(w, x)) == float(first)
 
 
+def test_a_single_step_reads_large_weights_where_they_lie() -> None:
+    rng = np.random.default_rng(0)
+    w = {"w_ih": rng.standard_normal((600, 3)), "w_hh": rng.standard_normal((600, 200))}
+    x, h0 = rng.standard_normal((1, 2, 3)), np.ones((2, 200))
+    _kernels.PACKS.clear()
+    f = jax.jit(lambda x: fj.gru(x, w, h0))
+    y, h = f(x)
+    assert len(_kernels.PACKS) == 0
+    right = core.forward(core.pack("gru", w), x, states=(h0[None],))
+    equal(y, right.y)
+    equal(h, right.states[0][0])
+    for _ in range(3):
+        equal(f(x)[0], right.y)
+    jax.block_until_ready(jax.jit(lambda x: fj.gru(x, w))(np.ones((2, 2, 3))))
+    assert len(_kernels.PACKS) == 1
+
+
 def test_a_training_loop_keeps_few_packs() -> None:
     """Each step has new weights in new memory; the cache must not grow with the steps."""
     _kernels.PACKS.clear()

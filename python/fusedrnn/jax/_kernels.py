@@ -22,6 +22,10 @@ Arrays = Sequence[Array]
 # XLA hands over addresses, so a pack is found by the addresses of its weights.
 PACKS = core.PackCache()
 
+# A single step reads weights of so many bytes where they lie: to compare them with a packed copy
+# takes longer than the step.
+LARGE = 2**18
+
 _lock = threading.Lock()
 _running = 0
 
@@ -78,9 +82,14 @@ class _Operation:
             for k in range(0, len(places), n)
         ]
 
-    def packed(self, operands: Arrays) -> core.Packed:
+    def weights(self, operands: Arrays) -> Any:
+        """Return the weights as `core` takes them."""
         sides = [{name: operands[k] for name, k in side} for side in self.sides]
-        return PACKS.get(self.cell, sides[0] if len(sides) == 1 else sides, options=self.options)
+        return sides[0] if len(sides) == 1 else sides
+
+    def packed(self, operands: Arrays) -> core.Packed:
+        """Return the packed weights, from an earlier call if they are the same."""
+        return PACKS.get(self.cell, self.weights(operands), options=self.options)
 
     def time_major(self, a: Array) -> Array:
         return a.swapaxes(0, 1) if self.batch_first else a
@@ -128,15 +137,20 @@ class Forward(_Operation):
     def __init__(self, call: Call, save: bool) -> None:
         super().__init__(call)
         self.residuals = residual_roles(call) if save else ()
+        self.places = call.at("weight")
 
     def compute(self, operands: Arrays, results: Arrays, threads: int) -> None:
         """Make one call."""
-        packed = self.packed(operands)
+        x = self.time_major(operands[0])
+        if len(x) == 1 and sum([operands[k].nbytes for k in self.places]) > LARGE:
+            packed = core.pack(self.cell, self.weights(operands), options=self.options, copy=False)
+        else:
+            packed = self.packed(operands)
         count = 1 + packed.spec.states
         residuals = self.residuals
         out = core.forward(
             packed,
-            self.time_major(operands[0]),
+            x,
             y=self.time_major(results[0]),
             final=tuple(results[1:count]),
             saved=results[count] if residuals else False,
