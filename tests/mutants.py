@@ -2174,6 +2174,13 @@ JAX = (
         jax_killer("errors", "inputs_are_read_only"),
     ),
     Mutant(
+        "jax: the interpreter ends under a running call",
+        "python/fusedrnn/jax/_foreign_call.py",
+        "atexit.register(_core.xla_close, os.getpid())",
+        "os.getpid()",
+        jax_killer("processes", "a_process_ends_while_a_call_runs"),
+    ),
+    Mutant(
         "jax: an interrupt is an error of XLA",
         "csrc/bind/xla.hpp",
         "if (raised.matches(PyExc_Exception))",

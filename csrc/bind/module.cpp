@@ -223,6 +223,7 @@ PYBIND11_MODULE(_core, m) {
         .def("states", &Stepper::states)
         .def("load", &Stepper::load);
     m.def("xla_target", xla::target);
+    m.def("xla_close", xla::close);
     m.def("peak_gflops", peak_gflops);
     m.def("read_bandwidth", read_bandwidth);
     m.def("exp", [](const std::string& isa, const py::object& x) {

@@ -7,11 +7,17 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <unistd.h>
+
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <thread>
+#include <vector>
 
 namespace fusedrnn::xla {
 
@@ -199,10 +205,32 @@ inline Error* call(const Frame& frame, const Target& target) {
     }
 }
 
+// Calls that are on their way, and whether there may be more. A thread of XLA that asks for Python
+// when the interpreter has ended is ended by it, and with it the process, by an abort.
+inline std::atomic<int> inside{0};
+inline std::atomic<bool> closed{false};
+
+struct Inside {
+    Inside() { ++inside; }
+    ~Inside() { --inside; }
+    Inside(const Inside&) = delete;
+    Inside& operator=(const Inside&) = delete;
+};
+
+// Refuses further calls and waits for those on their way; for atexit. A forked child has none.
+inline void close(int process) {
+    if (process != getpid()) return;
+    const py::gil_scoped_release free;
+    closed = true;
+    while (inside != 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
 template <int K>
 Error* handle(Frame* frame) {
     const Target& target = targets[K];
     if (asked(*frame, target) || frame->stage != kExecute) return nullptr;
+    const Inside here;
+    if (closed) return error(*frame, kInternal, "fusedrnn: Python is ending");
     try {
         const py::gil_scoped_acquire python;
         return call(*frame, target);

@@ -6,6 +6,8 @@ module as NumPy arrays, which must not be used after the call.
 
 from __future__ import annotations
 
+import atexit
+import os
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -89,4 +91,6 @@ def register() -> bool:
     for k, (name, make) in enumerate(OPERATIONS.items()):
         capsule = _core.xla_target(k, _target(make), *api_version())
         jax.ffi.register_ffi_target(name, capsule, platform="cpu")
+    # Runs before what JAX does at exit, because JAX was imported before.
+    atexit.register(_core.xla_close, os.getpid())
     return True
