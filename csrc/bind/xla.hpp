@@ -225,6 +225,17 @@ inline void close(int process) {
     while (inside != 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
+// Keeps what Python knows of a thread until the thread ends. Python would make it anew in each call
+// of a thread that it did not start, and that takes as long as the call. XLA has few threads.
+inline void stay_known() {
+    thread_local bool known = false;
+    if (known) return;
+    known = true;
+    if (PyGILState_GetThisThreadState() != nullptr) return;
+    PyGILState_Ensure();
+    PyEval_SaveThread();
+}
+
 template <int K>
 Error* handle(Frame* frame) {
     const Target& target = targets[K];
@@ -232,6 +243,7 @@ Error* handle(Frame* frame) {
     const Inside here;
     if (closed) return error(*frame, kInternal, "fusedrnn: Python is ending");
     try {
+        stay_known();
         const py::gil_scoped_acquire python;
         return call(*frame, target);
     } catch (const std::exception& failed) {
