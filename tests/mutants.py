@@ -2199,6 +2199,108 @@ TORCH = (
     ),
 )
 
+# --- fusedrnn.jax ---
+
+
+def jax_killer(file: str, function: str, select: str = "") -> tuple[str, ...]:
+    path = f"tests/jax_adapter/test_jax_{file}.py::test_{function}"
+    return (path, *(("-k", select) if select else ()))
+
+
+JAX = (
+    Mutant(
+        "jax: members do not share a gradient",
+        "python/fusedrnn/jax/_operations.py",
+        "shared = call.members is not None and not call.mapped[k]",
+        "shared = False",
+        jax_killer("transforms", "an_ensemble_that_shares_some_weights"),
+    ),
+    Mutant(
+        "jax: vmap takes its axis apart in another order",
+        "python/fusedrnn/jax/_operations.py",
+        "a.reshape(*a.shape[:axis], size, -1, *a.shape[axis + 1 :])",
+        "a.reshape(*a.shape[:axis], -1, size, *a.shape[axis + 1 :])",
+        jax_killer("transforms", "vmap_over_sequences_is_one_call", "rnn and plain"),
+    ),
+    Mutant(
+        "jax: vmap of grad sums the gradients of weights",
+        "python/fusedrnn/jax/_operations.py",
+        'wanted = any(call.roles[k] == "weight" for k in wrt)',
+        "wanted = False",
+        jax_killer("transforms", "vmap_of_grad_gives_each_its_own", "gru"),
+    ),
+    Mutant(
+        "jax: members of members in another order",
+        "python/fusedrnn/jax/_operations.py",
+        "a = jnp.broadcast_to(a[:, None], (size, inner, *a.shape[1:]))",
+        "a = jnp.broadcast_to(a[None], (inner, size, *a.shape[1:]))",
+        jax_killer("transforms", "nested_vmap"),
+    ),
+    Mutant(
+        "jax: every gradient is computed",
+        "python/fusedrnn/jax/_kernels.py",
+        'self.want = frozenset(want | {"states"} if self.to_states else want)',
+        "self.want = None",
+        jax_killer("transforms", "only_the_gradients_that_are_needed"),
+    ),
+    Mutant(
+        "jax: a call without a derivative saves",
+        "python/fusedrnn/jax/_functions.py",
+        "call=call, save=False)",
+        "call=call, save=True)[: 1 + packed.spec.states]",
+        jax_killer("transforms", "a_call_without_a_derivative_saves_nothing"),
+    ),
+    Mutant(
+        "jax: gradients of devices are not summed",
+        "python/fusedrnn/jax/_mesh.py",
+        "_varying(a, tuple(every - own)) if every - own else a",
+        "a",
+        jax_killer("processes", "meshes"),
+    ),
+    Mutant(
+        "jax: a failed call keeps its share of the threads",
+        "python/fusedrnn/jax/_kernels.py",
+        "finally: _leave()",
+        "finally:\n            pass",
+        jax_killer("errors", "errors_of_a_call_reach_the_caller"),
+    ),
+    Mutant(
+        "jax: NaN in padding reaches the scan",
+        "python/fusedrnn/jax/_scan.py",
+        "x = jnp.where(valid[..., None], x, 0)",
+        "x = x * 1",
+        jax_killer("scan", "the_scan_of_every_cell", "rnn-mask"),
+    ),
+    Mutant(
+        "jax: the reverse direction of the scan cuts other links",
+        "python/fusedrnn/jax/_scan.py",
+        "if cut is not None and d:",
+        "if cut is not None and not d:",
+        jax_killer("scan", "the_scan_of_every_cell", "before-reset"),
+    ),
+    Mutant(
+        "jax: operands can be written",
+        "csrc/bind/xla.hpp",
+        "arrays(frame.operands, false)",
+        "arrays(frame.operands, true)",
+        jax_killer("errors", "inputs_are_read_only"),
+    ),
+    Mutant(
+        "jax: the interpreter ends under a running call",
+        "python/fusedrnn/jax/_foreign_call.py",
+        "atexit.register(_core.xla_close, os.getpid())",
+        "os.getpid()",
+        jax_killer("processes", "a_process_ends_while_a_call_runs"),
+    ),
+    Mutant(
+        "jax: an interrupt is an error of XLA",
+        "csrc/bind/xla.hpp",
+        "if (raised.matches(PyExc_Exception))",
+        "if (true)",
+        jax_killer("processes", "ctrl_c_while_a_call_runs"),
+    ),
+)
+
 # --- fusedrnn.inspect ---
 
 INSPECT = (
@@ -2515,6 +2617,7 @@ MUTANTS = (
     *INSPECT,
     *FORECASTS,
     *TORCH,
+    *JAX,
 )
 
 

@@ -135,7 +135,7 @@ serial() {
 # Plants faults; the test that tests/mutants.py names must find each.
 mutants() {
     workplace mutants '.[test,dev,plot]' torch==2.13.0 onnx onnxruntime==1.31.1 keras scipy safetensors \
-        expecttest onnxscript h5py || return
+        expecttest onnxscript h5py jax || return
     .venv/bin/python tests/mutants.py
 }
 
@@ -204,6 +204,24 @@ torch_packages() {
         grep -q 'same greedy actions with reset=: True' "$work/ppo.log"
 }
 
+# Tests fusedrnn.jax with the oldest JAX that it supports and with the newest that pip installs, both
+# beside a flax of their time, and runs the page and the examples. If a test skips, the check fails.
+jax_versions() {
+    local version
+    for version in 'jax==0.6.* flax==0.10.*' 'jax flax'; do
+        workplace "jax-${version//[^0-9a-z]/}" '.[test]' || return
+        # shellcheck disable=SC2086
+        .venv/bin/pip install -qq $version flatbuffers || return
+        .venv/bin/python -c 'import numpy, jax, flax; print("JAX", jax.__version__, "flax", flax.__version__, "NumPy", numpy.__version__)'
+        .venv/bin/python -m pytest -n auto tests/jax_adapter | tee "$work/jax.log" || return
+        ! grep -q skipped "$work/jax.log" || return
+        .venv/bin/python -m pytest tests/test_docs.py tests/test_examples.py -k jax | tee "$work/jax.log" || return
+        ! grep -q skipped "$work/jax.log" || return
+    done
+    .venv/bin/python -m pytest tests/test_weights.py -k live_flax | tee "$work/jax.log" || return
+    ! grep -q skipped "$work/jax.log"
+}
+
 # Trains one model on two processes over MPI; their gradients must be those of one.
 mpi() {
     packages openmpi-bin || return
@@ -217,7 +235,7 @@ mpi() {
 }
 
 all=(exhaustive clang sanitizers races memory hostile aarch64 serial mutants grids models properties)
-all+=(course torch_versions torch_packages mpi)
+all+=(course torch_versions torch_packages jax_versions mpi)
 table=() failed=0
 for check in "${@:-${all[@]}}"; do
     if [[ ! " ${all[*]} " == *" $check "* ]]; then

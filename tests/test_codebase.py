@@ -170,6 +170,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "weights*": {*FOUNDATION, *PUBLIC, "_layers.params", "onnx._plain", "weights*"},
     "onnx*": {*PUBLIC, "_protos", "_storage", "nn", "onnx*", "weights"},
     "torch*": {*PUBLIC, "torch*"},
+    "jax*": {*PUBLIC, "_core", "jax*"},  # XLA calls the compiled module
     "inspect*": {*PUBLIC, "inspect*"},
     "forecasting*": {*PUBLIC, "_checks.*", "forecasting*", "nn"},
     "cli*": {
@@ -263,6 +264,7 @@ def test_imports_have_no_cycle() -> None:
 ADAPTERS = {
     "forecasting": {"matplotlib"},
     "inspect": {"matplotlib"},
+    "jax": {"jax"},
     "onnx": {"onnx"},
     "torch": {"torch"},
 }

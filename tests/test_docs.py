@@ -21,7 +21,8 @@ FENCE = re.compile(
 # Packages that a block may import beside NumPy and fusedrnn. If one is missing, the test of the
 # page ends before that block.
 EXTRAS = re.compile(
-    r"^(?:import|# needs) (torch|keras|h5py|onnx|onnxruntime|matplotlib|g2p_en|silero_vad)$", re.M
+    r"^(?:import|# needs) (torch|jax|keras|h5py|onnx|onnxruntime|matplotlib|g2p_en|silero_vad)$",
+    re.M,
 )
 # The pages of the course read data and take longer; tests/test_course.py runs them.
 PAGES = [

@@ -18,11 +18,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "python" / "fusedrnn"
 # Packages that an example may need beside NumPy.
-EXTRAS = ("h5py", "keras", "matplotlib", "onnx", "torch")
+EXTRAS = ("h5py", "jax", "keras", "matplotlib", "onnx", "torch")
 # Adapters, whose examples need the package without naming it.
 NEEDS = {
     "fusedrnn.forecasting.plot": "matplotlib",
     "fusedrnn.inspect.plot": "matplotlib",
+    "fusedrnn.jax": "jax",
     "fusedrnn.onnx": "onnx",
     "fusedrnn.torch": "torch",
 }

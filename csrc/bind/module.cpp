@@ -1,10 +1,11 @@
 // The Python module `_core`. The work of a call is in call.hpp, that of a function of plain arrays
-// in plain.hpp, and that of a stream's steps in step.hpp.
+// in plain.hpp, that of a stream's steps in step.hpp, and that of XLA's calls in xla.hpp.
 #include <pybind11/stl.h>
 
 #include "call.hpp"
 #include "plain.hpp"
 #include "step.hpp"
+#include "xla.hpp"
 
 namespace fusedrnn {
 namespace {
@@ -221,6 +222,8 @@ PYBIND11_MODULE(_core, m) {
         .def("undo", &Stepper::undo)
         .def("states", &Stepper::states)
         .def("load", &Stepper::load);
+    m.def("xla_target", xla::target);
+    m.def("xla_close", xla::close);
     m.def("peak_gflops", peak_gflops);
     m.def("read_bandwidth", read_bandwidth);
     m.def("exp", [](const std::string& isa, const py::object& x) {
