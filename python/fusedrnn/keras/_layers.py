@@ -1,0 +1,197 @@
+"""SimpleRNN, LSTM and GRU: Keras' layers with the kernels in place of the loop over time."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import keras
+
+from . import _walks
+from ._job import Job, job_of, refusal
+
+Tensor = Any
+
+
+def _numpy_walk(
+    job: Job,
+    x: Any,
+    states: list[Any],
+    weights: tuple[Any, Any, Any],
+    mask: Any,
+    drop: Any,
+) -> tuple[Any, list[Any]]:
+    given = _walks.Arrays(x, tuple(states), *weights, mask, drop)
+    out = _walks.forward(job, given, save=False)
+    return out.y, list(out.states)
+
+
+def _route(name: str) -> Any:
+    """Return the walk of a backend of Keras; None if there is none."""
+    if name == "numpy":
+        return _numpy_walk
+    if name == "torch":
+        from ._torch import walk as torch_walk
+
+        return torch_walk
+    if name == "jax":
+        from ._jax import walk as jax_walk
+
+        return jax_walk
+    if name == "tensorflow":
+        from ._tensorflow import walk as tensorflow_walk
+
+        return tensorflow_walk
+    return None
+
+
+class Fused:
+    """A mixin before a layer of Keras, whose instances `accelerate` may give this class later."""
+
+    _fused_kind: ClassVar[str]
+    cell: Any
+    go_backwards: bool
+
+    def _why_not(self, training: bool) -> str:
+        """Return why a call takes Keras' loop, as far as that is known without its arrays."""
+        if _route(keras.backend.backend()) is None:
+            return f"Keras runs on {keras.backend.backend()}"
+        job = job_of(self, self._fused_kind)
+        return job if isinstance(job, str) else refusal(self, training)
+
+    def inner_loop(
+        self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False
+    ) -> Any:
+        """Walk over time; Keras calls this with states, dropout and masks prepared."""
+        job = job_of(self, self._fused_kind)
+        name = keras.backend.backend()
+        why = self._why_not(training)
+        states = list(keras.tree.flatten(initial_state))
+        if keras.tree.is_nested(mask):
+            mask = mask[0]
+        cell = self.cell
+        convert = keras.ops.convert_to_tensor
+        weights = (convert(cell.kernel), convert(cell.recurrent_kernel), _or_none(cell.bias))
+        if not why and mask is not None and getattr(self, "unroll", False):
+            why = "unroll=True with a mask: backends of Keras differ in what they do"
+        if not why and name == "torch":
+            from ._torch import refuses
+
+            why = refuses(sequences, *weights, *states, mask)
+        if why or isinstance(job, str):
+            return super().inner_loop(  # type: ignore[misc]
+                sequences, initial_state, mask=mask, training=training
+            )
+        drop = None
+        if training and cell.dropout:
+            factors = cell.get_dropout_mask(sequences[:, 0, :])
+            sequences = sequences * keras.ops.expand_dims(factors, axis=1)
+        if training and cell.recurrent_dropout:
+            drop = cell.get_recurrent_dropout_mask(states[0])
+        if mask is not None:
+            mask = keras.ops.cast(mask, "bool")
+        if self.go_backwards:
+            sequences = keras.ops.flip(sequences, axis=1)
+            mask = None if mask is None else keras.ops.flip(mask, axis=1)
+        y, last = _route(name)(job, sequences, states, weights, mask, drop)
+        return y[:, -1], y, last
+
+
+def _or_none(bias: Any) -> Tensor | None:
+    return None if bias is None else keras.ops.convert_to_tensor(bias)
+
+
+def _prepared(layer: Any) -> None:
+    """Keep Bidirectional on two walks, and TensorFlow from compiling the layer with XLA."""
+    layer.use_cudnn = False
+    if keras.backend.backend() == "tensorflow":
+        layer.supports_jit = False
+
+
+@keras.saving.register_keras_serializable(package="fusedrnn")
+class SimpleRNN(Fused, keras.layers.SimpleRNN):
+    """`keras.layers.SimpleRNN` on the kernels: the same arguments, weights, masks and results.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As for `keras.layers.SimpleRNN`.
+
+    Notes
+    -----
+    What the kernels do not compute takes Keras' own loop; `report` says what and why. A saved model
+    names this class, so whoever loads it needs fusedrnn; `restore` the model first if it is to load
+    where fusedrnn is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn.keras import SimpleRNN
+    >>> layer = SimpleRNN(3)  # 'hello': four letters, one-hot
+    >>> layer(np.ones((2, 4, 9), "float32")).shape == (2, 3)
+    True
+    """
+
+    _fused_kind = "rnn"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _prepared(self)
+
+
+@keras.saving.register_keras_serializable(package="fusedrnn")
+class LSTM(Fused, keras.layers.LSTM):
+    """`keras.layers.LSTM` on the kernels: the same arguments, weights, masks and results.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As for `keras.layers.LSTM`.
+
+    Notes
+    -----
+    As for `SimpleRNN`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn.keras import LSTM
+    >>> layer = LSTM(50, return_sequences=True)
+    >>> layer(np.ones((2, 10, 1), "float32")).shape == (2, 10, 50)
+    True
+    """
+
+    _fused_kind = "lstm"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _prepared(self)
+
+
+@keras.saving.register_keras_serializable(package="fusedrnn")
+class GRU(Fused, keras.layers.GRU):
+    """`keras.layers.GRU` on the kernels: the same arguments, weights, masks and results.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As for `keras.layers.GRU`.
+
+    Notes
+    -----
+    As for `SimpleRNN`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn.keras import GRU
+    >>> layer = GRU(8, return_state=True)
+    >>> y, h = layer(np.ones((2, 10, 1), "float32"))
+    >>> y.shape == h.shape == (2, 8)
+    True
+    """
+
+    _fused_kind = "gru"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _prepared(self)

@@ -1,0 +1,313 @@
+"""Keras' layers on the kernels against Keras' own: outputs, gradients, training, files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import fusedrnn.keras as fk
+from fusedrnn import core
+
+BACKEND = keras.backend.backend()
+KINDS = ("SimpleRNN", "LSTM", "GRU")
+trains = pytest.mark.skipif(BACKEND == "numpy", reason="Keras has no fit on NumPy")
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def numbers(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype("float32")
+
+
+X = numbers(3, 7, 4)
+MASK = np.random.default_rng(1).random((3, 7)) < 0.6
+RIGHT_PADDED = np.arange(7) < np.array([[7], [3], [0]])
+
+
+def calls() -> int:
+    return sum(n for path, n in core.path_counts().items() if path.backend == "native")
+
+
+def pair(kind: str, **options: Any) -> tuple[Any, Any]:
+    """Keras' layer and ours, with the same weights."""
+    layers = [getattr(place, kind)(5, **options) for place in (keras.layers, fk)]
+    for layer in layers:
+        layer.build(X.shape)
+    weights = [numbers(*w.shape, seed=k) * 0.4 for k, w in enumerate(layers[0].get_weights())]
+    for layer in layers:
+        layer.set_weights(weights)
+    return layers[0], layers[1]
+
+
+def shown(outputs: Any) -> list[Array]:
+    flat = keras.tree.flatten(outputs)
+    return [keras.ops.convert_to_numpy(a) for a in flat]
+
+
+def same(found: Any, right: Any, bound: float = 2e-6) -> None:
+    for a, b in zip(shown(found), shown(right), strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        assert np.abs(a - b).max(initial=0) <= bound
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "backwards": {"go_backwards": True},
+    "no bias": {"use_bias": False},
+    "relu": {"activation": "relu"},
+    "linear": {"activation": None},
+    "softsign": {"activation": "softsign"},
+    "leaky": {"activation": "leaky_relu"},
+    "unrolled": {"unroll": True},
+    "float64": {"dtype": "float64"},
+    "first": {"implementation": 1},
+}
+GATED = {
+    "hard gates": {"recurrent_activation": "hard_sigmoid"},
+    "elu gates": {"recurrent_activation": "elu", "activation": "softplus"},
+}
+
+
+def cases() -> list[Any]:
+    found = []
+    for kind in KINDS:
+        own = OPTIONS | (GATED if kind != "SimpleRNN" else {})
+        own |= {"reset before": {"reset_after": False}} if kind == "GRU" else {}
+        for name, options in own.items():
+            if kind == "SimpleRNN" and "implementation" in options:
+                continue
+            found.append(pytest.param(kind, options, id=f"{kind}-{name}"))
+    return found
+
+
+@pytest.mark.parametrize("mask", [None, MASK, RIGHT_PADDED], ids=["whole", "gaps", "padded"])
+@pytest.mark.parametrize(("kind", "options"), cases())
+def test_outputs(kind: str, options: dict[str, Any], mask: Array | None) -> None:
+    if BACKEND == "jax" and options.get("dtype") == "float64":
+        pytest.skip("JAX computes in float32 unless it is told otherwise")
+    for more in ({}, {"return_sequences": True, "return_state": True}):
+        theirs, ours = pair(kind, **options, **more)
+        x = X.astype(options.get("dtype", "float32"))
+        right, before = theirs(x, mask=mask), calls()
+        same(ours(x, mask=mask), right)  # JAX computes when the values are asked for
+        assert calls() == before + (mask is None or not ours.unroll)
+    for layer in (theirs, ours):
+        layer.zero_output_for_mask = True
+    same(ours(x, mask=mask), theirs(x, mask=mask))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_states_go_in_and_on(kind: str) -> None:
+    theirs, ours = pair(kind, return_state=True)
+    states = [numbers(3, 5, seed=k) for k in range(2 if kind == "LSTM" else 1)]
+    same(ours(X, initial_state=states), theirs(X, initial_state=states))
+    theirs, ours = pair(kind, stateful=True)
+    for _ in range(3):
+        same(ours(X), theirs(X))
+    ours.reset_state()
+    theirs.reset_state()
+    same(ours(X), theirs(X))
+
+
+@pytest.mark.parametrize("mode", ["concat", "sum"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_bidirectional(kind: str, mode: str) -> None:
+    both = [
+        keras.layers.Bidirectional(getattr(place, kind)(5, return_sequences=True), merge_mode=mode)
+        for place in (keras.layers, fk)
+    ]
+    for layer in both:
+        layer.build(X.shape)
+    both[1].set_weights(both[0].get_weights())
+    right, before = shown(both[0](X, mask=MASK)), calls()
+    same(both[1](X, mask=MASK), right)
+    assert calls() == before + 2
+
+
+def model_of(place: Any, **options: Any) -> Any:
+    """Two recurrent layers under an Embedding with masks."""
+    return keras.Sequential(
+        [
+            keras.Input((7,)),
+            keras.layers.Embedding(11, 6, mask_zero=True),
+            keras.layers.Bidirectional(place.LSTM(5, return_sequences=True, **options)),
+            place.GRU(4, return_sequences=True, **options),
+            place.SimpleRNN(3, **options),
+            keras.layers.Dense(1),
+        ]
+    )
+
+
+IDS = np.random.default_rng(2).integers(0, 11, (12, 7))
+TARGETS = numbers(12, 1, seed=3)
+
+
+@trains
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("more", [{}, {"go_backwards": True}, {"reset_after": False}], ids=str)
+def test_gradients(kind: str, more: dict[str, Any]) -> None:
+    """One step of plain SGD moves every weight, and x, by its gradient."""
+    if "reset_after" in more and kind != "GRU":
+        pytest.skip("of the GRU")
+    moved = []
+    for place in (keras.layers, fk):
+        keras.utils.set_random_seed(5)
+        inputs = keras.Input((7, 4))
+        masked = keras.layers.Masking()(keras.layers.Dense(4)(inputs))
+        y, *states = getattr(place, kind)(5, return_sequences=True, return_state=True, **more)(
+            masked
+        )
+        total = keras.layers.Concatenate()([keras.layers.Flatten()(y), *states])
+        model = keras.Model(inputs, keras.layers.Dense(2)(total))
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        before = model.get_weights()
+        model.fit(X, numbers(3, 2, seed=4), epochs=1, batch_size=3, verbose=0)
+        moved.append([b - a for a, b in zip(before, model.get_weights(), strict=True)])
+    for found, right in zip(moved[1], moved[0], strict=True):
+        assert np.abs(right).max() > 0
+        assert np.abs(found - right).max() <= 2e-6
+
+
+@trains
+def test_a_model_is_trained_alike() -> None:
+    """Embedding with masks, Bidirectional, GRU, SimpleRNN; Adam, several epochs."""
+    found = []
+    for place in (keras.layers, fk):
+        keras.utils.set_random_seed(7)
+        model = model_of(place)
+        model.compile("adam", "mse")
+        before = calls()
+        history = model.fit(IDS, TARGETS, epochs=3, batch_size=4, shuffle=False, verbose=0)
+        assert (calls() > before) == (place is fk)
+        found.append([*history.history["loss"], *model.predict(IDS, verbose=0).reshape(-1)])
+    assert np.abs(np.subtract(*found)).max() <= 2e-5
+
+
+@trains
+def test_dropout_draws_masks_of_the_sequence() -> None:
+    """dropout, and recurrent_dropout of SimpleRNN, run on the kernels and change with each call."""
+    for kind, options in (
+        ("LSTM", {"dropout": 0.5}),
+        ("GRU", {"dropout": 0.5}),
+        ("SimpleRNN", {"dropout": 0.3, "recurrent_dropout": 0.5}),
+    ):
+        _, ours = pair(kind, **options)
+        before = calls()
+        first, second = shown(ours(X, training=True)), shown(ours(X, training=True))
+        assert calls() == before + 2
+        assert np.abs(first[0] - second[0]).max() > 1e-3
+        same(ours(X), pair(kind)[0](X))
+
+
+@trains
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_masks_as_keras(kind: str) -> None:
+    theirs, ours = pair(kind, dropout=0.4, seed=3)
+    same(ours(X, training=True), theirs(X, training=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "training", "why"),
+    [
+        ({"activation": "gelu"}, False, "the kernels do not have the activation gelu"),
+        ({"dtype": "bfloat16"}, False, "it computes in bfloat16 with weights in bfloat16"),
+        ({"dtype": "mixed_bfloat16"}, False, "it computes in bfloat16 with weights in float32"),
+        ({"recurrent_dropout": 0.5}, True, "a mask of dropout for each gate"),
+        ({"dropout": 0.5, "implementation": 1}, True, "a mask of dropout for each gate"),
+        ({"recurrent_dropout": 0.5}, False, ""),
+        ({}, True, ""),
+    ],
+    ids=str,
+)
+def test_what_takes_keras_own_loop(options: dict[str, Any], training: bool, why: str) -> None:
+    """The report says the reason, and the call takes the path that the report says."""
+    layer = fk.LSTM(5, recurrent_initializer="glorot_uniform", **options)
+    layer.build(X.shape)
+    (line,) = fk.report(layer, training)
+    assert line.why.startswith(why)
+    assert line.fused == (why == "")
+    if BACKEND == "numpy" and "float16" in str(options):
+        return  # NumPy alone does not compute in bfloat16
+    before = calls()
+    layer(X.astype("float32"), training=training)
+    assert (calls() > before) == line.fused
+
+
+def test_accelerate_and_restore() -> None:
+    model = model_of(keras.layers)
+    before = model.predict(IDS, verbose=0)
+    assert [line.fused for line in fk.report(model)] == [False] * 4
+    assert fk.accelerate(model) is model
+    lines = fk.report(model)
+    assert [line.fused for line in lines] == [True] * 4
+    assert [line.kind for line in lines] == ["LSTM", "LSTM", "GRU", "SimpleRNN"]
+    counted = calls()
+    assert np.abs(model.predict(IDS, verbose=0) - before).max() <= 2e-6
+    assert calls() > counted
+    assert fk.restore(model) is model
+    assert not any(line.fused for line in fk.report(model))
+    counted = calls()
+    assert np.abs(model.predict(IDS, verbose=0) - before).max() <= 2e-6
+    assert calls() == counted
+    with pytest.raises(TypeError, match="model: expected a model or layer of Keras, got int"):
+        fk.accelerate(3)
+
+
+def test_a_class_of_ones_own_is_left_alone() -> None:
+    class Mine(keras.layers.LSTM):
+        pass
+
+    layer = Mine(3)
+    assert fk.report(fk.accelerate(layer))[0].why == "it is of another class"
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_saved_model_is_loaded_elsewhere(tmp_path: Path, restored: bool) -> None:
+    """A new process imports the classes that the file names; a restored model needs no fusedrnn."""
+    model = model_of(fk)
+    right = model.predict(IDS, verbose=0)
+    if restored:
+        fk.restore(model)
+    model.save(tmp_path / "model.keras")
+    missing = 'import sys; sys.modules["fusedrnn"] = None' if restored else ""
+    code = f"""
+{missing}
+import json, keras, numpy as np
+model = keras.models.load_model({str(tmp_path / "model.keras")!r})
+print(json.dumps(model.predict(np.array({IDS.tolist()}), verbose=0).tolist()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert np.abs(json.loads(done.stdout.splitlines()[-1]) - right).max() <= 2e-6
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert [line.fused for line in fk.report(again)] == [not restored] * 4
+    config = fk.GRU(5, reset_after=False, return_sequences=True).get_config()
+    assert fk.GRU.from_config(config).get_config() == config
+
+
+def test_no_step_and_no_sequence() -> None:
+    _, ours = pair("GRU", return_sequences=True)
+    assert shown(ours(np.zeros((0, 7, 4), "float32")))[0].shape == (0, 7, 5)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's files")
+def test_a_restored_model_is_exported(tmp_path: Path) -> None:
+    """A SavedModel of a restored model is loaded and called in a process of its own."""
+    model = model_of(fk)
+    right = model.predict(IDS, verbose=0)
+    fk.restore(model).export(tmp_path / "saved", verbose=False)
+    code = f"""
+import json, numpy as np, tensorflow as tf
+model = tf.saved_model.load({str(tmp_path / "saved")!r})
+print(json.dumps(model.serve(tf.constant(np.array({IDS.tolist()}), tf.float32)).numpy().tolist()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert np.abs(json.loads(done.stdout.splitlines()[-1]) - right).max() <= 2e-6
