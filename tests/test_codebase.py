@@ -170,6 +170,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "weights*": {*FOUNDATION, *PUBLIC, "_layers.params", "onnx._plain", "weights*"},
     "onnx*": {*PUBLIC, "_protos", "_storage", "nn", "onnx*", "weights"},
     "torch*": {*PUBLIC, "torch*"},
+    "keras*": {*PUBLIC, "keras*", "weights"},
     "inspect*": {*PUBLIC, "inspect*"},
     "forecasting*": {*PUBLIC, "_checks.*", "forecasting*", "nn"},
     "cli*": {
@@ -264,6 +265,7 @@ ADAPTERS = {
     "forecasting": {"matplotlib"},
     "inspect": {"matplotlib"},
     "onnx": {"onnx"},
+    "keras": {"keras", "tensorflow", "torch"},
     "torch": {"torch"},
 }
 
