@@ -204,6 +204,22 @@ torch_packages() {
         grep -q 'same greedy actions with reset=: True' "$work/ppo.log"
 }
 
+# Tests fusedrnn.keras on each backend, in an environment of its own. Keras on NumPy imports jax.
+keras() {
+    local backend package
+    for backend in torch numpy tensorflow; do
+        case $backend in
+            torch) package=torch==2.13.0 ;;
+            numpy) package=jax ;;
+            tensorflow) package=tensorflow-cpu ;;
+        esac
+        workplace "keras-$backend" '.[test,keras]' || return
+        .venv/bin/pip install -qq "$package" || return
+        KERAS_BACKEND=$backend .venv/bin/python -m pytest tests/keras_adapter || return
+        rm -rf .venv
+    done
+}
+
 # Trains one model on two processes over MPI; their gradients must be those of one.
 mpi() {
     packages openmpi-bin || return
@@ -217,7 +233,7 @@ mpi() {
 }
 
 all=(exhaustive clang sanitizers races memory hostile aarch64 serial mutants grids models properties)
-all+=(course torch_versions torch_packages mpi)
+all+=(course torch_versions torch_packages keras mpi)
 table=() failed=0
 for check in "${@:-${all[@]}}"; do
     if [[ ! " ${all[*]} " == *" $check "* ]]; then
