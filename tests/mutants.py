@@ -2303,6 +2303,44 @@ JAX = (
 
 # --- fusedrnn.inspect ---
 
+KERAS = (
+    Mutant(
+        "keras: the gates of the GRU are those of another order",
+        "python/fusedrnn/keras/_walks.py",
+        "return np.concatenate([r, z, n])",
+        "return np.concatenate([z, r, n])",
+        ("tests/keras_adapter/test_keras_layers.py::test_outputs", "-k", "GRU-plain"),
+    ),
+    Mutant(
+        "keras: the gradient of a masked step stays there",
+        "python/fusedrnn/keras/_walks.py",
+        "dy = _repeated_back(dy, given.mask)",
+        "dy = dy * 1",
+        ("tests/keras_adapter/test_keras_layers.py::test_a_model_is_trained_alike",),
+    ),
+    Mutant(
+        "keras: a mask is not turned with its sequence",
+        "python/fusedrnn/keras/_layers.py",
+        "mask = None if mask is None else keras.ops.flip(mask, axis=1)",
+        "pass",
+        ("tests/keras_adapter/test_keras_layers.py::test_outputs", "-k", "LSTM-backwards-gaps"),
+    ),
+    Mutant(
+        "keras: a pack is that of other recurrent weights",
+        "python/fusedrnn/keras/_walks.py",
+        "all(map(_equal, copies, arrays))",
+        "_equal(copies[0], arrays[0])",
+        ("tests/keras_adapter/test_keras_layers.py::test_outputs", "-k", "GRU"),
+    ),
+    Mutant(
+        "keras: masks of dropout for each gate are taken for one",
+        "python/fusedrnn/keras/_job.py",
+        'if noisy and getattr(cell, "implementation", 2) == 1:',
+        "if False:",
+        ("tests/keras_adapter/test_keras_layers.py::test_what_takes_keras_own_loop",),
+    ),
+)
+
 INSPECT = (
     Mutant(
         "inspect: the gradient of y counts at padded steps",
@@ -2618,6 +2656,7 @@ MUTANTS = (
     *FORECASTS,
     *TORCH,
     *JAX,
+    *KERAS,
 )
 
 

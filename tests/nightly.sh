@@ -220,6 +220,20 @@ jax_versions() {
     done
     .venv/bin/python -m pytest tests/test_weights.py -k live_flax | tee "$work/jax.log" || return
     ! grep -q skipped "$work/jax.log"
+# Tests fusedrnn.keras on each backend, in an environment of its own. Keras on NumPy imports jax.
+keras() {
+    local backend package
+    for backend in torch jax numpy tensorflow; do
+        case $backend in
+            torch) package=torch==2.13.0 ;;
+            jax | numpy) package=jax ;; # Keras imports JAX on NumPy too
+            tensorflow) package=tensorflow-cpu ;;
+        esac
+        workplace "keras-$backend" '.[test,keras]' || return
+        .venv/bin/pip install -qq "$package" || return
+        KERAS_BACKEND=$backend .venv/bin/python -m pytest tests/keras_adapter || return
+        rm -rf .venv
+    done
 }
 
 # Trains one model on two processes over MPI; their gradients must be those of one.
@@ -235,7 +249,7 @@ mpi() {
 }
 
 all=(exhaustive clang sanitizers races memory hostile aarch64 serial mutants grids models properties)
-all+=(course torch_versions torch_packages jax_versions mpi)
+all+=(course torch_versions torch_packages jax_versions keras mpi)
 table=() failed=0
 for check in "${@:-${all[@]}}"; do
     if [[ ! " ${all[*]} " == *" $check "* ]]; then

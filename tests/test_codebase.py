@@ -171,6 +171,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "onnx*": {*PUBLIC, "_protos", "_storage", "nn", "onnx*", "weights"},
     "torch*": {*PUBLIC, "torch*"},
     "jax*": {*PUBLIC, "_core", "jax*"},  # XLA calls the compiled module
+    "keras*": {*PUBLIC, "jax", "keras*"},  # Keras on JAX stands on `fusedrnn.jax`
     "inspect*": {*PUBLIC, "inspect*"},
     "forecasting*": {*PUBLIC, "_checks.*", "forecasting*", "nn"},
     "cli*": {
@@ -266,6 +267,7 @@ ADAPTERS = {
     "inspect": {"matplotlib"},
     "jax": {"jax"},
     "onnx": {"onnx"},
+    "keras": {"jax", "keras", "tensorflow", "torch"},
     "torch": {"torch"},
 }
 

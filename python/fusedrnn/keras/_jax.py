@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from .. import jax as fused
-from ._job import Job
+from ._job import IDENTITY, Job
 
 Array = Any
 
@@ -40,12 +40,12 @@ def walk(
     """Return y (B, T, H) and the last states (B, H)."""
     arrays = _weights(job, *weights)
     given: dict[str, Any] = {"mask": mask, "drop": drop, "batch_first": True}
-    if job.kind == "rnn":
+    if job.kind == "SimpleRNN":
         (usual,) = job.activations
-        name = "identity" if job.cell == "rnn_identity" else usual
+        name = "identity" if usual == IDENTITY else usual
         y, h = fused.rnn(x, arrays, states[0], nonlinearity=name, **given)
         last = [h]
-    elif job.kind == "gru":
+    elif job.kind == "GRU":
         chosen = None if job.options is None else job.activations
         y, h = fused.gru(
             x, arrays, states[0], reset_after=job.reset_after, activations=chosen, **given

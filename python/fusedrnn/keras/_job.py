@@ -9,11 +9,12 @@ import keras
 from .. import core
 
 # Keras' activations by the names and numbers of `core`; hard_sigmoid is relu6(x + 3) / 6.
+IDENTITY = ("affine", 1.0, 0.0)
 _ACTIVATIONS: dict[str, tuple[Any, ...]] = {
     "tanh": ("tanh",),
     "sigmoid": ("sigmoid",),
     "relu": ("relu",),
-    "linear": ("affine", 1.0, 0.0),
+    "linear": IDENTITY,
     "hard_sigmoid": ("hard_sigmoid", 1 / 6, 0.5),
     "elu": ("elu", 1.0),
     "softsign": ("softsign",),
@@ -30,7 +31,7 @@ class Job(NamedTuple):
     `activations` are names for `fusedrnn.jax`.
     """
 
-    kind: str  # "rnn", "lstm" or "gru"
+    kind: str  # the name of Keras' class
     cell: str
     options: core.Options | None
     activations: tuple[Any, ...]
@@ -41,7 +42,7 @@ class Job(NamedTuple):
     @property
     def states(self) -> int:
         """The number of states: h, or h and c."""
-        return 2 if self.kind == "lstm" else 1
+        return 2 if self.kind == "LSTM" else 1
 
 
 def _name(activation: Any) -> str:
@@ -53,7 +54,7 @@ def _usual(activation: Any, name: str) -> bool:
 
 
 def _activations(layer: Any) -> tuple[str, ...] | str:
-    """Return the names of the gates' and the candidate's activations, or the one that is unknown."""
+    """Return the names of the gates' and the candidate's activations, or what is unknown."""
     cell = layer.cell
     given = [cell.activation]
     if hasattr(cell, "recurrent_activation"):
@@ -81,22 +82,22 @@ def job_of(layer: Any, kind: str) -> Job | str:
         return "it has LoRA weights"
     reset_after = bool(getattr(layer.cell, "reset_after", False))
     cell, usual = {
-        "rnn": ("rnn", ("tanh",)),
-        "lstm": ("lstm", ("sigmoid", "tanh")),
-        "gru": ("gru" if reset_after else "gru_reset_before", ("sigmoid", "tanh")),
+        "SimpleRNN": ("rnn", ("tanh",)),
+        "LSTM": ("lstm", ("sigmoid", "tanh")),
+        "GRU": ("gru" if reset_after else "gru_reset_before", ("sigmoid", "tanh")),
     }[kind]
     given = [_ACTIVATIONS[name] for name in names]
     options = None
-    if kind == "rnn" and names[0] in ("tanh", "sigmoid", "relu"):
+    if kind == "SimpleRNN" and names[0] in ("tanh", "sigmoid", "relu"):
         cell = f"rnn_{names[0]}"
-    elif kind == "rnn" and names[0] == "linear":
+    elif kind == "SimpleRNN" and names[0] == "linear":
         cell = "rnn_identity"
     elif names != usual:
         cell += "_chosen"
         kinds = [core.Activation(*one) for one in given]
         f, g = (kinds[0], kinds[-1])
         options = core.Options(f, g, g)
-    if kind == "lstm":
+    if kind == "LSTM":
         given.append(given[-1])
     activations = tuple(one[0] if len(one) == 1 else one for one in given)
     return Job(
@@ -105,7 +106,7 @@ def job_of(layer: Any, kind: str) -> Job | str:
         options,
         activations,
         reset_after,
-        kind == "gru",
+        kind == "GRU",
         not layer.zero_output_for_mask,
     )
 

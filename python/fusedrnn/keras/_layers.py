@@ -119,8 +119,8 @@ class SimpleRNN(Fused, keras.layers.SimpleRNN):
     Notes
     -----
     What the kernels do not compute takes Keras' own loop; `report` says what and why. A saved model
-    names this class, so whoever loads it needs fusedrnn; `restore` the model first if it is to load
-    where fusedrnn is not installed.
+    names this class, so whoever loads it imports `fusedrnn.keras` first; `restore` the model before
+    it is saved if it is to load where fusedrnn is not installed.
 
     Examples
     --------
@@ -131,7 +131,7 @@ class SimpleRNN(Fused, keras.layers.SimpleRNN):
     True
     """
 
-    _fused_kind = "rnn"
+    _fused_kind = "SimpleRNN"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -160,7 +160,7 @@ class LSTM(Fused, keras.layers.LSTM):
     True
     """
 
-    _fused_kind = "lstm"
+    _fused_kind = "LSTM"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -190,8 +190,12 @@ class GRU(Fused, keras.layers.GRU):
     True
     """
 
-    _fused_kind = "gru"
+    _fused_kind = "GRU"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _prepared(self)
+
+
+for _class in (SimpleRNN, LSTM, GRU):
+    _class.__module__ = "fusedrnn.keras"  # the module that files and pickles name

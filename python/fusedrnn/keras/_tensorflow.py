@@ -59,7 +59,7 @@ def walk(
         bias = [found.bias] if biased else []
         return [found.x, found.kernel, found.recurrent, *bias, *found.states]
 
-    @tf.custom_gradient
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
     def operation(*tensors: Tensor) -> Any:
         given = [*tensors, *optional]
         y, *rest = tf.numpy_function(run, given, [dtype] * (3 + n))

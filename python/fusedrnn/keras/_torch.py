@@ -16,6 +16,8 @@ Tensor = Any
 
 def refuses(*tensors: Tensor) -> str:
     """Return why these tensors take Keras' loop; empty if the kernels read them."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return "it is being compiled or traced"
     for one in tensors:
         if one is None:
             continue
@@ -43,7 +45,7 @@ class _Walk(torch.autograd.Function):
         return tuple(torch.from_numpy(a) for a in (out.y, *out.states))
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, dy: Any, *dstates: Any) -> Any:
         x, kernel, recurrent, bias, *states = map(_numpy, ctx.saved_tensors)
         mask, drop, plain_y, saved = ctx.rest

@@ -82,15 +82,16 @@ class _Packs:
                 with self._lock:
                     if key in self._kept:
                         self._kept.move_to_end(key)
-                return packed
-        packed = core.pack(job.cell, _weights(job, *arrays), options=job.options)  # type: ignore[arg-type]
+                found: core.Packed = packed
+                return found
+        made = core.pack(job.cell, _weights(job, *arrays), options=job.options)  # type: ignore[arg-type]
         copies = tuple(None if a is None else a.copy() for a in arrays)
         with self._lock:
-            self._kept[self._next] = (job, copies, packed)
+            self._kept[self._next] = (job, copies, made)
             self._next += 1
             while len(self._kept) > self.MOST:
                 self._kept.popitem(last=False)
-        return packed
+        return made
 
 
 def _equal(a: Array | None, b: Array | None) -> bool:
