@@ -663,6 +663,13 @@ MODELS = (
         killer("metrics", "confusion"),
     ),
     Mutant(
+        "metrics: balanced accuracy weighs classes by their rows",
+        "python/fusedrnn/nn/metrics.py",
+        "return float((right / rows).mean())",
+        "return float(right.sum() / rows.sum())",
+        killer("metrics", "balanced_accuracy"),
+    ),
+    Mutant(
         "metrics: the naive forecast is of the step before, whatever the season",
         "python/fusedrnn/nn/metrics.py",
         "np.abs(a[step:] - a[:-step]).mean(axis=0)",

@@ -43,6 +43,29 @@ def test_accuracy(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+def test_balanced_accuracy_is_the_mean_over_the_classes_that_occur(dtype: str) -> None:
+    logits, targets = numbers(40, V, dtype=dtype), classes(40)
+    targets[targets == 1] = 0
+    targets[:20] = 0
+    found = logits.argmax(axis=1)
+    shares = [float((found[targets == k] == k).mean()) for k in sorted(set(targets.tolist()))]
+    assert 1 < len(shares) < V
+    expected = sum(shares) / len(shares)
+    assert expected != pytest.approx(metrics.accuracy(logits, targets))
+    assert metrics.balanced_accuracy(logits, targets) == pytest.approx(expected, abs=1e-15)
+    assert metrics.balanced_accuracy(found.reshape(8, 5), targets.reshape(8, 5)) == pytest.approx(
+        expected, abs=1e-15
+    )
+
+
+def test_balanced_accuracy_leaves_padding_and_ignored_rows_out() -> None:
+    found, targets = np.array([[0, 1], [1, 1], [1, 0]]), np.array([[0, 1], [0, 0], [1, -1]])
+    options = {"lengths": [3, 1], "ignore_index": -1}
+    assert metrics.balanced_accuracy(found, targets, **options) == 0.75
+    assert math.isnan(metrics.balanced_accuracy([1], [-1], ignore_index=-1))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_padding_has_no_accuracy(dtype: str) -> None:
     logits, targets = numbers(T, B, V, dtype=dtype), classes(T, B)
     alone = metrics.accuracy(logits[REAL], targets[REAL])

@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 import fusedrnn as fr
-from fusedrnn import nn
+from fusedrnn import forecasting, nn
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type
@@ -147,6 +147,24 @@ def room_calls() -> None:
         assert_type(fr.last_path().threads, int)
 
 
+def forecasting_calls() -> None:
+    series = np.array([1.0, 5.0, 2.0, 7.0, 3.0, 8.0, 4.0, 10.0])
+    assert_type(forecasting.naive(series, 2), Array)
+    assert_type(forecasting.seasonal_naive(series, 2, 2), Array)
+    scale = forecasting.naive_scale(series, season=2)
+    assert_type(scale, float)
+    origins = forecasting.rolling_origins(5, 7, count=2)
+    assert_type(origins, Array)
+    tested = forecasting.backtest(series, origins, lambda y: forecasting.naive(y, 1))
+    assert_type(tested, Array)
+    came = forecasting.following(series, origins, horizon=1)
+    assert_type(forecasting.measure(came, tested, scale), forecasting.Errors)
+    assert_type(forecasting.autoregression(series, longest=1), forecasting.Autoregression)
+    if TYPE_CHECKING:
+        assert_type(forecasting.forecast(series, 2), forecasting.Forecast)
+        forecasting.forecast(series)  # type: ignore[call-arg]
+
+
 def function_calls() -> None:
     w_ih, w_hh = np.ones((20, 3), np.float32), np.ones((20, 5), np.float32)
     y, _h_n, _c_n, saved = fr.lstm_forward(X, w_ih, w_hh, save=True)
@@ -157,7 +175,15 @@ def function_calls() -> None:
 
 @pytest.mark.parametrize(
     "calls",
-    [lstm_calls, gru_calls, stream_calls, parameter_calls, room_calls, function_calls],
+    [
+        lstm_calls,
+        gru_calls,
+        stream_calls,
+        parameter_calls,
+        room_calls,
+        forecasting_calls,
+        function_calls,
+    ],
     ids=lambda f: f.__name__,
 )
 def test_the_documented_calls_run(calls: Any) -> None:

@@ -17,7 +17,15 @@ from .._checks.options import number
 from . import _rows
 from .losses import Loss
 
-__all__ = ["accuracy", "bits_per_character", "confusion_matrix", "mase", "perplexity", "r2"]
+__all__ = [
+    "accuracy",
+    "balanced_accuracy",
+    "bits_per_character",
+    "confusion_matrix",
+    "mase",
+    "perplexity",
+    "r2",
+]
 
 Array = NDArray[Any]
 
@@ -75,6 +83,61 @@ def accuracy(
         batch_first=batch_first,
     )
     return int(np.count_nonzero(found == wanted)) / found.size if found.size else math.nan
+
+
+def balanced_accuracy(
+    prediction: ArrayLike,
+    targets: ArrayLike,
+    *,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    batch_first: bool = False,
+) -> float:
+    """Mean over the classes of the share of their rows that are predicted right.
+
+    A model that always predicts the most frequent of V classes has 1/V, however frequent it is.
+
+    Parameters
+    ----------
+    prediction, targets, lengths, mask, ignore_index, batch_first
+        As in `accuracy`.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN if no row counts. Classes that no target has are left out, as in
+        sklearn.metrics.balanced_accuracy_score. A row with a NaN in it is wrong.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `accuracy`.
+
+    Notes
+    -----
+    Source: Brodersen, Ong, Stephan and Buhmann, "The balanced accuracy and its posterior
+    distribution", International Conference on Pattern Recognition, 2010.
+
+    Examples
+    --------
+    >>> from fusedrnn.nn import metrics
+    >>> metrics.balanced_accuracy([0, 0, 0, 0], [0, 0, 0, 1])
+    0.5
+    """
+    found, wanted, _ = _classes(
+        prediction,
+        targets,
+        lengths=lengths,
+        mask=mask,
+        ignore_index=ignore_index,
+        batch_first=batch_first,
+    )
+    if not found.size:
+        return math.nan
+    _, places, rows = np.unique(wanted, return_inverse=True, return_counts=True)
+    right = np.bincount(places.ravel(), weights=(found == wanted).ravel(), minlength=len(rows))
+    return float((right / rows).mean())
 
 
 def confusion_matrix(
