@@ -68,13 +68,21 @@ def walk(
         for state in last:
             state.set_shape((x.shape[0], units))
 
-        def gradient(dy: Tensor, *dstates: Tensor) -> list[Tensor]:
+        def twice(*_: Tensor) -> Any:
+            raise NotImplementedError(
+                "fusedrnn.keras has no second derivative on TensorFlow: "
+                "call fusedrnn.keras.restore(model) first"
+            )
+
+        # Without this TensorFlow would leave the second derivative out of a sum, silently.
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def gradient(*douts: Tensor) -> Any:
             found = tf.numpy_function(
-                back, [*given, plain_y, saved, dy, *dstates], [dtype] * len(tensors)
+                back, [*given, plain_y, saved, *douts], [dtype] * len(tensors)
             )
             for one, of in zip(found, tensors, strict=True):
                 one.set_shape(of.shape)
-            return list(found)
+            return list(found), twice
 
         return (y, *last), gradient
 

@@ -71,5 +71,8 @@ def walk(
     """Return y (B, T, H) and the last states (B, H)."""
     tensors = (x, *weights, *states)
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if save:
+        # Copies, because Keras writes the states of a stateful layer in place before backward.
+        tensors = (x, *weights, *(state.clone() for state in states))
     y, *last = _Walk.apply(job, save, mask, drop, *tensors)
     return y, last
