@@ -2314,8 +2314,8 @@ KERAS = (
     Mutant(
         "keras: the gates of the GRU are those of another order",
         "python/fusedrnn/keras/_walks.py",
-        "return np.concatenate([r, z, n])",
-        "return np.concatenate([z, r, n])",
+        "return xp.concatenate([r, z, n])",
+        "return xp.concatenate([z, r, n])",
         ("tests/keras_adapter/test_keras_layers.py::test_outputs", "-k", "GRU-plain"),
     ),
     Mutant(
@@ -2335,8 +2335,8 @@ KERAS = (
     Mutant(
         "keras: a pack is that of other recurrent weights",
         "python/fusedrnn/keras/_walks.py",
-        "all(map(_equal, copies, arrays))",
-        "_equal(copies[0], arrays[0])",
+        "all(map(_equal, one.arrays, arrays))",
+        "_equal(one.arrays[0], arrays[0])",
         ("tests/keras_adapter/test_keras_layers.py::test_outputs", "-k", "GRU"),
     ),
     Mutant(

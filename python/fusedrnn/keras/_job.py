@@ -23,6 +23,8 @@ _ACTIVATIONS: dict[str, tuple[Any, ...]] = {
 }
 _FLOATS = ("float32", "float64")
 
+Weights = tuple[Any, Any, Any]  # the kernel, the recurrent kernel, and the bias or None
+
 
 class Job(NamedTuple):
     """What a walk computes; plain data that a framework can keep beside an operation.

@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, ClassVar
 
 import keras
 
-from . import _walks
 from ._job import Job, job_of, refusal
 
 Tensor = Any
 
-
-def _numpy_walk(
-    job: Job,
-    x: Any,
-    states: list[Any],
-    weights: tuple[Any, Any, Any],
-    mask: Any,
-    drop: Any,
-) -> tuple[Any, list[Any]]:
-    given = _walks.Arrays(x, tuple(states), *weights, mask, drop)
-    out = _walks.forward(job, given, save=False)
-    return out.y, list(out.states)
-
-
-def _route(name: str) -> Any:
-    """Return the walk of a backend of Keras; None if there is none."""
-    if name == "numpy":
-        return _numpy_walk
-    if name == "torch":
-        from ._torch import walk as torch_walk
-
-        return torch_walk
-    if name == "jax":
-        from ._jax import walk as jax_walk
-
-        return jax_walk
-    if name == "tensorflow":
-        from ._tensorflow import walk as tensorflow_walk
-
-        return tensorflow_walk
-    return None
+# By the backends of Keras, the module whose `walk` runs a layer there.
+_WALKS = {"numpy": "_walks", "torch": "_torch", "jax": "_jax", "tensorflow": "_tensorflow"}
 
 
 class Fused:
@@ -51,33 +22,40 @@ class Fused:
     cell: Any
     go_backwards: bool
 
-    def _why_not(self, training: bool) -> str:
-        """Return why a call takes Keras' loop, as far as that is known without its arrays."""
-        if _route(keras.backend.backend()) is None:
-            return f"Keras runs on {keras.backend.backend()}"
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _prepared(self)
+
+    def _job(self, training: bool) -> Job | str:
+        """Return what the kernels compute in a call, or why the call takes Keras' loop.
+
+        Reasons in the arrays of a call are not looked for.
+        """
+        backend = keras.backend.backend()
+        if backend not in _WALKS:
+            return f"Keras runs on {backend}"
         job = job_of(self, self._fused_kind)
-        return job if isinstance(job, str) else refusal(self, training)
+        return job if isinstance(job, str) else refusal(self, training) or job
 
     def inner_loop(
         self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False
     ) -> Any:
         """Walk over time; Keras calls this with states, dropout and masks prepared."""
-        job = job_of(self, self._fused_kind)
-        name = keras.backend.backend()
-        why = self._why_not(training)
+        job, backend, cell = self._job(training), keras.backend.backend(), self.cell
         states = list(keras.tree.flatten(initial_state))
         if keras.tree.is_nested(mask):
             mask = mask[0]
-        cell = self.cell
-        convert = keras.ops.convert_to_tensor
-        weights = (convert(cell.kernel), convert(cell.recurrent_kernel), _or_none(cell.bias))
-        if not why and mask is not None and getattr(self, "unroll", False):
-            why = "unroll=True with a mask: backends of Keras differ in what they do"
-        if not why and name == "torch":
-            from ._torch import refuses
+        weights = _tensor(cell.kernel), _tensor(cell.recurrent_kernel), _tensor(cell.bias)
+        if isinstance(job, Job):
+            why = ""
+            if mask is not None and getattr(self, "unroll", False):
+                why = "unroll=True with a mask: backends of Keras differ in what they do"
+            elif backend == "torch":
+                from ._torch import refuses
 
-            why = refuses(sequences, *weights, *states, mask)
-        if why or isinstance(job, str):
+                why = refuses(sequences, *weights, *states, mask)
+            job = why or job
+        if isinstance(job, str):
             return super().inner_loop(  # type: ignore[misc]
                 sequences, initial_state, mask=mask, training=training
             )
@@ -92,12 +70,13 @@ class Fused:
         if self.go_backwards:
             sequences = keras.ops.flip(sequences, axis=1)
             mask = None if mask is None else keras.ops.flip(mask, axis=1)
-        y, last = _route(name)(job, sequences, states, weights, mask, drop)
+        walk = import_module(f".{_WALKS[backend]}", __package__).walk
+        y, last = walk(job, sequences, states, weights, mask, drop)
         return y[:, -1], y, last
 
 
-def _or_none(bias: Any) -> Tensor | None:
-    return None if bias is None else keras.ops.convert_to_tensor(bias)
+def _tensor(weight: Any) -> Tensor | None:
+    return None if weight is None else keras.ops.convert_to_tensor(weight)
 
 
 def _prepared(layer: Any) -> None:
@@ -133,10 +112,6 @@ class SimpleRNN(Fused, keras.layers.SimpleRNN):
 
     _fused_kind = "SimpleRNN"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        _prepared(self)
-
 
 @keras.saving.register_keras_serializable(package="fusedrnn")
 class LSTM(Fused, keras.layers.LSTM):
@@ -161,10 +136,6 @@ class LSTM(Fused, keras.layers.LSTM):
     """
 
     _fused_kind = "LSTM"
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        _prepared(self)
 
 
 @keras.saving.register_keras_serializable(package="fusedrnn")
@@ -191,10 +162,6 @@ class GRU(Fused, keras.layers.GRU):
     """
 
     _fused_kind = "GRU"
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        _prepared(self)
 
 
 for _class in (SimpleRNN, LSTM, GRU):

@@ -177,7 +177,8 @@ def report(model: Any, training: bool = False) -> list[Line]:
     for layer in _recurrent(model):
         why = "it is Keras' own class: see accelerate"
         if isinstance(layer, Fused):
-            why = layer._why_not(training)
+            job = layer._job(training)
+            why = job if isinstance(job, str) else ""
         elif type(layer) not in _OURS:
             why = "it is of another class"
         found.append(Line(layer.name, type(layer).__name__, not why, why))

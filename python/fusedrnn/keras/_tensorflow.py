@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from . import _walks
-from ._job import Job
+from ._job import Job, Weights
 
 Tensor = Any
 
@@ -21,7 +21,7 @@ def walk(
     job: Job,
     x: Tensor,
     states: list[Tensor],
-    weights: tuple[Tensor, Tensor, Tensor | None],
+    weights: Weights,
     mask: Tensor | None,
     drop: Tensor | None,
 ) -> tuple[Tensor, list[Tensor]]:

@@ -9,7 +9,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from . import _walks
-from ._job import Job
+from ._job import Job, Weights
 
 Tensor = Any
 
@@ -64,7 +64,7 @@ def walk(
     job: Job,
     x: Tensor,
     states: list[Tensor],
-    weights: tuple[Tensor, Tensor, Tensor | None],
+    weights: Weights,
     mask: Tensor | None,
     drop: Tensor | None,
 ) -> tuple[Tensor, list[Tensor]]:

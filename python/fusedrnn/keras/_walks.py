@@ -7,14 +7,12 @@ reset gate after the product.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import core
-from ._job import Job
+from ._job import Job, Weights
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -40,58 +38,63 @@ class Outputs(NamedTuple):
     saved: Array | None
 
 
-def _rows(a: Array, job: Job) -> Array:
-    """Return a kernel (K, n*H) as rows (n*H, K) in the order of `core`'s gates."""
-    return np.ascontiguousarray(_swapped(a.T, job))
+def swapped(a: Any, job: Job, xp: Any = np) -> Any:
+    """Exchange the first two of three gates along the first axis; this is its own inverse.
 
-
-def _swapped(a: Array, job: Job) -> Array:
-    """Exchange the first two of three gates along the first axis; this is its own inverse."""
+    `xp` is the module of the array, NumPy or jax.numpy.
+    """
     if not job.swap:
         return a
-    z, r, n = np.split(a, 3)
-    return np.concatenate([r, z, n])
+    z, r, n = xp.split(a, 3)
+    return xp.concatenate([r, z, n])
 
 
-def _weights(job: Job, kernel: Array, recurrent: Array, bias: Array | None) -> dict[str, Array]:
-    found = {"w_ih": _rows(kernel, job), "w_hh": _rows(recurrent, job)}
+def core_weights(
+    job: Job, kernel: Any, recurrent: Any, bias: Any | None, xp: Any = np
+) -> dict[str, Any]:
+    """Return a layer's weights by the names, and in the order of rows, of `core`."""
+    found = {"w_ih": kernel.T, "w_hh": recurrent.T}
     if bias is not None and bias.ndim == 2:
-        found |= {"b_ih": _swapped(bias[0], job), "b_hh": _swapped(bias[1], job)}
+        found |= {"b_ih": bias[0], "b_hh": bias[1]}
     elif bias is not None:
-        found["b_ih"] = _swapped(bias, job)
-    return found
+        found["b_ih"] = bias
+    return {name: swapped(a, job, xp) for name, a in found.items()}
 
 
-class _Packs:
-    """The packs of the last weights, found again by value; at most `MOST` of them."""
+class _Kept(NamedTuple):
+    """A pack, and copies of the weights that are in it."""
 
-    MOST = 32
+    job: Job
+    arrays: tuple[Array | None, ...]
+    packed: core.Packed
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[int, tuple[Job, tuple[Array | None, ...], core.Packed]]
-        self._kept = OrderedDict()
-        self._next = 0
 
-    def of(self, job: Job, *arrays: Array | None) -> core.Packed:
-        """Return the pack of a job's weights, made if there is none of these values."""
-        with self._lock:
-            kept = list(self._kept.items())
-        for key, (of, copies, packed) in reversed(kept):
-            if of == job and all(map(_equal, copies, arrays)):
-                with self._lock:
-                    if key in self._kept:
-                        self._kept.move_to_end(key)
-                found: core.Packed = packed
-                return found
-        made = core.pack(job.cell, _weights(job, *arrays), options=job.options)  # type: ignore[arg-type]
-        copies = tuple(None if a is None else a.copy() for a in arrays)
-        with self._lock:
-            self._kept[self._next] = (job, copies, made)
-            self._next += 1
-            while len(self._kept) > self.MOST:
-                self._kept.popitem(last=False)
-        return made
+# The packs of the last weights, the latest first. The tuple is replaced as a whole, so threads need
+# no lock; if two of them replace it at the same time, a pack is made again later.
+_kept: tuple[_Kept, ...] = ()
+_MOST = 32
+
+
+def _pack(job: Job, *arrays: Array | None) -> core.Packed:
+    """Return the pack of a job's weights, made if there is none of these values.
+
+    It is found by value, because the backends of Keras differ in whether they write a variable in
+    place.
+    """
+    global _kept
+    kept = _kept
+    for one in kept:
+        if one.job == job and all(map(_equal, one.arrays, arrays)):
+            if one is not kept[0]:
+                _kept = (one, *(other for other in kept if other is not one))
+            return one.packed
+    weights = core_weights(job, *arrays)
+    packed = core.pack(
+        job.cell, {k: np.ascontiguousarray(a) for k, a in weights.items()}, options=job.options
+    )
+    copies = tuple(None if a is None else a.copy() for a in arrays)
+    _kept = (_Kept(job, copies, packed), *kept)[:_MOST]
+    return packed
 
 
 def _equal(a: Array | None, b: Array | None) -> bool:
@@ -106,14 +109,7 @@ def _equal(a: Array | None, b: Array | None) -> bool:
     )
 
 
-_packs = _Packs()
-
-
-def _time_major(a: Array | None) -> Array | None:
-    return None if a is None else a.swapaxes(0, 1)
-
-
-def _shared(packed: core.Packed, given: Arrays) -> dict[str, Any]:
+def _shared(given: Arrays) -> dict[str, Any]:
     """Return the arguments that forward and backward share."""
     return {
         "states": [np.ascontiguousarray(state)[None] for state in given.states],
@@ -127,7 +123,7 @@ def _mask(given: Arrays) -> Array | None:
 
 def forward(job: Job, given: Arrays, save: bool) -> Outputs:
     """Run the sequences in the order in which their steps are given."""
-    packed = _packs.of(job, given.kernel, given.recurrent, given.bias)
+    packed = _pack(job, given.kernel, given.recurrent, given.bias)
     batch, steps = given.x.shape[:2]
     y = np.empty((batch, steps, packed.output_size), given.x.dtype)
     out = core.forward(
@@ -136,21 +132,18 @@ def forward(job: Job, given: Arrays, save: bool) -> Outputs:
         mask=_mask(given),
         y=y.swapaxes(0, 1),
         saved=save,
-        **_shared(packed, given),
+        **_shared(given),
     )
     shown = y
     if given.mask is not None and job.repeat:
-        shown = _repeated(y, given.mask)
+        shown = repeated(y, given.mask)
     return Outputs(shown, tuple(state[0] for state in out.states), y, out.saved)
 
 
-def _repeated(y: Array, mask: Array) -> Array:
+def repeated(y: Any, mask: Any, xp: Any = np) -> Any:
     """Return y with the last real output at masked steps; zeros before the first."""
-    steps = np.arange(y.shape[1])
-    last = np.maximum.accumulate(np.where(mask, steps, -1), axis=1)
-    found = np.take_along_axis(y, np.maximum(last, 0)[..., None], axis=1)
-    found[last < 0] = 0
-    return found
+    last = xp.maximum.accumulate(xp.where(mask, xp.arange(y.shape[1]), -1), axis=1)[..., None]
+    return xp.where(last >= 0, xp.take_along_axis(y, xp.maximum(last, 0), axis=1), 0)
 
 
 def _repeated_back(dy: Array, mask: Array) -> Array:
@@ -178,7 +171,7 @@ def backward(
     job: Job, given: Arrays, plain_y: Array, saved: Array, dy: Array, dstates: tuple[Array, ...]
 ) -> Gradients:
     """Backpropagate through `forward`, from what it was given and what it returned."""
-    packed = _packs.of(job, given.kernel, given.recurrent, given.bias)
+    packed = _pack(job, given.kernel, given.recurrent, given.bias)
     batch, steps = given.x.shape[:2]
     mask = _mask(given)
     if given.mask is not None and job.repeat and steps:
@@ -193,19 +186,32 @@ def backward(
         dy=dy.swapaxes(0, 1),
         dstates=[np.ascontiguousarray(d)[None] for d in dstates],
         dx=dx.swapaxes(0, 1),
-        **_shared(packed, given),
+        **_shared(given),
     )
     (of,) = found.dweights
     bias = None
     if given.bias is not None:
-        bias = _swapped(of["b_ih"], job)
+        bias = swapped(of["b_ih"], job)
         if given.bias.ndim == 2:
-            bias = np.stack([bias, _swapped(of["b_hh"], job)])
+            bias = np.stack([bias, swapped(of["b_hh"], job)])
     assert found.dstates is not None
     return Gradients(
         dx,
         tuple(state[0] for state in found.dstates),
-        np.ascontiguousarray(_swapped(of["w_ih"], job).T),
-        np.ascontiguousarray(_swapped(of["w_hh"], job).T),
+        np.ascontiguousarray(swapped(of["w_ih"], job).T),
+        np.ascontiguousarray(swapped(of["w_hh"], job).T),
         bias,
     )
+
+
+def walk(
+    job: Job,
+    x: Array,
+    states: list[Array],
+    weights: Weights,
+    mask: Array | None,
+    drop: Array | None,
+) -> tuple[Array, list[Array]]:
+    """Return y (B, T, H) and the last states (B, H), for Keras on NumPy, which does not train."""
+    out = forward(job, Arrays(x, tuple(states), *weights, mask, drop), save=False)
+    return out.y, list(out.states)
