@@ -2340,6 +2340,13 @@ KERAS = (
         ("tests/keras_adapter/test_keras_layers.py::test_outputs", "-k", "GRU"),
     ),
     Mutant(
+        "keras: the states of a stateful layer are not copied",
+        "python/fusedrnn/keras/_torch.py",
+        "*(state.clone() for state in states)",
+        "*states",
+        ("tests/keras_adapter/test_keras_layers.py::test_a_stateful_layer_is_trained",),
+    ),
+    Mutant(
         "keras: masks of dropout for each gate are taken for one",
         "python/fusedrnn/keras/_job.py",
         'if noisy and getattr(cell, "implementation", 2) == 1:',

@@ -194,6 +194,24 @@ def test_a_model_is_trained_alike() -> None:
 
 
 @trains
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stateful_layer_is_trained(kind: str) -> None:
+    """Keras writes the states in place before backward; on torch its own LSTM and GRU fail then."""
+    fails = BACKEND == "torch" and kind != "SimpleRNN"
+    found = []
+    for place in [fk] if fails else [keras.layers, fk]:
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input(batch_shape=(3, 7, 4))
+        y = getattr(place, kind)(5, stateful=True)(inputs)
+        model = keras.Model(inputs, keras.layers.Dense(1)(y))
+        model.compile("sgd", "mse")
+        fitted = model.fit(X, np.ones((3, 1), "float32"), batch_size=3, epochs=3, verbose=0)
+        found.append(fitted.history["loss"])
+    assert found[-1][-1] < found[-1][0]
+    assert np.abs(np.subtract(found[0], found[-1])).max() <= 2e-6
+
+
+@trains
 def test_dropout_draws_masks_of_the_sequence() -> None:
     """dropout, and recurrent_dropout of SimpleRNN, run on the kernels and change with each call."""
     for kind, options in (
@@ -301,6 +319,20 @@ def test_no_sequence() -> None:
 
 
 if BACKEND == "tensorflow":
+
+    def test_a_second_derivative_is_an_error() -> None:
+        """A penalty on a gradient would otherwise be left out of a sum, silently."""
+        import tensorflow as tf
+
+        layer, x = fk.LSTM(4), tf.constant(X)
+        layer.build(X.shape)
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                total = tf.reduce_sum(layer(x) ** 2)
+            penalty = tf.reduce_sum(inner.gradient(total, x) ** 2) + tf.reduce_sum(layer(x))
+        with pytest.raises(NotImplementedError, match=r"fusedrnn\.keras\.restore"):
+            outer.gradient(penalty, layer.trainable_variables)
 
     def test_a_restored_model_is_exported(tmp_path: Path) -> None:
         """A SavedModel of a restored model is loaded and called in a process of its own."""
