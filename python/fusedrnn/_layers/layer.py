@@ -209,33 +209,27 @@ class Layer(Parameterised, Generic[State, Given]):
                 ]
             )
         if self.learn_initial_state:
-            parts.append([self._initial_part()])
+            shapes = self._state_form().parameter_shapes()
+            names, zeros = {name: name for name in shapes}, dict.fromkeys(shapes, 0.0)
+            parts.append([Part(None, shapes, names, None, zeros)])
         return parts
 
-    def _initial_part(self) -> Part:
-        """Return the parameters of the first states, of all layers and directions."""
-        shapes: dict[str, tuple[int, ...]] = {
-            f"initial_{state}_l{k}{end}": (width,)
-            for k, (_, hidden) in enumerate(self._sizes())
-            for end in ("", "_reverse")[: self._directions]
-            for state, width in zip(
-                CELLS[self.cell].state_names, (self.proj_size or hidden, hidden), strict=False
-            )
-        }
-        return Part(None, shapes, {name: name for name in shapes}, None, dict.fromkeys(shapes, 0.0))
-
-    def _adopt(self, arrays: dict[str, Array], version: int = 0) -> None:
-        super()._adopt(arrays, version)
-        self._spec = CELLS[self.cell]
-        sizes = self._sizes()
-        self._max_rows = _check.max_rows(self._spec, max(h for _, h in sizes), self.dtype)
-        self._form = StateForm(
-            self._spec.state_names,
-            tuple((self.proj_size or h, h)[: self._spec.states] for _, h in sizes),
+    def _state_form(self) -> StateForm:
+        spec = CELLS[self.cell]
+        return StateForm(
+            spec.state_names,
+            tuple((self.proj_size or h, h)[: spec.states] for _, h in self._sizes()),
             self._directions,
             not isinstance(self.hidden_size, int),
             self.dtype,
         )
+
+    def _adopt(self, arrays: dict[str, Array], version: int = 0) -> None:
+        super()._adopt(arrays, version)
+        self._spec = CELLS[self.cell]
+        widest = max(hidden for _, hidden in self._sizes())
+        self._max_rows = _check.max_rows(self._spec, widest, self.dtype)
+        self._form = self._state_form()
         self._names = [[part.names for part in parts] for parts in self._layout[: self.num_layers]]
         rates = self.dropout, self.input_dropout, self.recurrent_dropout
         self._rates = Rates(*rates, self.zoneout, self.drop_connect)
@@ -577,8 +571,9 @@ class Layer(Parameterised, Generic[State, Given]):
             for field, name in part.items()
         }
         if self.learn_initial_state:
-            used = [d for d, by in zip((dfirst, dinitial), saved._learned, strict=True) if by]
-            dparams |= self._initial_gradients([d for d in used if d is not None], rows.batch, each)
+            learned = zip((dfirst, dinitial), saved._learned, strict=True)
+            used = [states for states, by in learned if by and states is not None]
+            dparams |= self._form.parameter_gradients(used, rows.batch, each)
         return cast("Dx", dx), self._form.outside(dfirst, rows.batched), dparams
 
     def stream(self, batch_size: int = 1) -> Stream[State, Given]:
@@ -685,38 +680,7 @@ class Layer(Parameterised, Generic[State, Given]):
         """Return the state that a call starts from if it is given none."""
         if not self.learn_initial_state:
             return self._form.zeros(batch)
-        views, _ = self._views()
-        return [
-            tuple(
-                np.stack([np.tile(views[name], (batch, 1)) for name in names]) for names in of_layer
-            )
-            for of_layer in self._initial_names()
-        ]
-
-    def _initial_names(self) -> list[list[list[str]]]:
-        """Return the names of the first states by layer, state and direction."""
-        ends = ("", "_reverse")[: self._directions]
-        return [
-            [[f"initial_{state}_l{k}{end}" for end in ends] for state in self._spec.state_names]
-            for k in range(self.num_layers)
-        ]
-
-    def _initial_gradients(
-        self, used: list[list[States]], batch: int, per_sample: bool
-    ) -> dict[str, Array]:
-        """Add up the gradients of the states that were parameters, by sequence and over all."""
-        gradients = {}
-        for k, of_layer in enumerate(self._initial_names()):
-            for i, names in enumerate(of_layer):
-                for d, name in enumerate(names):
-                    each = np.zeros((batch, *self._shapes[name]), self.dtype)
-                    for states in used:
-                        each += states[k][i][d]
-                    total = np.zeros(self._shapes[name], self.dtype)
-                    for row in each:  # one after the other; `sum` would choose another order
-                        total += row
-                    gradients[name] = each if per_sample else total
-        return gradients
+        return self._form.from_parameters(self._views()[0], batch)
 
     def _new_y(self, rows: Rows) -> Array | None:
         """Make a batch-major y, as a time-major view; None: a new time-major array will do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,50 @@ class StateForm:
             tuple(np.zeros((self.directions, batch, width), self.dtype) for width in widths)
             for widths in self.widths
         ]
+
+    def _parameter_names(self) -> list[list[list[str]]]:
+        """Return the names of the parameters of a learned state by layer, part and direction."""
+        ends = ("", "_reverse")[: self.directions]
+        return [
+            [[f"initial_{part}_l{k}{end}" for end in ends] for part in self.names]
+            for k in range(len(self.widths))
+        ]
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the names and shapes of the parameters of a learned state."""
+        found: dict[str, tuple[int, ...]] = {}
+        for parts, widths in zip(self._parameter_names(), self.widths, strict=True):
+            for ends in zip(*parts, strict=True):  # the parts of a direction stay together
+                found |= {name: (width,) for name, width in zip(ends, widths, strict=True)}
+        return found
+
+    def from_parameters(self, params: Mapping[str, Array], batch: int) -> list[States]:
+        """Return a learned state for `batch` sequences."""
+        return [
+            tuple(np.stack([np.tile(params[name], (batch, 1)) for name in ends]) for ends in parts)
+            for parts in self._parameter_names()
+        ]
+
+    def parameter_gradients(
+        self, used: Sequence[list[States]], batch: int, per_sample: bool
+    ) -> dict[str, Array]:
+        """Return the gradients of the parameters from those of the states in their place.
+
+        For each sequence those of `used` are added; then, unless `per_sample`, those of all
+        sequences.
+        """
+        found = {}
+        for k, parts in enumerate(self._parameter_names()):
+            for i, ends in enumerate(parts):
+                for d, name in enumerate(ends):
+                    each = np.zeros((batch, self.widths[k][i]), self.dtype)
+                    for states in used:
+                        each += states[k][i][d]
+                    total = np.zeros(self.widths[k][i], self.dtype)
+                    for row in each:  # one after the other; `sum` would choose another order
+                        total += row
+                    found[name] = each if per_sample else total
+        return found
 
     def inside(
         self, value: object, what: str, batch: int | None, *, copy: bool = False
