@@ -1786,8 +1786,8 @@ INNER = (
     Mutant(
         "a group begins with the totals of the one before it",
         "csrc/inner/scan/reduce.hpp",
-        "store(t, V{});",
-        "store(t, load(t));",
+        "clear(own_ + at_.bwd_dw_ih, own_ + at_.bwd_x + at_.bwd_thread);",
+        "",
         killer("groups", "a_group_has_the_bits_of_its_own_call", "rnn_tanh and T3"),
     ),
     Mutant(

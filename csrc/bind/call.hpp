@@ -320,11 +320,16 @@ py::tuple run_backward(Job<T>& job, const BackwardIn& given, const BackwardOut& 
         dir.dcell = job.part(d, dcells, cells * at.hidden);
         dir.dgate = job.part(d, dgates, cells * rows);
         dir.scratch = scratch.data() + (both ? d * at.bwd_total : 0);
-        const bool second = both && d > 0;
-        dir.dx = !dx ? nullptr : second ? second_dx.data() : dx->data;
-        dir.dx_step = second ? at.batch * at.input : dx ? dx->step : 0;
-        dir.dx_row = second ? at.input : dx ? dx->row : 0;
         dir.add_dx = d > 0 && !both;
+        if (dx && both && d > 0) {
+            dir.dx = second_dx.data();
+            dir.dx_step = at.batch * at.input;
+            dir.dx_row = at.input;
+        } else if (dx) {
+            dir.dx = dx->data;
+            dir.dx_step = dx->step;
+            dir.dx_row = dx->row;
+        }
     }
     int used = 1;
     {

@@ -89,8 +89,7 @@ class Reduce : BackwardView<T> {
     // The block's part of the gradients of one group. Its rows are not neighbours in the buffers of
     // the block, so they are copied first.
     void group(Index k) {
-        for (T* t = own_ + at_.bwd_dw_ih; t < own_ + at_.bwd_thread + at_.bwd_x; t += L)
-            store(t, V{});
+        clear(own_ + at_.bwd_dw_ih, own_ + at_.bwd_x + at_.bwd_thread);
         const Index* list = call_.schedule.grouped;
         Cursor<T> from(rows_, block_end_ - 1, k * at_.group, (k + 1) * at_.group, -1, list);
         Index left = 0;

@@ -156,16 +156,29 @@ def _packed(
 
 def state(value: Any, name: str, packed: core.Packed, of: Rows) -> tuple[Array, ...]:
     """Check h, or (h, c): (B, n), or (2, B, n) for two directions; without B if x has none."""
-    widths = (packed.output_size, packed.hidden_size)[: packed.spec.states]
-    parts = value if packed.spec.states > 1 else (value,)
-    if not isinstance(parts, tuple | list) or len(parts) != len(widths):
-        raise TypeError(f"{name}: expected a pair (h, c), got {describe(value)}")
-    labels = [name] if len(widths) == 1 else [f"{name}[{k}]" for k in range(len(widths))]
-    outside = ((2,) if packed.directions > 1 else ()) + ((of.batch,) if of.batched else ())
+    outside = _outside(packed, (of.batch,) if of.batched else ())
     return tuple(
         of.numbers(part, label, (*outside, width)).reshape(packed.directions, of.batch, width)
-        for part, label, width in zip(parts, labels, widths, strict=True)
+        for part, label, width in _parts(value, name, packed, "(h, c)")
     )
+
+
+def _parts(value: Any, name: str, packed: core.Packed, pair: str) -> list[tuple[Any, str, int]]:
+    """Return what belongs to each state of the cell, with a label and the state's width."""
+    widths = (packed.output_size, packed.hidden_size)[: packed.spec.states]
+    if len(widths) == 1:
+        return [(value, name, widths[0])]
+    if not isinstance(value, tuple | list) or len(value) != len(widths):
+        raise TypeError(f"{name}: expected a pair {pair}, got {describe(value)}")
+    return [
+        (part, f"{name}[{k}]", width)
+        for k, (part, width) in enumerate(zip(value, widths, strict=True))
+    ]
+
+
+def _outside(packed: core.Packed, shape: Shape) -> Shape:
+    """Return a shape with an axis of directions in front if there are two."""
+    return (2, *shape) if packed.directions > 1 else shape
 
 
 def lengths(value: Any, packed: core.Packed, of: Rows) -> Array:
@@ -182,7 +195,7 @@ def lengths(value: Any, packed: core.Packed, of: Rows) -> Array:
 
 def factors(value: Any, packed: core.Packed, of: Rows) -> Array:
     """Check recurrent dropout: factors on h, of the shape of a state."""
-    outside = ((2,) if packed.directions > 1 else ()) + ((of.batch,) if of.batched else ())
+    outside = _outside(packed, (of.batch,) if of.batched else ())
     a = of.numbers(value, "drop", (*outside, packed.output_size))
     return a.reshape(packed.directions, of.batch, packed.output_size)
 
@@ -192,14 +205,9 @@ def keep(value: Any, packed: core.Packed, of: Rows) -> tuple[Array, ...]:
 
     Returns them as (D, T, B, n).
     """
-    widths = (packed.output_size, packed.hidden_size)[: packed.spec.states]
-    parts = value if packed.spec.states > 1 else (value,)
-    if not isinstance(parts, tuple | list) or len(parts) != len(widths):
-        raise TypeError(f"keep: expected a pair (of h, of c), got {describe(value)}")
-    labels = ["keep"] if len(widths) == 1 else [f"keep[{k}]" for k in range(len(widths))]
-    outside = ((2,) if packed.directions > 1 else ()) + of.layout
+    outside = _outside(packed, of.layout)
     found = []
-    for part, label, width in zip(parts, labels, widths, strict=True):
+    for part, label, width in _parts(value, "keep", packed, "(of h, of c)"):
         a = of.numbers(part, label, (*outside, width))
         a = a.reshape(packed.directions, *of.inside, width)
         found.append(a.swapaxes(1, 2) if of.batch_first else a)

@@ -101,17 +101,10 @@ def _by_scan(
     run: Callable[..., Any], primals: Arrays, tangents: Arrays
 ) -> tuple[list[Any], list[Any]]:
     """Return the results of `run` and their tangents, by JAX's own rules for what it is made of."""
-    moving = [k for k, t in enumerate(tangents) if type(t) is not ad.Zero]
-
-    def of_moving(*values: Any) -> list[Any]:
-        every = list(primals)
-        for k, value in zip(moving, values, strict=True):
-            every[k] = value
-        return list(run(*every))
-
-    out, moved = jax.jvp(
-        of_moving, tuple(primals[k] for k in moving), tuple(tangents[k] for k in moving)
-    )
+    places = [k for k, t in enumerate(tangents) if type(t) is not ad.Zero]
+    of_moving = _scan.moving(lambda every: list(run(*every)), primals, places)
+    values, speeds = (tuple(given[k] for k in places) for given in (primals, tangents))
+    out, moved = jax.jvp(of_moving, values, speeds)
     return out, moved
 
 

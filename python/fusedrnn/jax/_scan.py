@@ -257,6 +257,20 @@ def _for_each_member(
     return list(jax.vmap(alone, in_axes=axes, axis_size=call.members)(*operands))
 
 
+def moving(
+    run: Callable[[list[Array]], list[Array]], operands: Sequence[Array], places: Sequence[int]
+) -> Callable[..., list[Array]]:
+    """Return `run` as a function of the operands at these places, the others being fixed."""
+
+    def of_moving(*values: Array) -> list[Array]:
+        every = list(operands)
+        for k, value in zip(places, values, strict=True):
+            every[k] = value
+        return run(every)
+
+    return of_moving
+
+
 def _without_results(call: Call, operands: Sequence[Array]) -> tuple[Call, list[Array]]:
     """Return what the forward call was given, without what it returned."""
     derived = ("y", *_call.residual_roles(call), "dy", "dstate 0", "dstate 1")
@@ -279,15 +293,8 @@ def tangent(*operands: Array, call: Call, wrt: tuple[int, ...]) -> list[Array]:
     if call.members is not None:
         return _for_each_member(partial(tangent, wrt=wrt), call, operands, wrt)
     own, given = _without_results(call, operands[: len(call.roles)])
-
-    def of_moving(*values: Array) -> list[Array]:
-        every = list(given)
-        for k, value in zip(wrt, values, strict=True):
-            every[k] = value
-        return _run(every, own)
-
-    moving = tuple(given[k] for k in wrt)
-    return list(jax.jvp(of_moving, moving, operands[len(call.roles) :])[1])
+    of_moving = moving(partial(_run, call=own), given, wrt)
+    return list(jax.jvp(of_moving, tuple(given[k] for k in wrt), operands[len(call.roles) :])[1])
 
 
 def backward(*operands: Array, call: Call, wrt: tuple[int, ...]) -> list[Array]:
@@ -295,13 +302,7 @@ def backward(*operands: Array, call: Call, wrt: tuple[int, ...]) -> list[Array]:
     if call.members is not None:
         return _for_each_member(partial(backward, wrt=wrt), call, operands, ())
     own, given = _without_results(call, operands)
-
-    def of_moving(*values: Array) -> list[Array]:
-        every = list(given)
-        for k, value in zip(wrt, values, strict=True):
-            every[k] = value
-        return _run(every, own)
-
+    of_moving = moving(partial(_run, call=own), given, wrt)
     results, pull = jax.vjp(of_moving, *(given[k] for k in wrt))
     arrived = _Given(call, operands)
     roles = ("dy", *(f"dstate {k}" for k in range(len(results) - 1)))
