@@ -94,6 +94,11 @@ def _averaged(rank: int, port: int, cases: list[dict[str, Any]], results: Any) -
             results.put({n: g.numpy() for n, g in found.items()})
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+    # Everything is done and handed over. Ending the interpreter too would let a thread of gloo
+    # abort the process (see `distributed`).
+    results.close()
+    results.join_thread()
+    os._exit(0)
 
 
 def data() -> tuple[Any, Any]:
