@@ -24,11 +24,19 @@ NEEDS = {
     "fusedrnn.forecasting.plot": "matplotlib",
     "fusedrnn.inspect.plot": "matplotlib",
     "fusedrnn.jax": "jax",
+    "fusedrnn.keras": "keras",
     "fusedrnn.onnx": "onnx",
     "fusedrnn.torch": "torch",
 }
 # Packages whose modules are a program and not an interface: nobody imports them.
 PROGRAMS = ("fusedrnn.cli",)
+
+
+@pytest.fixture(autouse=True)
+def keras_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras' own default is TensorFlow, which is not installed here."""
+    monkeypatch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "torch"))
+
 
 # --- the examples -----------------------------------------------------------------------------
 
@@ -78,7 +86,6 @@ def test_the_example_runs(
     test: doctest.DocTest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "torch"))
     monkeypatch.setenv("MPLBACKEND", "agg")
     for extra in sorted(needed(test)):
         if find_spec(extra) is None:

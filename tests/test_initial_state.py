@@ -191,13 +191,18 @@ def test_bad_options() -> None:
         fr.GRU(2, 3, learn_initial_state=1)  # type: ignore[arg-type]
 
 
-def test_what_has_no_place_for_it_says_so(tmp_path: Path) -> None:
-    """Other libraries' weights, and ONNX, would lose the parameters."""
+def test_what_has_no_place_for_it_says_so() -> None:
+    """Other libraries' weights would lose the parameters."""
     layer = fr.GRU(2, 3, learn_initial_state=True)
     with pytest.raises(ValueError, match="initial_h_l0"):
         fr.weights.to_torch(layer.params, layer.cell)
     with pytest.raises(ValueError, match="initial_h_l0"):
         fr.weights.to_keras(layer.params, layer.cell)
+
+
+def test_onnx_has_no_place_for_it(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    layer = fr.GRU(2, 3, learn_initial_state=True)
     with pytest.raises(ValueError, match="learn_initial_state"):
         fr.onnx.export(layer, tmp_path / "layer.onnx")
 

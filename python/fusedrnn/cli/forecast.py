@@ -128,18 +128,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _outputs(arguments: argparse.Namespace) -> tuple[Output | None, Output | None]:
     """Return the files of --output and --plot, or say why they cannot be written."""
-    if arguments.plot is not None:
-        if Path(arguments.plot).suffix.lower() not in PLOTS:
-            raise ValueError(
-                f"--plot: expected a name that ends in {', '.join(PLOTS[:-1])} or {PLOTS[-1]}, got "
-                f"{shown(arguments.plot)!r}"
-            )
-        if importlib.util.find_spec("matplotlib") is None:
-            raise ValueError("--plot needs matplotlib: pip install 'fusedrnn[plot]'")
+    if arguments.plot is not None and Path(arguments.plot).suffix.lower() not in PLOTS:
+        raise ValueError(
+            f"--plot: expected a name that ends in {', '.join(PLOTS[:-1])} or {PLOTS[-1]}, got "
+            f"{shown(arguments.plot)!r}"
+        )
     named = {"--output": arguments.output, "--plot": arguments.plot, "FILE": arguments.file}
     real = {n: os.path.realpath(path) for n, path in named.items() if path not in (None, STDIN)}
     if len(set(real.values())) < len(real):
         raise ValueError(f"{', '.join(real)}: expected different files")
+    if arguments.plot is not None and importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("--plot needs matplotlib: pip install 'fusedrnn[plot]'")
     table, plot = (
         None if path is None else Output(path, option, replace=arguments.force)
         for option, path in list(named.items())[:2]
