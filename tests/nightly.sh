@@ -220,6 +220,8 @@ jax_versions() {
     done
     .venv/bin/python -m pytest tests/test_weights.py -k live_flax | tee "$work/jax.log" || return
     ! grep -q skipped "$work/jax.log"
+}
+
 # Tests fusedrnn.keras on each backend, in an environment of its own. Keras on NumPy imports jax.
 keras() {
     local backend package

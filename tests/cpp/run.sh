@@ -9,6 +9,7 @@ cxx=${2:-${CXX:-g++}}
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 
+# shellcheck disable=SC2206 # CXXFLAGS holds words
 flags=(${CXXFLAGS:-} -std=c++20 -O3 -ffp-contract=off -fno-math-errno
     -Wall -Wextra -Wconversion -Wshadow -Wpedantic -Werror -I ../../csrc)
 
