@@ -43,7 +43,9 @@ struct CellInfo {
     bool norm = false;  // layer normalisation: see inner/cells/norm.hpp
 };
 
-// Sizes and offsets of one call, in elements; outer/layout.cpp computes them once.
+// Sizes and offsets of one call, in elements; outer/layout.cpp computes them once. Offsets in a
+// pack are in bytes, because the type of packed weights need not be the type that kernels compute
+// in.
 struct Layout {
     Index steps, batch, input, hidden;  // T, B, I, H
     Index output;                       // P: size of h and y; H without projection
@@ -169,7 +171,7 @@ struct Call {
 // What forward and backward kernels read of each direction.
 template <class T>
 struct Direction {
-    const T* pack;                  // forward or backward pack, 64-byte aligned
+    const std::byte* pack;          // forward or backward pack, 64-byte aligned
     const T* state_in[kMaxStates];  // [B][P] h0, [B][H] c0; null: zeros
     const T* initial[kMaxStates];   // [B][P], [B][H] the state after a cut; null: zeros
     const T* drop;                  // [B][P] factors on the h that R multiplies; null: ones
@@ -252,7 +254,7 @@ struct Pack {
     const T* b_hh;   // [n*H] or null
     const T* p;      // [vectors][H] or null
     const T* w_hr;   // [P][H] or null
-    T* out;          // [pack_total] or [back_total]; every element is written
+    std::byte* out;  // [pack_total] or [back_total]; every byte is written
     bool head_only;  // forward: write only [0, pack_x), which is all that an unpacked call needs
 };
 

@@ -327,9 +327,10 @@ CPP_WORDS = {
     r"MXCSR|_mm_[gs]etcsr|ldmxcsr|stmxcsr|\bfpcr\b": ["outer/team.cpp"],
 }
 # What a kernel must not contain.
-INNER_FORBIDDEN = r"\bthrow\b|\bnew\b|\bdelete\b|\bmalloc\b|\bstd::(?!(u?int\d+_t|size_t|ptrdiff_t|"
-INNER_FORBIDDEN += r"conditional_t|same_as|convertible_to|is_\w+|remove_\w+|bit_\w+|integral|"
-INNER_FORBIDDEN += r"floating_point|type_identity_t|integral_constant)\b)\w+|\bprintf\b|\bcout\b"
+INNER_FORBIDDEN = r"\bthrow\b|\bnew\b|\bdelete\b|\bmalloc\b|\bprintf\b|\bcout\b|\bstd::(?!("
+INNER_FORBIDDEN += r"byte|u?int\d+_t|size_t|ptrdiff_t|conditional_t|same_as|convertible_to|is_\w+|"
+INNER_FORBIDDEN += r"remove_\w+|bit_\w+|integral|floating_point|type_identity_t|integral_constant"
+INNER_FORBIDDEN += r")\b)\w+"
 
 
 def code_of(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ def test_simd_and_sigmoid_and_tanh() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test_simd: 0 failures" in done.stdout
+    assert re.search(r"test_weights: \d+ cases, 0 failures", done.stdout)
     assert "equal bits:" in done.stdout
 
 

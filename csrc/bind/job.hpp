@@ -93,6 +93,7 @@ class Job {
                           .save = walk != Walk::kInference,
                           .tokens = !ids.is_none(),
                           .item = static_cast<Index>(sizeof(T)),
+                          .weight_item = static_cast<Index>(sizeof(T)),
                           .unpacked = walk != Walk::kBackward,
                           .group = group};
         if (group < 0 || (group > 0 && request.batch % group != 0))
@@ -138,7 +139,7 @@ class Job {
     // Fills in what kernels read of direction d.
     void fill(Direction<T>& dir, int d, Form form) {
         if (!request.unpacked) {
-            panels_.push_back(packs[static_cast<std::size_t>(d)]->template panels<T>(form));
+            panels_.push_back(packs[static_cast<std::size_t>(d)]->panels(form));
             dir.pack = panels_.back()->data();
         }
         states_of(inputs[kStates], "states", d, dir.state_in);
@@ -273,7 +274,7 @@ class Job {
     Ranks ranks_;
     std::vector<PackedWeights::Reading> reading_;
     std::vector<PackedWeights::ArrayReading> array_reading_;
-    std::vector<PackedWeights::Memory<T>> panels_;
+    std::vector<PackedWeights::Memory> panels_;
     const CellOptions<T> options_;
 };
 

@@ -60,7 +60,7 @@ class StepperOf final : public Stepper {
         if (before(call_.x, call_.y + y.size()) && before(call_.y, call_.x + x.size())) return 0;
         const PackedWeights::Reading reading(weights_);
         auto& dir = call_.direction[0];
-        const auto panels = weights_.template panels<T>(Form::kForward);
+        const auto panels = weights_.panels(Form::kForward);
         dir.pack = panels->data();
         for (Index k = 0; k < job_.states(); ++k) {
             dir.state_in[k] = states_[now_][k].data();
@@ -98,7 +98,7 @@ class StepperOf final : public Stepper {
     // Makes the panels before the first step, because many steps will read them.
     static PackedWeights& ready(PackedWeights& weights) {
         const PackedWeights::Reading reading(weights);
-        weights.template panels<T>(Form::kForward);
+        weights.panels(Form::kForward);
         return weights;
     }
 

@@ -13,7 +13,6 @@
 #include <memory>
 #include <stdexcept>
 #include <utility>
-#include <variant>
 
 #include "arrays.hpp"
 #include "outer/dispatch.hpp"
@@ -72,7 +71,8 @@ class PackedWeights {
                               .threads = 1,
                               .save = false,
                               .tokens = false,
-                              .item = static_cast<Index>(wide ? sizeof(double) : sizeof(float)),
+                              .item = item(),
+                              .weight_item = item(),
                               .unpacked = false};
         if (rows % info.x_gates != 0 || !make_layout(request, layout_))
             throw py::value_error("w_ih: its shape is not that of a layer of this cell");
@@ -144,7 +144,7 @@ class PackedWeights {
         read_once_ = false;
         for (Panels& panels : panels_) {
             panels.state = State::kStale;
-            if (readers_ > 0) panels.memory = std::monostate{};
+            if (readers_ > 0) panels.memory = nullptr;
         }
     }
 
@@ -155,7 +155,7 @@ class PackedWeights {
         auto made =
             std::make_unique<PackedWeights>(table.isa, info.name, std::move(arrays), options);
         for (std::size_t i = 0; readers_ == 0 && i < std::size(panels_); ++i)
-            made->panels_[i].memory = std::exchange(panels_[i].memory, std::monostate{});
+            made->panels_[i].memory = std::move(panels_[i].memory);
         return made;
     }
 
@@ -210,14 +210,12 @@ class PackedWeights {
         return job;
     }
 
-    template <class T>
-    using Memory = std::shared_ptr<const Scratch<T>>;
+    using Memory = std::shared_ptr<const Scratch<std::byte>>;
 
     // The panels of a form, packed now if they are stale. The caller holds a Reading, and keeps the
     // returned pointer while it reads. If several threads call this at the same time, one packs and
     // the others wait for it.
-    template <class T>
-    Memory<T> panels(Form form) {
+    Memory panels(Form form) {
         Panels& panels = panels_[static_cast<int>(form)];
         while (panels.state != State::kReady) {
             // A child made by fork() may inherit kPacking without the thread that packs.
@@ -227,17 +225,22 @@ class PackedWeights {
                 continue;
             }
             refuse_if_closed();
-            pack<T>(form, panels);
+            if (wide)
+                pack<double>(form, panels);
+            else
+                pack<float>(form, panels);
         }
-        return std::get<std::shared_ptr<Scratch<T>>>(panels.memory);
+        return panels.memory;
     }
 
     // A copy of the panels, for tests of the layout.
     py::object copied(bool backward) {
         const Form form = backward ? Form::kBackward : Form::kForward;
         const Reading reading(*this);
-        if (wide) return py::array_t<double>(items(form), panels<double>(form)->data());
-        return py::array_t<float>(items(form), panels<float>(form)->data());
+        const Memory from = panels(form);
+        py::array out(py::dtype(wide ? "f8" : "f4"), total(form) / item());
+        std::memcpy(out.mutable_data(), from->data(), static_cast<std::size_t>(total(form)));
+        return out;
     }
 
   private:
@@ -252,17 +255,15 @@ class PackedWeights {
     struct Panels {
         State state = State::kStale;
         pid_t process = 0;
-        std::variant<std::monostate, std::shared_ptr<Scratch<float>>,
-                     std::shared_ptr<Scratch<double>>>
-            memory;
+        std::shared_ptr<Scratch<std::byte>> memory;  // null until a call needs it
     };
 
-    Index items(Form form) const {
+    Index item() const { return static_cast<Index>(wide ? sizeof(double) : sizeof(float)); }
+    Index total(Form form) const {
         return form == Form::kForward ? layout_.pack_total : layout_.back_total;
     }
     Index bytes(Form form) const {
-        if (panels_[static_cast<int>(form)].memory.index() == 0) return 0;
-        return items(form) * static_cast<Index>(wide ? sizeof(double) : sizeof(float));
+        return panels_[static_cast<int>(form)].memory == nullptr ? 0 : total(form);
     }
 
     template <class T>
@@ -293,7 +294,7 @@ class PackedWeights {
     // panels do not fit into the cache of one core.
     int threads_for(Form form) const {
         constexpr Index kBytesOfAThread = 1024 * 1024;
-        const Index size = items(form) * static_cast<Index>(wide ? sizeof(double) : sizeof(float));
+        const Index size = total(form);
         if (size < 2 * kBytesOfAThread) return 1;
         return static_cast<int>(std::min<Index>(default_threads(), size / kBytesOfAThread));
     }
@@ -304,9 +305,9 @@ class PackedWeights {
         panels.state = State::kPacking;
         panels.process = getpid();
         try {
-            if (panels.memory.index() == 0)
-                panels.memory = std::make_shared<Scratch<T>>(items(form));
-            job.out = std::get<std::shared_ptr<Scratch<T>>>(panels.memory)->data();
+            if (panels.memory == nullptr)
+                panels.memory = std::make_shared<Scratch<std::byte>>(total(form));
+            job.out = panels.memory->data();
             const py::gil_scoped_release free;
             const Kernels<T>& kernels = kernels_of<T>(table);
             Barrier none{};

@@ -1,5 +1,8 @@
 // Copies weights into panels, and weight gradients out of panels.
 //
+// Weights arrive in T, the type that kernels compute in; panels of weights hold them in W. Biases,
+// per-unit vectors and gradients are T. Where a function has no W, its panels hold T.
+//
 // A forward panel holds all slots of a few unit vectors: [unit panel][K][unit vector][slot][lane];
 // in the last panel the slots may share vectors (pitch_of). A backward panel holds four vectors of
 // columns: [column panel][K][vector][lane]. There K runs over the pre-activations in the order
@@ -17,9 +20,9 @@ namespace fusedrnn::FUSEDRNN_ISA {
 // K indices are copied in runs of this many, so that the cache lines that a run writes stay in L1.
 inline constexpr Index kPackRun = 64;
 
-template <class T>
-void clear(T* from, const T* end) {
-    for (; from < end; ++from) *from = T(0);
+template <class E>
+void clear(E* from, const E* end) {
+    for (; from < end; ++from) *from = E(0);
 }
 
 // The forward panels of the slots [s0, s1) of a matrix [n*H][K]. Panel p starts at element
@@ -74,17 +77,17 @@ FUSEDRNN_INLINE void load_transposed(const T* from, Index from_row, Index rows, 
 }
 
 // Copies the transpose: n rows, of which `lanes` numbers are written.
-template <class T>
-[[gnu::noinline]] void transpose_block(const T* from, Index from_row, Index rows, Index n, T* to,
+template <class T, class W>
+[[gnu::noinline]] void transpose_block(const T* from, Index from_row, Index rows, Index n, W* to,
                                        Index to_row, Index lanes) {
     constexpr int L = kLanes<T>;
     vec<T> m[L];
     load_transposed(from, from_row, rows, n, m);
     if (n == L && lanes == L)
-        FUSEDRNN_UNROLL for (int i = 0; i < L; ++i) store(to + i * to_row, m[i]);
+        FUSEDRNN_UNROLL for (int i = 0; i < L; ++i) store_as<T>(to + i * to_row, m[i]);
     else
         FUSEDRNN_UNROLL for (int i = 0; i < L; ++i) if (i < n)
-            store_n(to + i * to_row, m[i], static_cast<int>(lanes));
+            store_n_as<T>(to + i * to_row, m[i], static_cast<int>(lanes));
 }
 
 // Divides the run of K indices that starts at k0 into blocks and calls visit(first, n) for each. n
@@ -96,12 +99,12 @@ FUSEDRNN_INLINE void each_block(Index k0, Index k, Visit visit) {
 }
 
 // Copies the rows of w [n*H][k] into their panels. The region of these panels ends at `end`.
-template <class T>
-void pack_rows(const SlotPanels<T>& panels, const T* w, Index k, T* out, const T* end,
+template <class T, class W>
+void pack_rows(const SlotPanels<T>& panels, const T* w, Index k, W* out, const W* end,
                const Share& share) {
     for (Index p = share.begin; p < share.end; ++p) {
         const Index stride = panels.stride(p), lanes = panels.pitch(p);
-        T* const to = out + panels.start(p) * k;
+        W* const to = out + panels.start(p) * k;
         if (lanes < kLanes<T>)
             clear(to, to + stride * k);  // no slot writes the lanes after the last one
         for (Index k0 = 0; k0 < k; k0 += kPackRun)
@@ -161,19 +164,19 @@ void copy_vectors(const Pack<T>& job, T* out) {
     }
 }
 
-template <class T>
+template <class T, class W>
 void pack_forward(void* call, int thread, int threads) {
     const auto& job = *static_cast<const Pack<T>*>(call);
     const CellInfo& cell = job.cell;
     const Layout& at = job.layout;
-    T* const out = job.out;
     const int early = cell.gates - cell.late;
     auto rows = [&](const SlotPanels<T>& panels, const T* w, Index k, Index from, Index end) {
-        pack_rows(panels, w, k, out + from, out + end, {panels.count(), thread, threads});
+        pack_rows(panels, w, k, in_pack<W>(job.out, from), in_pack<W>(job.out, end),
+                  {panels.count(), thread, threads});
     };
     if (thread == 0) {
-        pack_bias(job, out + at.pack_bias);
-        copy_vectors(job, out + at.pack_vectors);
+        pack_bias(job, in_pack<T>(job.out, at.pack_bias));
+        copy_vectors(job, in_pack<T>(job.out, at.pack_vectors));
     }
     if (job.head_only) return;
     rows({cell, at.hidden, 0, cell.x_gates}, job.w_ih, at.input, at.pack_x, at.pack_h);
@@ -194,30 +197,30 @@ constexpr Index column_panels(Index columns) {
 
 // Copies `rows` rows of w [..][columns] to the K indices from k on of this thread's panels, which
 // have `depth` K indices.
-template <class T>
-void copy_columns(const T* w, Index rows, Index columns, Index depth, Index k, T* out,
+template <class T, class W>
+void copy_columns(const T* w, Index rows, Index columns, Index depth, Index k, W* out,
                   const Share& share) {
     constexpr Index L = kLanes<T>, wide = kPanelVectors * L;
     for (Index p = share.begin; p < share.end; ++p) {
         const Index c0 = p * wide, left = columns - c0;
         const Index stride = left < wide ? vectors_of<T>(left) * L : wide;
         const T* from = w + c0;
-        T* to = out + c0 * depth + k * stride;
+        W* to = out + c0 * depth + k * stride;
         for (Index r = 0; r < rows; ++r, from += columns, to += stride)
             if (left >= wide)
                 FUSEDRNN_UNROLL for (int v = 0; v < kPanelVectors; ++v)
-                    store(to + v * L, load(from + v * L));
+                    store_as<T>(to + v * L, load(from + v * L));
             else
                 for (Index v = 0; v < stride; v += L)
-                    store(to + v, load_n(from + v, static_cast<int>(left - v)));
+                    store_as<T>(to + v, load_n(from + v, static_cast<int>(left - v)));
     }
 }
 
 // Copies the columns of w [n*H][columns] into their panels; K runs over the slots [s0, s1). The
 // region of these panels ends at `end`.
-template <class T>
+template <class T, class W>
 void pack_columns(const CellInfo& cell, Index hidden, int s0, int s1, const T* w, Index columns,
-                  T* out, const T* end, const Share& share) {
+                  W* out, const W* end, const Share& share) {
     const Index depth = hidden * (s1 - s0);
     for (Index u0 = 0, k = 0; u0 < hidden; u0 += kBlock<T>) {
         const Index left = hidden - u0, units = left < kBlock<T> ? left : kBlock<T>;
@@ -229,21 +232,20 @@ void pack_columns(const CellInfo& cell, Index hidden, int s0, int s1, const T* w
         clear(out + vectors_of<T>(columns) * kLanes<T> * depth, end);
 }
 
-template <class T>
+template <class T, class W>
 void pack_backward(void* call, int thread, int threads) {
     const auto& job = *static_cast<const Pack<T>*>(call);
     const CellInfo& cell = job.cell;
     const Layout& at = job.layout;
-    T* const out = job.out;
     const int early = cell.gates - cell.late;
     auto columns = [&](const CellInfo& of, Index hidden, int s0, int s1, const T* w, Index n,
                        Index from, Index end) {
-        pack_columns(of, hidden, s0, s1, w, n, out + from, out + end,
+        pack_columns(of, hidden, s0, s1, w, n, in_pack<W>(job.out, from), in_pack<W>(job.out, end),
                      {column_panels<T>(n), thread, threads});
     };
     if (thread == 0) {
-        if (cell.norm) pack_bias(job, out + at.back_bias);
-        copy_vectors(job, out + at.back_vectors);
+        if (cell.norm) pack_bias(job, in_pack<T>(job.out, at.back_bias));
+        copy_vectors(job, in_pack<T>(job.out, at.back_vectors));
     }
     columns(cell, at.hidden, 0, cell.x_gates, job.w_ih, at.input, at.back_x, at.back_project);
     if (!recurrent(cell)) return;

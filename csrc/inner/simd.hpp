@@ -151,6 +151,30 @@ FUSEDRNN_INLINE void store(T* to, vec<std::type_identity_t<T>> v) {
     __builtin_memcpy(to, &v, sizeof v);
 }
 
+// The same for numbers that memory holds in another type: kLanes<T> of them, each converted.
+template <class T, class W>
+FUSEDRNN_INLINE vec<T> load_as(const W* from) {
+    if constexpr (std::same_as<T, W>) {
+        return load(from);
+    } else {
+        typedef W narrow __attribute__((vector_size(kLanes<T> * sizeof(W))));
+        narrow v;
+        __builtin_memcpy(&v, from, sizeof v);
+        return __builtin_convertvector(v, vec<T>);
+    }
+}
+
+template <class T, class W>
+FUSEDRNN_INLINE void store_as(W* to, vec<T> v) {
+    if constexpr (std::same_as<T, W>) {
+        store(to, v);
+    } else {
+        typedef W narrow __attribute__((vector_size(kLanes<T> * sizeof(W))));
+        const auto converted = __builtin_convertvector(v, narrow);
+        __builtin_memcpy(to, &converted, sizeof converted);
+    }
+}
+
 // Loads lanes [0, n) and sets the others to 0. Memory from n on is not accessed, so it may be
 // unmapped.
 template <class T>
@@ -185,6 +209,14 @@ FUSEDRNN_INLINE void store_n(T* to, vec<std::type_identity_t<T>> v, int n) {
     for (int i = 0; i < kLanes<T>; ++i)
         if (i < n) to[i] = v[i];
 #endif
+}
+
+template <class T, class W>
+FUSEDRNN_INLINE void store_n_as(W* to, vec<T> v, int n) {
+    if constexpr (std::same_as<T, W>)
+        store_n(to, v, n);
+    else
+        for (int i = 0; i < n; ++i) to[i] = static_cast<W>(v[i]);
 }
 
 // a * b + c, rounded once if the instruction set has fma. An intrinsic, because a loop of

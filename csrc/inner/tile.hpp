@@ -23,11 +23,12 @@ struct Operand {
 };
 
 // The operand whose elements are loaded as vectors: vector v at K index q of panel j starts at
-// w[j * panel + q * k + v * kLanes]. If `far` (the weights exceed L2), a tile prefetches the next
+// w[j * panel + q * k + v * kLanes]. W is the type of the elements in memory; a tile converts them
+// to T, the type that it computes in. If `far` (the weights exceed L2), a tile prefetches the next
 // piece: at each K index one cache line, `ahead` elements on.
-template <class T>
+template <class W>
 struct Panels {
-    const T* w;
+    const W* w;
     Index k;
     Index panel = 0;
     bool far = false;
@@ -65,13 +66,13 @@ inline constexpr int kFetchingRows = 4;
 // K indices of a piece. 128 x 4 vectors of weights stay in L1 while all tiles of the rows use them.
 inline constexpr Index kPiece = 128;
 
-template <class T, int R, int NV, int NP>
-[[gnu::noinline]] void tile(const Accumulator<T>& out, const Operand<T>& a, const Panels<T>& w) {
+template <class T, class W, int R, int NV, int NP>
+[[gnu::noinline]] void tile(const Accumulator<T>& out, const Operand<T>& a, const Panels<W>& w) {
     using V = vec<T>;
     V c[NP][R][NV];
     FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j) FUSEDRNN_UNROLL for (int i = 0; i < R; ++i)
         FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v) c[j][i][v] = V{};
-    const T* wp = w.w;
+    const W* wp = w.w;
     const Index row = a.row, step = a.k, wk = w.k, wpanel = w.panel, len = a.len, ahead = w.ahead;
     for (Index g = 0; g < a.segs; ++g) {
         const T* ap = a.a + g * a.seg;
@@ -82,7 +83,7 @@ template <class T, int R, int NV, int NP>
                 FUSEDRNN_UNROLL for (int i = 0; i < R; ++i) b[i] = splat(ap[i * row]);
                 FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j)
                     FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v) {
-                    const V x = load(wp + j * wpanel + v * kLanes<T>);
+                    const V x = load_as<T>(wp + j * wpanel + v * kLanes<T>);
                     FUSEDRNN_UNROLL for (int i = 0; i < R; ++i) c[j][i][v] =
                         fma(b[i], x, c[j][i][v]);
                 }
@@ -90,7 +91,7 @@ template <class T, int R, int NV, int NP>
                 V x[NP][NV];
                 FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j)
                     FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v) x[j][v] =
-                        load(wp + j * wpanel + v * kLanes<T>);
+                        load_as<T>(wp + j * wpanel + v * kLanes<T>);
                 FUSEDRNN_UNROLL for (int i = 0; i < R; ++i) {
                     const V b = splat(ap[i * row]);
                     FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j)
@@ -107,23 +108,23 @@ template <class T, int R, int NV, int NP>
     }
 }
 
-template <class T, int NV, int R>
-void tile_of(Index rows, const Accumulator<T>& out, const Operand<T>& a, const Panels<T>& w) {
+template <class T, class W, int NV, int R>
+void tile_of(Index rows, const Accumulator<T>& out, const Operand<T>& a, const Panels<W>& w) {
     if (rows == R)
-        tile<T, R, NV, 1>(out, a, w);
+        tile<T, W, R, NV, 1>(out, a, w);
     else if constexpr (R > 1)
-        tile_of<T, NV, R - 1>(rows, out, a, w);
+        tile_of<T, W, NV, R - 1>(rows, out, a, w);
 }
 
 // Splits rows evenly among tiles: 7 = 4 + 3, not 6 + 1. If the weights are far, each tile
 // prefetches another vector of the K indices of the next piece.
-template <class T, int NV>
-void tile_rows(Index rows, Accumulator<T> out, Operand<T> a, Panels<T> w) {
+template <class T, class W, int NV>
+void tile_rows(Index rows, Accumulator<T> out, Operand<T> a, Panels<W> w) {
     constexpr Index kMax = kTileRows[NV];
     if (w.far) w.ahead = kPiece * w.k;
     for (Index tiles = (rows + kMax - 1) / kMax; tiles > 0; --tiles) {
         const Index n = (rows + tiles - 1) / tiles;
-        tile_of<T, NV, static_cast<int>(kMax)>(n, out, a, w);
+        tile_of<T, W, NV, static_cast<int>(kMax)>(n, out, a, w);
         if (w.far) w.ahead += kLanes<T>;
         out.acc += n * out.row;
         a.a += n * a.row;
@@ -132,35 +133,35 @@ void tile_rows(Index rows, Accumulator<T> out, Operand<T> a, Panels<T> w) {
 }
 
 // Multiplies up to R rows by kFewPanels panels of one vector.
-template <class T, int R = kFewRowsOfOne>
-void tile_few(Index rows, const Accumulator<T>& out, const Operand<T>& a, const Panels<T>& w) {
+template <class T, class W, int R = kFewRowsOfOne>
+void tile_few(Index rows, const Accumulator<T>& out, const Operand<T>& a, const Panels<W>& w) {
     if (rows == R)
-        tile<T, R, 1, kFewPanels>(out, a, w);
+        tile<T, W, R, 1, kFewPanels>(out, a, w);
     else if constexpr (R > 1)
-        tile_few<T, R - 1>(rows, out, a, w);
+        tile_few<T, W, R - 1>(rows, out, a, w);
 }
 
 // A single row is multiplied by several panels at once, so that enough independent chains are in
 // flight; so are a few rows if panels have a single vector.
-template <class T, int NV, int NP = kFewPanels>
-void tile_panels(Index rows, int panels, Accumulator<T> out, const Operand<T>& a, Panels<T> w) {
+template <class T, class W, int NV, int NP = kFewPanels>
+void tile_panels(Index rows, int panels, Accumulator<T> out, const Operand<T>& a, Panels<W> w) {
     if constexpr (NP > 1) {
         if (NV == 1 && NP == kFewPanels && panels == NP && rows <= kFewRowsOfOne)
-            tile_few<T>(rows, out, a, w);
+            tile_few<T, W>(rows, out, a, w);
         else if (rows == 1 && panels == NP)
-            tile<T, 1, NV, NP>(out, a, w);
+            tile<T, W, 1, NV, NP>(out, a, w);
         else
-            tile_panels<T, NV, NP - 1>(rows, panels, out, a, w);
+            tile_panels<T, W, NV, NP - 1>(rows, panels, out, a, w);
     } else {
         for (int j = 0; j < panels; ++j, out.acc += out.panel, w.w += w.panel)
-            tile_rows<T, NV>(rows, out, a, w);
+            tile_rows<T, W, NV>(rows, out, a, w);
     }
 }
 
 // acc += a w over all of K for `rows` rows and `panels` panels of `vectors` vectors each.
-template <class T>
+template <class T, class W = T>
 void product(Index rows, int vectors, int panels, const Accumulator<T>& out, Operand<T> a,
-             Panels<T> w) {
+             Panels<W> w) {
     if (rows == 0 || a.len == 0) return;
     // A piece is a part of a single segment, or as many whole segments as fit.
     const bool whole = a.segs == 1 && a.len > kPiece;
@@ -171,16 +172,16 @@ void product(Index rows, int vectors, int panels, const Accumulator<T>& out, Ope
         (whole ? a.len : a.segs) = n;
         switch (vectors) {
             case 1:
-                tile_panels<T, 1>(rows, panels, out, a, w);
+                tile_panels<T, W, 1>(rows, panels, out, a, w);
                 break;
             case 2:
-                tile_panels<T, 2>(rows, panels, out, a, w);
+                tile_panels<T, W, 2>(rows, panels, out, a, w);
                 break;
             case 3:
-                tile_panels<T, 3>(rows, panels, out, a, w);
+                tile_panels<T, W, 3>(rows, panels, out, a, w);
                 break;
             default:
-                tile_panels<T, 4>(rows, panels, out, a, w);
+                tile_panels<T, W, 4>(rows, panels, out, a, w);
                 break;
         }
         a.a += n * (whole ? a.k : a.seg);

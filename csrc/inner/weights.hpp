@@ -1,5 +1,8 @@
-// The weights that a forward kernel multiplies by: panels of a pack, or the matrix as the API has
-// it.
+// The weights that kernels multiply by. A forward kernel reads panels of a pack, or the matrix as
+// the API has it; a backward kernel reads panels of the transposed matrix.
+//
+// The walk over time does not know the type of the packed weights: W is named here, in pack.hpp and
+// in tile.hpp. Only where W is T do a matrix and its pack give the same bits.
 //
 // A pack pays only if many steps read it. A call of one or two steps reads the matrix itself:
 // blocks are transposed in registers just before they are used, so that every weight is loaded from
@@ -81,17 +84,17 @@ template <class T>
     }
 }
 
-template <class T>
+template <class T, class W = T>
 class Weights {
     static constexpr Index L = kLanes<T>;
 
   public:
     // matrix: [n*H][k]; panels: those of the slots in the pack, or null to read the matrix.
-    [[gnu::noinline]] Weights(const SlotPanels<T>& slots, const T* matrix, Index k, const T* panels,
-                              bool far)
+    [[gnu::noinline]] Weights(const SlotPanels<T>& slots, const T* matrix, Index k,
+                              const std::byte* panels, bool far)
         : slots_(slots),
           matrix_(matrix),
-          panels_(panels),
+          panels_(reinterpret_cast<const W*>(panels)),
           k_(k),
           last_(slots.count() - 1),
           wide_(slots.start(1)),
@@ -105,17 +108,22 @@ class Weights {
         const Index wide = p < last_ ? wide_ : last_wide_;
         if (panels_ != nullptr) {
             const Index panel = wide_ * k_;
-            return product<T>(rows, static_cast<int>(wide / L), static_cast<int>(count), out, a,
-                              {panels_ + p * panel, wide, panel, far_});
+            return product<T, W>(rows, static_cast<int>(wide / L), static_cast<int>(count), out, a,
+                                 {panels_ + p * panel, wide, panel, far_});
         }
         for (Index j = 0; j < count; ++j, out.acc += out.panel)
             product_of_matrix(rows, slots_, p + j, out, a, matrix_, k_);
     }
 
-    // The weights of K index `at` in panel p, [slot][lane]: in the pack, or gathered into `buffer`.
+    // The weights of K index `at` in panel p, [slot][lane]: in the pack, or copied to `buffer`.
     [[gnu::noinline]] const T* row(Index p, Index at, T (&buffer)[kPanelVectors * L]) const {
         const Index wide = p < last_ ? wide_ : last_wide_;
-        if (panels_ != nullptr) return panels_ + p * wide_ * k_ + at * wide;
+        if (panels_ != nullptr) {
+            const W* from = panels_ + p * wide_ * k_ + at * wide;
+            if constexpr (std::same_as<T, W>) return from;
+            for (Index v = 0; v < wide; v += L) store(buffer + v, load_as<T>(from + v));
+            return buffer;
+        }
         clear(buffer, buffer + wide);
         slots_.each(p, [&](Index row, Index count, Index offset) {
             for (Index i = 0; i < count; ++i) buffer[offset + i] = matrix_[(row + i) * k_ + at];
@@ -125,9 +133,37 @@ class Weights {
 
   private:
     const SlotPanels<T> slots_;
-    const T *matrix_, *panels_;
+    const T* matrix_;
+    const W* panels_;
     // A K index has last_wide_ elements in panel last_, and wide_ in the others.
     Index k_, last_, wide_, last_wide_;
+    bool far_;
+};
+
+// Panel p of a transposed matrix, as pack_columns packs it: up to kPanelVectors vectors of columns
+// at each of `depth` K indices. `panels`: the region of the matrix in the backward pack.
+template <class T, class W = T>
+class ColumnPanel {
+    static constexpr Index wide = kPanelVectors * kLanes<T>;
+
+  public:
+    ColumnPanel(const std::byte* panels, Index p, Index columns, Index depth, bool far)
+        : vectors(p + 1 < column_panels<T>(columns) ? kPanelVectors
+                                                    : vectors_of<T>(columns - p * wide)),
+          panel_(reinterpret_cast<const W*>(panels) + p * wide * depth),
+          far_(far) {}
+
+    // out += a w for `rows` rows, from K index k on.
+    void multiply(Index rows, const Accumulator<T>& out, const Operand<T>& a, Index k = 0) const {
+        const Index width = vectors * kLanes<T>;
+        product<T, W>(rows, static_cast<int>(vectors), 1, out, a,
+                      {panel_ + k * width, width, 0, far_});
+    }
+
+    const Index vectors;
+
+  private:
+    const W* panel_;
     bool far_;
 };
 

@@ -95,7 +95,7 @@ class Ranks {
 // direction.scratch must be set.
 template <class T>
 void read_unpacked(const Kernels<T>& kernels, Pack<T> job, ForwardDirection<T>& direction) {
-    job.out = direction.scratch + job.layout.fwd_head;
+    job.out = reinterpret_cast<std::byte*>(direction.scratch + job.layout.fwd_head);
     job.head_only = true;
     kernels.pack(&job, 0, 1);
     direction.pack = job.out;

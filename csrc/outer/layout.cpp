@@ -29,13 +29,13 @@ class Checked {
 };
 
 // Consecutive regions of memory, each a multiple of a 64-byte block. take() returns where the next
-// one starts.
+// one starts, in units of `item` bytes.
 class Regions {
   public:
-    Regions(Checked& n, Index block) : n_(n), block_(block) {}
-    Index take(Index rows, Index row) {
+    Regions(Checked& n, Index item) : n_(n), block_(kBlockBytes / item) {}
+    Index take(Index rows, Index row, Index units = 1) {
         const Index at = total_;
-        total_ = n_.add(total_, n_.round_up(n_.mul(rows, row), block_));
+        total_ = n_.add(total_, n_.round_up(n_.mul(n_.mul(rows, row), units), block_));
         return at;
     }
     Index total() const { return total_; }
@@ -92,7 +92,7 @@ bool make_layout(const Request& call, Layout& out) {
     out.partial_steps = std::max<Index>(1, kPartialRows / sharing);
 
     const Index step_bytes = n.mul(n.mul(B, out.gate_row), call.item);
-    const Index weight_bytes = n.mul(n.mul(out.gate_row, n.add(I, P)), call.item);
+    const Index weight_bytes = n.mul(n.mul(out.gate_row, n.add(I, P)), call.weight_item);
     const Index hiding = weight_bytes <= kHiddenBytes ? kHidingRows : 2 * kHidingRows;
     // Reading unpacked weights in every step costs more than writing W x and reading it again.
     const bool merged =
@@ -103,26 +103,27 @@ bool make_layout(const Request& call, Layout& out) {
         out.block_steps = std::clamp<Index>(kProjectedBytes / std::max<Index>(1, step_bytes), 1,
                                             std::max<Index>(1, T));
 
-    Regions pack(n, block);
-    out.pack_bias = pack.take(out.padded, cell.gates);
-    out.pack_vectors = pack.take(out.padded, cell.vectors);
-    out.pack_x = pack.take(n.mul(out.padded, cell.x_gates), I);
-    out.pack_h = pack.take(n.mul(out.padded, recurrent), P);
-    out.pack_late = pack.take(n.mul(out.padded, cell.late), P);
-    out.pack_project = pack.take(call.project ? out.out_padded : 0, H);
+    const Index item = call.item, weight = call.weight_item;
+    Regions pack(n, 1);
+    out.pack_bias = pack.take(out.padded, cell.gates, item);
+    out.pack_vectors = pack.take(out.padded, cell.vectors, item);
+    out.pack_x = pack.take(n.mul(out.padded, cell.x_gates), I, weight);
+    out.pack_h = pack.take(n.mul(out.padded, recurrent), P, weight);
+    out.pack_late = pack.take(n.mul(out.padded, cell.late), P, weight);
+    out.pack_project = pack.take(call.project ? out.out_padded : 0, H, weight);
     out.pack_total = pack.total();
 
-    Regions back(n, block);
-    out.back_bias = back.take(cell.norm ? out.padded : 0, cell.gates);
-    out.back_vectors = back.take(out.padded, cell.vectors);
-    out.back_h = back.take(n.mul(out.out_padded, recurrent), H);
-    out.back_late = back.take(n.mul(out.out_padded, cell.late), H);
-    out.back_x = back.take(n.mul(n.round_up(I, block), cell.x_gates), H);
-    out.back_project = back.take(call.project ? out.padded : 0, P);
+    Regions back(n, 1);
+    out.back_bias = back.take(cell.norm ? out.padded : 0, cell.gates, item);
+    out.back_vectors = back.take(out.padded, cell.vectors, item);
+    out.back_h = back.take(n.mul(out.out_padded, recurrent), H, weight);
+    out.back_late = back.take(n.mul(out.out_padded, cell.late), H, weight);
+    out.back_x = back.take(n.mul(n.round_up(I, block), cell.x_gates), H, weight);
+    out.back_project = back.take(call.project ? out.padded : 0, P, weight);
     out.back_total = back.total();
 
-    Regions fwd(n, block);
-    out.fwd_head = fwd.take(call.unpacked ? 1 : 0, out.pack_x);
+    Regions fwd(n, item);
+    out.fwd_head = fwd.take(call.unpacked ? 1 : 0, out.pack_x / item);
     out.fwd_h = fwd.take(n.mul(B, 2), out.out_row);
     out.fwd_drop = fwd.take(call.drop ? n.mul(B, 2) : 0, out.out_row);
     out.fwd_u = fwd.take(cell.late > 0 || cell.norm || call.project ? B : 0, out.state_row);
@@ -134,7 +135,7 @@ bool make_layout(const Request& call, Layout& out) {
     out.fwd_gather = fwd.take(call.threads, out.fwd_gather_thread);
     out.fwd_total = fwd.total();
 
-    Regions bwd(n, block);
+    Regions bwd(n, item);
     const Index block_steps = std::min(out.partial_steps, std::max<Index>(1, T));
     const Index rows = n.mul(B, block_steps);
     out.bwd_dh = bwd.take(B, out.out_row);

@@ -17,6 +17,7 @@ struct Request {
     bool save;              // gates go to `saved`, not to scratch
     bool tokens;            // integer input: W x is a gather, done inside the step
     Index item;             // bytes of an element
+    Index weight_item;      // bytes of a weight in a pack
     bool unpacked = false;  // forward: weights are read as the API has them
     Index group = 0;        // backward: rows that share a weight gradient; it divides the batch
 };

@@ -138,6 +138,7 @@ class Run {
                     .save = true,
                     .tokens = given.tokens,
                     .item = sizeof(T),
+                    .weight_item = sizeof(T),
                     .unpacked = options.unpacked};
         const Split split = cell_.norm ? Split::kRows : options.split;
         plan_ = options.threads > 0 ? Plan{options.threads, split}
@@ -261,16 +262,17 @@ class Run {
                 .head_only = false};
     }
 
-    const T* packed(int d, bool backward) {
-        const Index items = backward ? at_.back_total : at_.pack_total;
+    const std::byte* packed(int d, bool backward) {
+        const Index bytes = backward ? at_.back_total : at_.pack_total;
+        const Index items = bytes / static_cast<Index>(sizeof(T));
         Scratch<T>& out = memory_.emplace_back(items);
         std::fill_n(out.data(), items, kUnwritten);
         Pack<T> job = weights_of(d);
-        job.out = out.data();
+        job.out = reinterpret_cast<std::byte*>(out.data());
         const Kernels<T>& kernels = kernels_of<T>(table_);
         const auto pack = backward ? kernels.pack_backward : kernels.pack;
         for (int i = 0; i < plan_.threads; ++i) pack(&job, i, plan_.threads);
-        return out.data();
+        return job.out;
     }
 
     // An array that the kernels must fill. It starts as NaN, so a place that they leave out changes

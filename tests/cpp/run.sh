@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds test_simd and ulp once per ISA, runs those this machine (or qemu) can run, and asserts that
+# Builds test_simd, test_weights and ulp once per ISA, runs those this machine (or qemu) can run, and asserts that
 # every ISA with fma gives the same bits.
 #   tests/cpp/run.sh [sampled|exhaustive] [compiler]        CXXFLAGS are added in front
 set -euo pipefail
@@ -19,12 +19,13 @@ run_isa() {
     local isa=$1 bytes=$2 runner=$3 program sweep=$mode
     shift 3
     echo "== $isa ($*)"
-    for program in test_simd ulp; do
+    for program in test_simd test_weights ulp; do
         "$@" "${flags[@]}" "-DFUSEDRNN_ISA=$isa" "-DFUSEDRNN_VECTOR_BYTES=$bytes" \
             -o "$build/$program-$isa" "$program.cpp"
     done
     [[ -z $runner ]] || sweep=sampled # every float takes hours under emulation
     $runner "$build/test_simd-$isa"
+    $runner "$build/test_weights-$isa"
     if [[ $sweep == exhaustive ]]; then # minutes each, so side by side
         "$build/ulp-$isa" "$sweep" >"$build/sweep-$isa" &
         sweeps[$isa]=$!

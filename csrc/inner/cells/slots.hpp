@@ -59,6 +59,16 @@ constexpr Index panel_vectors(const CellInfo& cell, Index hidden, Index p, Index
     return vectors_of<T>((left < most ? left : most) * slots * pitch_of<T>(cell, hidden, p));
 }
 
+// The elements of a pack from byte `offset` on.
+template <class E>
+const E* in_pack(const std::byte* pack, Index offset) {
+    return reinterpret_cast<const E*>(pack + offset);
+}
+template <class E>
+E* in_pack(std::byte* pack, Index offset) {
+    return reinterpret_cast<E*>(pack + offset);
+}
+
 // Offset of (unit, slot) in a row of 64-byte blocks [H/block][slot][block].
 template <class T>
 constexpr Index slot_at(Index unit, Index slot, Index slots) {

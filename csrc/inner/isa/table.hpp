@@ -65,8 +65,8 @@ void apply(const T* x, T* y, Index n) {
 template <class T>
 inline constexpr Kernels<T> kKernels = {
     AllCells::kKernels<T>,
-    pack_forward<T>,
-    pack_backward<T>,
+    pack_forward<T, T>,
+    pack_backward<T, T>,
     {apply<ExpOf, T>, apply<SigmoidOf, T>, apply<TanhOf, T>},
     {probe_fma<T>, probe_read<T>, 2 * kProbeChains * kLanes<T>}};
 

@@ -13,7 +13,8 @@ class BackwardWalk : public BackwardView<T> {
     using Base::across, Base::at_, Base::call_, Base::cell_, Base::da, Base::dc, Base::dh,
         Base::dir_, Base::drop;
     using Base::dy, Base::early_, Base::gates_, Base::h_first_, Base::L, Base::least;
-    using Base::multiply, Base::offset_, Base::real, Base::rows_, Base::width, Base::zoned;
+    using Base::multiply, Base::offset_, Base::real, Base::rows_, Base::slot_columns, Base::width,
+        Base::zoned;
     using typename Base::V;
 
   public:
@@ -112,13 +113,12 @@ class BackwardWalk : public BackwardView<T> {
     // dh of `n` rows: the chain from step s + 1 on, then this step's cell.
     void through(Index s, Index r, Index n, Index p) const {
         alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
-        const Index vectors = least(4, vectors_of<T>(at_.output) - 4 * p);
-        const Index wide = vectors * L, first = p * 4 * L;
+        const ColumnPanel<T> w = slot_columns(at_.back_h, p, at_.output, h_first_, early_);
+        const Index wide = w.vectors * L, first = p * 4 * L;
         for (Index v = 0; v < n * wide; v += L) store(acc + v, V{});
         const Index came = s + 1 < at_.steps ? least(n, rows_.live(s + 1) - r) : 0;
         if (recurrent(cell_.info) && came > 0)
-            multiply(acc, da(s + 1, r), came, h_first_, early_,
-                     dir_.pack + at_.back_h + first * at_.hidden * (early_ - h_first_), vectors);
+            multiply(acc, da(s + 1, r), came, h_first_, early_, w);
         for (Index i = 0; i < n; ++i)
             for (Index v = 0; v < wide; v += L) {
                 const Index unit = first + v;
@@ -155,23 +155,20 @@ class BackwardWalk : public BackwardView<T> {
     // dm = dh' W_hr, then the cell.
     void project(Index s, Index r, Index n, Index p) const {
         alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
-        const Index vectors = least(4, vectors_of<T>(at_.hidden) - 4 * p);
-        const Index wide = vectors * L, first = p * 4 * L;
+        const ColumnPanel<T> w(dir_.pack + at_.back_project, p, at_.hidden, at_.output, false);
+        const Index wide = w.vectors * L, first = p * 4 * L;
         for (Index v = 0; v < n * wide; v += L) store(acc + v, V{});
-        product<T>(n, static_cast<int>(vectors), 1, {acc, wide},
-                   {dy(s, r), at_.out_row, 1, at_.output},
-                   {dir_.pack + at_.back_project + first * at_.output, wide});
+        w.multiply(n, {acc, wide}, {dy(s, r), at_.out_row, 1, at_.output});
         cell_.derive(*this, {s, r, n, rows_.live(s + 1) - r, first, wide, acc});
     }
 
     // The early slots of a cell whose late slots saw R gate(h): du = da R first.
     void late(Index s, Index r, Index n, Index p) const {
         alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
-        const Index vectors = least(4, vectors_of<T>(at_.hidden) - 4 * p);
-        const Index wide = vectors * L, first = p * 4 * L;
+        const ColumnPanel<T> w = slot_columns(at_.back_late, p, at_.hidden, early_, gates_);
+        const Index wide = w.vectors * L, first = p * 4 * L;
         for (Index v = 0; v < n * wide; v += L) store(acc + v, V{});
-        multiply(acc, da(s, r), n, early_, gates_,
-                 dir_.pack + at_.back_late + first * at_.hidden * cell_.info.late, vectors);
+        multiply(acc, da(s, r), n, early_, gates_, w);
         cell_.gate(*this, {s, r, n, 0, first, wide, acc});
     }
 

@@ -160,19 +160,21 @@ class BackwardView {
         return dir_.scratch + at_.bwd_terms + q * (cell_.info.vectors + kNormBiases) * at_.padded;
     }
 
-    // out += da of `n` rows times the slots [s0, s1) of one output panel of transposed weights. K
-    // runs block by block, slot by slot within, and pieces are whole blocks: the same on every ISA.
-    void multiply(T* out, const T* da, Index n, int s0, int s1, const T* panel,
-                  Index vectors) const {
+    // Panel p of the transposed slots [s0, s1), whose panels start at byte `from` of the pack.
+    ColumnPanel<T> slot_columns(Index from, Index p, Index columns, int s0, int s1) const {
+        return {dir_.pack + from, p, columns, at_.hidden * (s1 - s0), at_.far};
+    }
+
+    // out += da of `n` rows times w, a panel of the slots [s0, s1). K runs block by block, slot by
+    // slot within, and pieces are whole blocks: the same on every ISA.
+    void multiply(T* out, const T* da, Index n, int s0, int s1, const ColumnPanel<T>& w) const {
         const Index block = kBlock<T>, slots = s1 - s0, full = at_.hidden / block;
-        const Index tail = at_.hidden % block, row = at_.gate_row, width = vectors * L;
-        const int nv = static_cast<int>(vectors);
+        const Index tail = at_.hidden % block, row = at_.gate_row, width = w.vectors * L;
         const T* first = da + s0 * block;
         const Operand<T> body{first, row, 1, slots * block, full, gates_ * block};
         const Operand<T> rest{first + full * gates_ * block, row, 1, tail, slots, block};
-        if (full > 0) product<T>(n, nv, 1, {out, width}, body, {panel, width, 0, at_.far});
-        if (tail > 0)
-            product<T>(n, nv, 1, {out, width}, rest, {panel + full * slots * block * width, width});
+        if (full > 0) w.multiply(n, {out, width}, body);
+        if (tail > 0) w.multiply(n, {out, width}, rest, full * slots * block);
     }
 
     const BackwardCell<T>& cell_;

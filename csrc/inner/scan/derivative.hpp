@@ -110,7 +110,7 @@ class Derivative {
             }
         }
         for (int k = 0; k < kCell.vectors; ++k)
-            par[k] = load(at.dir_.pack + at.at_.back_vectors + k * at.at_.padded + unit);
+            par[k] = load(in_pack<T>(at.dir_.pack, at.at_.back_vectors) + k * at.at_.padded + unit);
         ds[0] = fresh;
         next[0] = V{};  // no cell's derivative needs h'; prev[0] is loaded where one does
         prev[0] = kStates == 1 ? at.previous(0, s, r, unit) : V{};

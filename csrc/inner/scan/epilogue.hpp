@@ -85,8 +85,8 @@ class Epilogue {
                         [&](Index w) { return load(acc + w * next_acc + (i * G + k) * apart); });
                 for (int k = 0; k < kCell.vectors; ++k)
                     par[k] = each_of<W>([&](Index w) {
-                        return load(by.dir_.pack + by.at_.pack_vectors + k * by.at_.padded + first +
-                                    w * next_unit);
+                        return load(in_pack<T>(by.dir_.pack, by.at_.pack_vectors) +
+                                    k * by.at_.padded + first + w * next_unit);
                     });
                 state[0] = V{};
                 if (!by.at_.project)

@@ -59,7 +59,7 @@ class ForwardWalk : ForwardView<T> {
 
     void start_from_bias(T* acc, Index p, Index n) const {
         const Index width = width_of(p);
-        const T* bias = dir_.pack + at_.pack_bias + p * units_ * gates_ * L;
+        const T* bias = in_pack<T>(dir_.pack, at_.pack_bias) + p * units_ * gates_ * L;
         for (Index i = 0; i < n; ++i)
             for (Index v = 0; v < width; v += L) store(acc + i * width + v, load(bias + v));
     }

@@ -92,11 +92,11 @@ class ForwardView {
         return dir_.scratch + at_.fwd_gates + ((s - block_) * at_.batch + r) * at_.gate_row;
     }
 
-    // The weights of the slots [s0, s1); their panels start `from` elements into the pack.
+    // The weights of the slots [s0, s1); their panels start at byte `from` of the pack.
     Weights<T> weights(int s0, int s1, Index from, const T* matrix, Index k) const {
         return {{cell_.info, at_.hidden, s0, s1}, matrix, k, panels(from), at_.far};
     }
-    const T* panels(Index from) const { return at_.unpacked ? nullptr : dir_.pack + from; }
+    const std::byte* panels(Index from) const { return at_.unpacked ? nullptr : dir_.pack + from; }
 
     void wait() const {
         if (by_units_ && call_.barrier.wait != nullptr) call_.barrier.wait(call_.barrier.self);

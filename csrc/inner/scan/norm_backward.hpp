@@ -33,8 +33,8 @@ class NormBackward {
 
     void derive(Index s, Index r) const {
         const T* saved = dir_.saved + rows_.saved(s, r);
-        const NormRow<C, T> norm(saved, kSlots, dir_.pack + at_.back_bias,
-                                 dir_.pack + at_.back_vectors, at_);
+        const NormRow<C, T> norm(saved, kSlots, in_pack<T>(dir_.pack, at_.back_bias),
+                                 in_pack<T>(dir_.pack, at_.back_vectors), at_);
         if constexpr (C::kInfo.states == 1)
             plain(s, r, norm);
         else
@@ -78,7 +78,7 @@ class NormBackward {
     void cell(Index s, Index r, const NormRow<C, T>& norm) const {
         T *at[7], *term = by_.terms(s, r) + G * at_.padded;
         for (int k = 0; k < 7; ++k) at[k] = by_.da(s, r) + k * kBlock<T>;
-        const T* last = dir_.pack + at_.back_vectors + G * at_.padded;
+        const T* last = in_pack<T>(dir_.pack, at_.back_vectors) + G * at_.padded;
         for (Index unit = 0; unit < at_.hidden; unit += L) {
             const Index q = slot_at<T>(unit, 0, G);
             V a[kNormBiases];

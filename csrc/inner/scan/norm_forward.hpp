@@ -18,9 +18,11 @@ class NormEpilogue {
     // Statistics, pre-activations, and everything this step of a row leaves behind.
     static void row(const ForwardView<T>& by, Index s, Index r) {
         const auto at = by.place(s, r);
-        const T *gain = by.dir_.pack + by.at_.pack_vectors, *last = gain + G * by.at_.padded;
+        const T* gain = in_pack<T>(by.dir_.pack, by.at_.pack_vectors);
+        const T* last = gain + G * by.at_.padded;
         T* sums = by.gates(s, r);
-        const NormRow<C, T> norm(sums, by.slots_, by.dir_.pack + by.at_.pack_bias, gain, by.at_);
+        const NormRow<C, T> norm(sums, by.slots_, in_pack<T>(by.dir_.pack, by.at_.pack_bias), gain,
+                                 by.at_);
         V a[kNormBiases];
         if constexpr (C::kInfo.states == 1) {
             for (Index unit = 0; unit < by.at_.hidden; unit += L) {

@@ -16,7 +16,8 @@ class Reduce : BackwardView<T> {
     using Base = BackwardView<T>;
     using Base::at_, Base::block_end_, Base::call_, Base::cell_, Base::da, Base::dir_, Base::drop;
     using Base::dy, Base::early_, Base::gates_, Base::h_first_, Base::L, Base::least;
-    using Base::multiply, Base::previous, Base::rows_, Base::terms, Base::x_gates_;
+    using Base::multiply, Base::previous, Base::rows_, Base::slot_columns, Base::terms,
+        Base::x_gates_;
     using typename Base::V;
 
   public:
@@ -404,18 +405,20 @@ class Reduce : BackwardView<T> {
     void input_gradients() const {
         alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
         const Share share(end_ - begin_, thread_, threads_);
-        const Index vectors = vectors_of<T>(at_.input);
+        const Index panels = column_panels<T>(at_.input);
         Index left = share.end - share.begin, q = begin_ + share.begin;
         for (Index groups = (left + kGroupRows - 1) / kGroupRows; groups > 0; --groups) {
             const Index n = (left + groups - 1) / groups;
             const Cursor<T> from = at(q);
-            for (Index v0 = 0; v0 < vectors; v0 += 4) {
-                const Index nv = least(4, vectors - v0), width = nv * L;
+            for (Index p = 0; p < panels; ++p) {
+                const ColumnPanel<T> w = slot_columns(at_.back_x, p, at_.input, 0, x_gates_);
+                const Index width = w.vectors * L;
                 for (Index v = 0; v < n * width; v += L) store(acc + v, V{});
                 multiply(acc, dir_.scratch + at_.bwd_da + (at_.batch + q) * at_.gate_row, n, 0,
-                         x_gates_, dir_.pack + at_.back_x + v0 * L * at_.hidden * x_gates_, nv);
+                         x_gates_, w);
                 Cursor<T> to(from);
-                for (Index i = 0; i < n; ++i, to.next()) put_dx(to, acc + i * width, v0 * L, nv);
+                for (Index i = 0; i < n; ++i, to.next())
+                    put_dx(to, acc + i * width, p * 4 * L, w.vectors);
             }
             q += n;
             left -= n;
