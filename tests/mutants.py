@@ -65,6 +65,27 @@ def killer(file: str, function: str, select: str = "") -> tuple[str, ...]:
 
 PYTHON = (
     Mutant(
+        "ensemble: every member has the states of the first",
+        "python/fusedrnn/core/_ensemble.py",
+        "return value[e]",
+        "return value[e if axes != 3 or value.shape[1] != 1 else 0]",
+        killer("ensembles", "each_member_has_the_bits_of_its_own_call", "projection"),
+    ),
+    Mutant(
+        "ensemble: dx of a shared x is that of one member",
+        "python/fusedrnn/core/_ensemble.py",
+        "total += one",
+        "total[...] = one",
+        killer("ensembles", "each_member_has_the_bits_of_its_own_call", "shared and native"),
+    ),
+    Mutant(
+        "ensemble: weights that changed are taken",
+        "python/fusedrnn/core/_ensemble.py",
+        "return tuple(one.generation for one in packs)",
+        "return (packs[0].generation,) * len(packs)",
+        killer("ensembles", "weights_that_changed_are_refused"),
+    ),
+    Mutant(
         "reference: GRU without r",
         "python/fusedrnn/_backends/reference/cells.py",
         "n = np.tanh(nx + r * nh)",
@@ -172,7 +193,7 @@ PYTHON = (
     Mutant(
         "core: a backward call takes other weights",
         "python/fusedrnn/core/_checks.py",
-        "if walk.generation != packed.generation:",
+        "if walk.generation != generation:",
         "if walk.generation < 0:",
         killer("core", "update_renews_in_place", "reference"),
     ),
@@ -1452,10 +1473,31 @@ OUTER = (
         killer("core", "outputs_must_not_share_memory", "reference"),
     ),
     Mutant(
+        "ensemble: the last member is left out",
+        "csrc/outer/drive.hpp",
+        "i < all.each.size();",
+        "i + 1 < all.each.size();",
+        killer("ensembles", "each_member_has_the_bits_of_its_own_call", "native and shared"),
+    ),
+    Mutant(
+        "ensemble: a backward call of every member but the first keeps its block",
+        "csrc/outer/drive.hpp",
+        "call.block = block;",
+        "calls.each[0].block = block;",
+        killer("ensembles", "a_member_of_many_partial_sums"),
+    ),
+    Mutant(
+        "ensemble: one thread computes all members",
+        "csrc/outer/layout.cpp",
+        "return static_cast<int>(std::min<Index>(members, std::min(most, worth)));",
+        "return std::min(1, worth);",
+        killer("ensembles", "threads_divide_the_members"),
+    ),
+    Mutant(
         "the GIL is kept",
         "csrc/bind/call.hpp",
-        "const py::gil_scoped_release free; const Slices slices(step_flops(job.request) * at.dir",
-        "const Slices slices(step_flops(job.request) * at.dir",
+        "const py::gil_scoped_release free; used = drive_forward<T>",
+        "used = drive_forward<T>",
         killer("process", "the_gil_is_released", "forward"),
     ),
     Mutant(

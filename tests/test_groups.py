@@ -9,7 +9,7 @@ import pytest
 
 import fusedrnn as fr
 from cases import CELL_NAMES, RECURRENT, Case, assert_same_bits, call, out_gradients
-from conftest import ISAS, Chosen
+from conftest import ISAS, THREADS, Chosen
 from floor import Backend, Gradients, Inputs, Weights, by_name
 from fusedrnn import core
 from fusedrnn._cells import Array
@@ -143,7 +143,7 @@ def test_threads_divide_groups(isa: str) -> None:
         first = weight_gradients(run.backward(saved, *gradient, num_threads=1, group=1))
         for threads in (2, 3, 7):
             found = run.backward(saved, *gradient, num_threads=threads, group=1)
-            assert core.last_path().threads > 1
+            assert core.last_path().threads > 1 or not THREADS
             assert_same_bits(weight_gradients(found), first)
 
 

@@ -136,52 +136,78 @@ inline py::tuple tuple_of(const std::vector<py::array>& arrays) {
     return out;
 }
 
+// Fills in the rest of a forward call and makes the arrays that it writes.
 template <class T>
-py::tuple run_forward(Job<T>& job, const ForwardOut& given) {
-    const Layout& at = job.layout;
-    if (brought(given.y) || py::isinstance<py::sequence>(given.states) || brought(given.saved)) {
+class ForwardRun {
+  public:
+    ForwardRun(Job<T>& job, const ForwardOut& given, Forward<T>& call)
+        : y_(kept_apart(job, given).y, "y", job.steps_of(job.layout.directions * job.layout.output),
+             job.whole()),
+          scratch_(job.layout.fwd_total * job.layout.directions),
+          states_(states_out(job, given.states, "final")) {
+        const Layout& at = job.layout;
+        job.fill(call);
+        call.y = y_.data;
+        call.y_step = y_.step;
+        call.y_row = y_.row;
+        if (job.request.save) {
+            if (brought(given.saved))
+                saved_ = contiguous_out<T>(given.saved, "saved", job.saved_shape());
+            else
+                saved_ = aligned<T>(job.saved_shape());
+        }
+        for (int d = 0; d < at.directions; ++d) {
+            auto& dir = call.direction[d];
+            job.fill(dir, d, Form::kForward);
+            for (Index k = 0; k < job.states(); ++k)
+                dir.state_out[k] = pointer<T>(states_[static_cast<std::size_t>(k)]) +
+                                   d * at.batch * job.state_width(k);
+            dir.saved =
+                saved_ ? pointer<T>(*saved_) + d * at.steps * at.batch * at.saved_row : nullptr;
+            dir.scratch = scratch_.data() + d * at.fwd_total;
+            if (job.request.unpacked)
+                read_unpacked(kernels_of<T>(job.first.table),
+                              job.packs[static_cast<std::size_t>(d)]->template arrays<T>(at), dir);
+        }
+    }
+
+    // `used`: the number of threads.
+    py::tuple results(int used) const {
+        return py::make_tuple(y_.array, tuple_of(states_),
+                              saved_ ? py::object(*saved_) : py::none(), used);
+    }
+
+  private:
+    static const ForwardOut& kept_apart(const Job<T>& job, const ForwardOut& given) {
+        const bool states = py::isinstance<py::sequence>(given.states);
+        if (!brought(given.y) && !states && !brought(given.saved)) return given;
         Apart apart;
         job.each_input([&](const py::object& a) { apart.read(a); });
         apart.write(given.y, "y");
-        if (py::isinstance<py::sequence>(given.states))
-            for (Index k = 0; k < job.states(); ++k)
-                apart.write(job.item(given.states, "final", k), "final");
+        for (Index k = 0; states && k < job.states(); ++k)
+            apart.write(job.item(given.states, "final", k), "final");
         apart.write(given.saved, "saved");
+        return given;
     }
+
+    const StepsOut<T> y_;
+    const Scratch<T> scratch_;
+    const std::vector<py::array> states_;
+    std::optional<py::array> saved_;
+};
+
+template <class T>
+py::tuple run_forward(Job<T>& job, const ForwardOut& given) {
     Forward<T> call{};
-    job.fill(call);
-    const StepsOut<T> y(given.y, "y", job.steps_of(at.directions * at.output), job.whole());
-    call.y = y.data;
-    call.y_step = y.step;
-    call.y_row = y.row;
-    std::optional<py::array> saved;
-    if (job.request.save) {
-        if (brought(given.saved))
-            saved = contiguous_out<T>(given.saved, "saved", job.saved_shape());
-        else
-            saved = aligned<T>(job.saved_shape());
-    }
-    const Scratch<T> scratch(at.fwd_total * at.directions);
-    const std::vector<py::array> states = states_out(job, given.states, "final");
-    for (int d = 0; d < at.directions; ++d) {
-        auto& dir = call.direction[d];
-        job.fill(dir, d, Form::kForward);
-        for (Index k = 0; k < job.states(); ++k)
-            dir.state_out[k] =
-                pointer<T>(states[static_cast<std::size_t>(k)]) + d * at.batch * job.state_width(k);
-        dir.saved = saved ? pointer<T>(*saved) + d * at.steps * at.batch * at.saved_row : nullptr;
-        dir.scratch = scratch.data() + d * at.fwd_total;
-        if (job.request.unpacked)
-            read_unpacked(kernels_of<T>(job.first.table),
-                          job.packs[static_cast<std::size_t>(d)]->template arrays<T>(at), dir);
-    }
+    const ForwardRun<T> run(job, given, call);
     int used = 1;
     {
         const py::gil_scoped_release free;
-        const Slices slices(step_flops(job.request) * at.directions, poll_signals);
-        used = drive_forward(job.kernel(), call, job.team, slices);
+        used =
+            drive_forward<T>({job.kernel().forward, {&call, 1}, job.team},
+                             Slices(step_flops(job.request) * job.layout.directions, poll_signals));
     }
-    return py::make_tuple(y.array, tuple_of(states), saved ? py::object(*saved) : py::none(), used);
+    return run.results(used);
 }
 
 // The inputs that only a backward call has.
@@ -249,106 +275,131 @@ void keep_apart(const Job<T>& job, const BackwardIn& given, const BackwardOut& o
     for (const py::object& one : brought_gradients) apart.write(one, "weights");
 }
 
+// Fills in the rest of a backward call and makes the arrays that it writes.
+template <class T>
+class BackwardRun {
+  public:
+    BackwardRun(Job<T>& job, const BackwardIn& given, const BackwardOut& out, Backward<T>& call)
+        : gradients_(static_cast<std::size_t>(job.layout.directions)) {
+        const Layout& at = job.layout;
+        const CellInfo& cell = job.request.cell;
+        job.fill(call);
+        const std::vector<Index> y_shape = job.steps_of(at.directions * at.output);
+        const Strided<T> y = strided<T>(given.y, "y", y_shape);
+        const Strided<T> dy = strided<T>(given.dy, "dy", y_shape);
+        const T* saved = view<T>(given.saved, "saved", job.saved_shape());
+        if (y.data == nullptr || saved == nullptr)
+            throw py::value_error("saved: expected what the forward call returned");
+        call.y = y.data;
+        call.y_step = y.step;
+        call.y_row = y.row;
+        call.dy = dy.data;
+        call.dy_step = dy.step;
+        call.dy_row = dy.row;
+        const bool list = py::isinstance<py::sequence>(out.weights);
+        if (!list || static_cast<int>(py::len(out.weights)) != at.directions)
+            throw py::value_error("weights: expected a list of six for each direction");
+        keep_apart(job, given, out);
+        if (wanted(out.dx) && call.tokens == nullptr)
+            dx_.emplace(out.dx, "dx", job.steps_of(at.input), job.whole());
+        const bool both = walked_together(call);
+        if (dx_ && both) {
+            const Index items = at.steps * at.batch * at.input;
+            second_dx_.emplace(items);
+            std::fill_n(second_dx_->data(), items, T(0));
+        }
+        const Index n = cell.x_gates, rows = n * at.hidden, cells = at.steps * at.batch;
+        const T* dcells = job.each_step(given.dcells, "dcells", {at.hidden});
+        const T* dgates = job.each_step(given.dgates, "dgates", {n, at.hidden});
+        const bool recurrent = cell.h_first < cell.gates;
+        scratch_.emplace(at.bwd_total * (both ? at.directions : 1));
+        if (wanted(out.dstates)) dstates_ = states_out(job, out.dstates, "dstates");
+        if (out.dinitial) dinitial_ = states_out(job, py::none(), "dinitial");
+        for (const py::array& sum : dinitial_) std::fill_n(pointer<T>(sum), sum.size(), T(0));
+        for (int d = 0; d < at.directions; ++d) {
+            auto& dir = call.direction[d];
+            auto& g = gradients_[static_cast<std::size_t>(d)];
+            const py::sequence to = out.weights[py::int_(d)];
+            if (py::len(to) != kWeights)
+                throw py::value_error("weights: expected six of a direction");
+            auto target = [&](std::size_t i, const char* name, std::vector<Index> shape, bool has) {
+                if (at.group > 0) shape.insert(shape.begin(), at.batch / at.group);
+                return g[i].target(to[i], name, shape, has, out.add);
+            };
+            dir.dw_ih = target(0, "dw_ih", {rows, at.input}, true);
+            dir.dw_hh = target(1, "dw_hh", {rows, at.output}, recurrent);
+            dir.db_ih = target(2, "db_ih", {rows}, true);
+            dir.db_hh = target(3, "db_hh", {rows}, recurrent);
+            dir.dp = target(4, "dp", {cell.vectors, at.hidden}, cell.vectors > 0);
+            dir.dw_hr = target(5, "dw_hr", {at.output, at.hidden}, at.project);
+            job.fill(dir, d, Form::kBackward);
+            job.states_of(given.dstates, "dstates", d, dir.dstate_out);
+            auto of_state = [&](const std::vector<py::array>& arrays, Index k) {
+                return arrays.empty() ? nullptr
+                                      : pointer<T>(arrays[static_cast<std::size_t>(k)]) +
+                                            d * at.batch * job.state_width(k);
+            };
+            for (Index k = 0; k < job.states(); ++k) {
+                dir.dstate_in[k] = of_state(dstates_, k);
+                dir.dinitial[k] = of_state(dinitial_, k);
+            }
+            dir.saved = saved + d * cells * at.saved_row;
+            dir.dcell = job.part(d, dcells, cells * at.hidden);
+            dir.dgate = job.part(d, dgates, cells * rows);
+            dir.scratch = scratch_->data() + (both ? d * at.bwd_total : 0);
+            dir.add_dx = d > 0 && !both;
+            if (second_dx_ && d > 0) {
+                dir.dx = second_dx_->data();
+                dir.dx_step = at.batch * at.input;
+                dir.dx_row = at.input;
+            } else if (dx_) {
+                dir.dx = dx_->data;
+                dir.dx_step = dx_->step;
+                dir.dx_row = dx_->row;
+            }
+        }
+    }
+
+    // Adds to the caller's arrays what is to be added; after the call, without the lock.
+    void finish() {
+        for (auto& direction : gradients_)
+            for (auto& one : direction) one.finish();
+    }
+
+    // `used`: the number of threads.
+    py::tuple results(int used) const {
+        py::tuple directions(gradients_.size());
+        for (std::size_t d = 0; d < gradients_.size(); ++d) {
+            py::tuple of(kWeights);
+            for (std::size_t i = 0; i < kWeights; ++i) of[i] = gradients_[d][i].result();
+            directions[d] = of;
+        }
+        auto states = [](const std::vector<py::array>& arrays) {
+            return arrays.empty() ? py::object(py::none()) : py::object(tuple_of(arrays));
+        };
+        return py::make_tuple(dx_ ? py::object(dx_->array) : py::object(py::none()), directions,
+                              states(dstates_), states(dinitial_), used);
+    }
+
+  private:
+    std::optional<StepsOut<T>> dx_;
+    std::optional<Scratch<T>> second_dx_, scratch_;
+    std::vector<py::array> dstates_, dinitial_;
+    std::vector<std::array<GradientOut<T>, kWeights>> gradients_;
+};
+
 template <class T>
 py::tuple run_backward(Job<T>& job, const BackwardIn& given, const BackwardOut& out) {
-    const Layout& at = job.layout;
-    const CellInfo& cell = job.request.cell;
     Backward<T> call{};
-    job.fill(call);
-    const std::vector<Index> y_shape = job.steps_of(at.directions * at.output);
-    const Strided<T> y = strided<T>(given.y, "y", y_shape);
-    const Strided<T> dy = strided<T>(given.dy, "dy", y_shape);
-    const T* saved = view<T>(given.saved, "saved", job.saved_shape());
-    if (y.data == nullptr || saved == nullptr)
-        throw py::value_error("saved: expected what the forward call returned");
-    call.y = y.data;
-    call.y_step = y.step;
-    call.y_row = y.row;
-    call.dy = dy.data;
-    call.dy_step = dy.step;
-    call.dy_row = dy.row;
-    const bool list = py::isinstance<py::sequence>(out.weights);
-    if (!list || static_cast<int>(py::len(out.weights)) != at.directions)
-        throw py::value_error("weights: expected a list of six for each direction");
-    keep_apart(job, given, out);
-    std::optional<StepsOut<T>> dx;
-    if (wanted(out.dx) && call.tokens == nullptr) {
-        dx.emplace(out.dx, "dx", job.steps_of(at.input), job.whole());
-    }
-    const bool both = walked_together(call);
-    const Index dx_items = dx && both ? at.steps * at.batch * at.input : 0;
-    const Scratch<T> second_dx(dx_items);
-    std::fill_n(second_dx.data(), dx_items, T(0));
-    const Index n = cell.x_gates, rows = n * at.hidden, cells = at.steps * at.batch;
-    const T* dcells = job.each_step(given.dcells, "dcells", {at.hidden});
-    const T* dgates = job.each_step(given.dgates, "dgates", {n, at.hidden});
-    const bool recurrent = cell.h_first < cell.gates;
-    const Scratch<T> scratch(at.bwd_total * (both ? at.directions : 1));
-    std::vector<py::array> dstates, dinitial;
-    if (wanted(out.dstates)) dstates = states_out(job, out.dstates, "dstates");
-    if (out.dinitial) dinitial = states_out(job, py::none(), "dinitial");
-    for (const py::array& sum : dinitial) std::fill_n(pointer<T>(sum), sum.size(), T(0));
-    std::vector<std::array<GradientOut<T>, kWeights>> gradients(
-        static_cast<std::size_t>(at.directions));
-    for (int d = 0; d < at.directions; ++d) {
-        auto& dir = call.direction[d];
-        auto& g = gradients[static_cast<std::size_t>(d)];
-        const py::sequence to = out.weights[py::int_(d)];
-        if (py::len(to) != kWeights) throw py::value_error("weights: expected six of a direction");
-        auto target = [&](std::size_t i, const char* name, std::vector<Index> shape, bool has) {
-            if (at.group > 0) shape.insert(shape.begin(), at.batch / at.group);
-            return g[i].target(to[i], name, shape, has, out.add);
-        };
-        dir.dw_ih = target(0, "dw_ih", {rows, at.input}, true);
-        dir.dw_hh = target(1, "dw_hh", {rows, at.output}, recurrent);
-        dir.db_ih = target(2, "db_ih", {rows}, true);
-        dir.db_hh = target(3, "db_hh", {rows}, recurrent);
-        dir.dp = target(4, "dp", {cell.vectors, at.hidden}, cell.vectors > 0);
-        dir.dw_hr = target(5, "dw_hr", {at.output, at.hidden}, at.project);
-        job.fill(dir, d, Form::kBackward);
-        job.states_of(given.dstates, "dstates", d, dir.dstate_out);
-        auto of_state = [&](const std::vector<py::array>& arrays, Index k) {
-            return arrays.empty() ? nullptr
-                                  : pointer<T>(arrays[static_cast<std::size_t>(k)]) +
-                                        d * at.batch * job.state_width(k);
-        };
-        for (Index k = 0; k < job.states(); ++k) {
-            dir.dstate_in[k] = of_state(dstates, k);
-            dir.dinitial[k] = of_state(dinitial, k);
-        }
-        dir.saved = saved + d * cells * at.saved_row;
-        dir.dcell = job.part(d, dcells, cells * at.hidden);
-        dir.dgate = job.part(d, dgates, cells * rows);
-        dir.scratch = scratch.data() + (both ? d * at.bwd_total : 0);
-        dir.add_dx = d > 0 && !both;
-        if (dx && both && d > 0) {
-            dir.dx = second_dx.data();
-            dir.dx_step = at.batch * at.input;
-            dir.dx_row = at.input;
-        } else if (dx) {
-            dir.dx = dx->data;
-            dir.dx_step = dx->step;
-            dir.dx_row = dx->row;
-        }
-    }
+    BackwardRun<T> run(job, given, out, call);
     int used = 1;
     {
         const py::gil_scoped_release free;
-        const Slices slices(step_flops(job.request) * 3, poll_signals);
-        used = drive_backward(job.kernel(), call, job.team, slices);
-        for (auto& direction : gradients)
-            for (auto& one : direction) one.finish();
+        used = drive_backward<T>({job.kernel().backward, {&call, 1}, job.team},
+                                 Slices(step_flops(job.request) * 3, poll_signals));
+        run.finish();
     }
-    py::tuple directions(static_cast<std::size_t>(at.directions));
-    for (std::size_t d = 0; d < gradients.size(); ++d) {
-        py::tuple of(kWeights);
-        for (std::size_t i = 0; i < kWeights; ++i) of[i] = gradients[d][i].result();
-        directions[d] = of;
-    }
-    return py::make_tuple(
-        dx ? py::object(dx->array) : py::object(py::none()), directions,
-        wanted(out.dstates) ? py::object(tuple_of(dstates)) : py::object(py::none()),
-        out.dinitial ? py::object(tuple_of(dinitial)) : py::object(py::none()), used);
+    return run.results(used);
 }
 
 }  // namespace fusedrnn

@@ -1,8 +1,10 @@
-// The Python module `_core`. The work of a call is in call.hpp, that of a function of plain arrays
-// in plain.hpp, that of a stream's steps in step.hpp, and that of XLA's calls in xla.hpp.
+// The Python module `_core`. The work of a call is in call.hpp, that of a call with several sets of
+// weights in ensemble.hpp, that of a function of plain arrays in plain.hpp, that of a stream's
+// steps in step.hpp, and that of XLA's calls in xla.hpp.
 #include <pybind11/stl.h>
 
 #include "call.hpp"
+#include "ensemble.hpp"
 #include "plain.hpp"
 #include "step.hpp"
 #include "xla.hpp"
@@ -47,6 +49,25 @@ py::tuple backward(const Packs& packs, const py::tuple& inputs, const py::object
         Job<T> job(packs, inputs, Walk::kBackward, {threads, at_most}, group);
         return run_backward<T>(job, {y, saved, dy, dstates, dcells, dgates},
                                {dx, dfirst, weights, dinitial, add});
+    });
+}
+
+// members: for each (packed, inputs, y, final, saved), as `forward` takes them.
+py::list forward_ensemble(const py::list& given, bool save, int threads, int at_most) {
+    const std::vector<Member> members = members_of(given);
+    return by_dtype(members[0].packs, [&]<class T>() {
+        return run_forward_ensemble<T>(members, save ? Walk::kTraining : Walk::kInference,
+                                       {threads, at_most});
+    });
+}
+
+// members: for each (packed, inputs, y, saved, dy, dstates, dcells, dgates, dx, dfirst, weights),
+// as `backward` takes them.
+py::list backward_ensemble(const py::list& given, bool dinitial, bool add, Index group, int threads,
+                           int at_most) {
+    const std::vector<Member> members = members_of(given);
+    return by_dtype(members[0].packs, [&]<class T>() {
+        return run_backward_ensemble<T>(members, dinitial, add, group, {threads, at_most});
     });
 }
 
@@ -216,6 +237,8 @@ PYBIND11_MODULE(_core, m) {
     m.def("forward", forward);
     m.def("forward_plain", forward_plain);
     m.def("backward", backward);
+    m.def("forward_ensemble", forward_ensemble);
+    m.def("backward_ensemble", backward_ensemble);
     m.def("stepper", stepper, py::keep_alive<0, 1>());
     py::class_<Stepper>(m, "Stepper")
         .def("step", &Stepper::step, py::arg("x").noconvert(), py::arg("y").noconvert())

@@ -121,7 +121,8 @@ class StepperOf final : public Stepper {
 
     int sliced() {
         const py::gil_scoped_release free;
-        return drive_forward(job_.kernel(), call_, job_.team, Slices(flops_, poll_signals));
+        return drive_forward<T>({job_.kernel().forward, {&call_, 1}, job_.team},
+                                Slices(flops_, poll_signals));
     }
 
     PackedWeights& weights_;

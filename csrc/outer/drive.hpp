@@ -7,6 +7,7 @@
 #include <cstring>
 #include <new>
 #include <numeric>
+#include <span>
 #include <vector>
 
 #ifdef __linux__
@@ -148,24 +149,52 @@ class Slices {
     void (*poll_)();
 };
 
+// The calls that one walk makes ready, and what computes them. Usually it is one call, whose rows,
+// units or directions the threads divide. If there are several, one for each weight set, they have
+// the same layout; then the threads divide the calls, and one thread computes the whole of a call.
+template <class C>
+struct Calls {
+    void (*kernel)(void* call, int thread, int threads);
+    std::span<C> each;
+    TeamSize team;
+    Barrier barrier{};
+
+    // Returns the number of threads.
+    int run() {
+        if (each.size() == 1) return fusedrnn::run(kernel, each.data(), team, each[0].barrier);
+        return fusedrnn::run(some, this, team, barrier);
+    }
+
+  private:
+    static void some(void* self, int thread, int threads) {
+        auto& all = *static_cast<Calls*>(self);
+        for (auto i = static_cast<std::size_t>(thread); i < all.each.size();
+             i += static_cast<std::size_t>(threads))
+            all.kernel(&all.each[i], 0, 1);
+    }
+};
+
 // Runs the whole forward walk on a team; returns the largest number of threads of a slice. If
 // threads divide rows, rows do not depend on each other, so one part of the batch can walk all its
 // steps before the next part.
 template <class T>
-int drive_forward(const CellKernels<T>& kernel, Forward<T>& call, TeamSize team, Slices slices) {
+int drive_forward(Calls<Forward<T>> calls, Slices slices) {
+    const Forward<T>& first = calls.each[0];
+    const int parts = slices.parts(first.split, first.layout.batch);
     int used = 1;
-    auto slice = [&](Index first, Index last) {
-        call.begin = first;
-        call.end = last;
-        used = std::max(used, run(kernel.forward, &call, team, call.barrier));
-    };
-    const int parts = slices.parts(call.split, call.layout.batch);
     for (int i = 0; i < parts; ++i) {
-        call.part = {i, parts};
-        if (call.layout.steps == 0)
+        auto slice = [&](Index begin, Index end) {
+            for (Forward<T>& call : calls.each) {
+                call.part = {i, parts};
+                call.begin = begin;
+                call.end = end;
+            }
+            used = std::max(used, calls.run());
+        };
+        if (first.layout.steps == 0)
             slice(0, 0);
         else
-            slices.walk(call.layout.steps, slice);
+            slices.walk(first.layout.steps, slice);
     }
     return used;
 }
@@ -192,53 +221,56 @@ void add_dx(const Backward<T>& call) {
 // slices, then the products; at the end the totals. Directions are walked one after the other or,
 // with kDirections, at the same time; then each has a dx of its own.
 template <class T>
-int drive_backward(const CellKernels<T>& kernel, Backward<T>& call, TeamSize team, Slices slices) {
-    const Layout& at = call.layout;
-    const int parts = slices.parts(call.split, at.batch);
+int drive_backward(Calls<Backward<T>> calls, Slices slices) {
+    const Backward<T>& first = calls.each[0];
+    const Layout& at = first.layout;
+    const int parts = slices.parts(first.split, at.batch);
+    const bool both = walked_together(first);
     int used = 1;
-    auto stage = [&](Stage which) {
-        call.stage = which;
-        used = std::max(used, run(kernel.backward, &call, team, call.barrier));
+    // What the next stage of every call reads.
+    int which = 0;
+    Index block = 0;
+    Part part{0, 1};
+    auto stage = [&](Stage stage, Index begin, Index end) {
+        for (Backward<T>& call : calls.each) {
+            call.stage = stage;
+            call.which = which;
+            call.block = block;
+            call.part = part;
+            call.begin = begin;
+            call.end = end;
+        }
+        used = std::max(used, calls.run());
     };
-    const bool both = walked_together(call);
-    for (int d = 0; d < (both ? 1 : at.directions); ++d) {
-        call.which = d;
-        call.block = 0;
-        for (int own = d; at.group == 0 && own < (both ? at.directions : d + 1); ++own)
-            std::memset(call.direction[own].scratch + at.bwd_dw_ih, 0,
-                        static_cast<std::size_t>(at.bwd_total - at.bwd_dw_ih) * sizeof(T));
-        auto groups = [&] {
-            if (at.group == 0) return;
-            slices.walk(at.batch / at.group, [&](Index first, Index last) {
-                call.begin = first;
-                call.end = last;
-                stage(Stage::kGroups);
-            });
-        };
-        if (at.steps == 0) groups();
-        for (Index end = at.steps; end > 0; end = call.block) {
-            call.block = std::max<Index>(0, end - at.partial_steps);
+    auto walk = [&](Stage which_stage, Index count) {
+        slices.walk(count, [&](Index begin, Index end) { stage(which_stage, begin, end); });
+    };
+    for (; which < (both ? 1 : at.directions); ++which) {
+        for (Backward<T>& call : calls.each)
+            for (int own = which; at.group == 0 && own < (both ? at.directions : which + 1); ++own)
+                std::memset(call.direction[own].scratch + at.bwd_dw_ih, 0,
+                            static_cast<std::size_t>(at.bwd_total - at.bwd_dw_ih) * sizeof(T));
+        const Index groups = at.group == 0 ? 0 : at.batch / at.group;
+        block = 0;
+        if (at.steps == 0) walk(Stage::kGroups, groups);
+        for (Index end = at.steps; end > 0; end = block) {
+            block = std::max<Index>(0, end - at.partial_steps);
             for (int i = 0; i < parts; ++i) {
-                call.part = {i, parts};
-                slices.walk(end - call.block, [&](Index first, Index last) {
-                    call.begin = end - last;
-                    call.end = end - first;
-                    stage(Stage::kSteps);
+                part = {i, parts};
+                slices.walk(end - block, [&](Index from, Index to) {
+                    stage(Stage::kSteps, end - to, end - from);
                 });
             }
-            const Index rows = (end - call.block) * at.batch;
-            slices.walk((rows + kPartialRows - 1) / kPartialRows, [&](Index first, Index last) {
-                call.begin = first;
-                call.end = last;
-                stage(Stage::kProducts);
-            });
-            groups();
+            const Index rows = (end - block) * at.batch;
+            walk(Stage::kProducts, (rows + kPartialRows - 1) / kPartialRows);
+            walk(Stage::kGroups, groups);
         }
-        call.block = 0;
-        call.part = {0, 1};
-        stage(Stage::kFinish);
+        block = 0;
+        part = {0, 1};
+        stage(Stage::kFinish, 0, 0);
     }
-    if (both && call.direction[0].dx != nullptr) add_dx(call);
+    for (const Backward<T>& call : calls.each)
+        if (both && call.direction[0].dx != nullptr) add_dx(call);
     return used;
 }
 

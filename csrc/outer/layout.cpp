@@ -217,13 +217,17 @@ Plan plan_direction(const Request& call, int threads) {
     return {threads, Split::kUnits};
 }
 
+// Threads for which work of so many operations is enough: starting a team costs about a
+// microsecond.
+int threads_worth(double flops) {
+    constexpr double kRegionFlops = 1e6;
+    return static_cast<int>(std::clamp(flops / kRegionFlops, 1.0, 1e6));
+}
+
 }  // namespace
 
 Plan plan_threads(const Request& call, const std::function<int()>& most, bool backward) {
-    // Least work of a thread in a call: starting a team costs about a microsecond.
-    constexpr double kRegionFlops = 1e6;
-    const double share = total_flops(call) * slowness(call) / kRegionFlops;
-    const int worth = static_cast<int>(std::clamp(share, 1.0, 1e6));
+    const int worth = threads_worth(total_flops(call) * slowness(call));
     const int threads = worth == 1 ? 1 : std::clamp(most(), 1, worth);
     if (threads == 1) return {1, Split::kRows};
     const Plan plan = plan_direction(call, threads);
@@ -236,6 +240,12 @@ Plan plan_threads(const Request& call, const std::function<int()>& most, bool ba
     // so it does this only if threads cannot divide the rows.
     const bool rows_suffice = backward && plan.split == Split::kRows && plan.threads >= apart;
     return apart >= plan.threads && !rows_suffice ? Plan{apart, Split::kDirections} : plan;
+}
+
+int plan_members(const Request& call, Index members, int most) {
+    const int worth =
+        threads_worth(total_flops(call) * slowness(call) * static_cast<double>(members));
+    return static_cast<int>(std::min<Index>(members, std::min(most, worth)));
 }
 
 }  // namespace fusedrnn

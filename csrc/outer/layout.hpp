@@ -44,4 +44,7 @@ struct Plan {
 // the call is too small for two threads.
 Plan plan_threads(const Request& call, const std::function<int()>& most, bool backward);
 
+// How many threads pay for `members` calls like this one if each is computed by one thread.
+int plan_members(const Request& call, Index members, int most);
+
 }  // namespace fusedrnn

@@ -66,6 +66,17 @@ def backward(
     threads: int,
     at_most: int,
 ) -> Any: ...
+def forward_ensemble(
+    members: list[tuple[Any, ...]], save: bool, threads: int, at_most: int
+) -> list[Any]: ...
+def backward_ensemble(
+    members: list[tuple[Any, ...]],
+    dinitial: bool,
+    add: bool,
+    group: int,
+    threads: int,
+    at_most: int,
+) -> list[Any]: ...
 
 class Stepper:
     def step(self, x: Array, y: Array) -> int: ...

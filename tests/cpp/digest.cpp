@@ -282,6 +282,8 @@ class Run {
         return results_.back().data;
     }
 
+    const CellKernels<T>& kernel() const { return kernels_of<T>(table_).cells[cell_number_]; }
+
     void forward() {
         Forward<T> call{};
         fill(call);
@@ -306,8 +308,7 @@ class Run {
             }
         }
         const Slices slices(step_flops(request_), [] {});
-        drive_forward(kernels_of<T>(table_).cells[cell_number_], call, {plan_.threads, true},
-                      slices);
+        drive_forward<T>({kernel().forward, {&call, 1}, {plan_.threads, true}}, slices);
     }
 
     void backward() {
@@ -360,8 +361,7 @@ class Run {
                 direction.dstate_in[k] = part(results_[first + size(k)].data, d);
             }
         const Slices slices(step_flops(request_), [] {});
-        drive_backward(kernels_of<T>(table_).cells[cell_number_], call, {plan_.threads, true},
-                       slices);
+        drive_backward<T>({kernel().backward, {&call, 1}, {plan_.threads, true}}, slices);
     }
 
     static constexpr T kUnwritten = std::numeric_limits<T>::quiet_NaN();

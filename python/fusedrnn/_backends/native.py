@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import _core
@@ -14,6 +14,8 @@ from .types import (
     ANY_NUMBER,
     FLOAT_NAMES,
     WEIGHTS,
+    BackwardMember,
+    ForwardMember,
     Given,
     Gradients,
     Inputs,
@@ -141,15 +143,15 @@ class NativeBackend:
     ) -> Gradients:
         """Walk back through the saved call."""
         forms = packed.forms(self)
-        targets = [_asked(packed, of) for of in wanted.dweights]
-        dx, dweights, dstates, dinitial, used = _core.backward(
+        dx, dfirst, targets = _all_asked(packed, wanted)
+        *found, used = _core.backward(
             forms,
             inputs,
             y,
             saved,
             *given,
-            None if wanted.dx is False else wanted.dx,
-            None if wanted.dstates is False else wanted.dstates,
+            dx,
+            dfirst,
             wanted.dinitial,
             targets,
             wanted.add,
@@ -157,11 +159,34 @@ class NativeBackend:
             *_resolved(threads),
         )
         record("native", forms[0].isa, packed.kernel, used)
-        found = tuple(
-            _given_back(packed, of, values, wanted.add)
-            for of, values in zip(wanted.dweights, dweights, strict=True)
+        return _all_given_back(packed, wanted, *found)
+
+    def forward_ensemble(self, members: Sequence[ForwardMember], threads: Threads) -> None:
+        """Run every member in one call."""
+        forms = [one.packed.forms(self) for one in members]
+        given = [(form, *one[1:]) for form, one in zip(forms, members, strict=True)]
+        saves = members[0].saved is not None
+        found = _core.forward_ensemble(given, saves, *_resolved(threads))
+        record("native", forms[0][0].isa, members[0].packed.kernel, found[0][-1])
+
+    def backward_ensemble(
+        self, members: Sequence[BackwardMember], threads: Threads
+    ) -> list[Gradients]:
+        """Walk every member back in one call."""
+        forms = [one.packed.forms(self) for one in members]
+        given = [
+            (form, one.inputs, one.y, one.saved, *one.given, *_all_asked(one.packed, one.wanted))
+            for form, one in zip(forms, members, strict=True)
+        ]
+        wanted = members[0].wanted
+        found = _core.backward_ensemble(
+            given, wanted.dinitial, wanted.add, wanted.group, *_resolved(threads)
         )
-        return Gradients(dx, found, dstates, dinitial)
+        record("native", forms[0][0].isa, members[0].packed.kernel, found[0][-1])
+        return [
+            _all_given_back(one.packed, one.wanted, *values)
+            for one, (*values, _) in zip(members, found, strict=True)
+        ]
 
     def stepper(self, packed: Packed, inputs: Inputs, threads: Threads) -> NativeSteps:
         """One layer made ready for many calls of one step."""
@@ -186,6 +211,26 @@ def _asked(packed: Packed, wanted: Mapping[str, bool | Array]) -> tuple[object, 
         wanted = {name: value for name, value in asked.items() if name not in gains}
         wanted["p"] = bool(gains)
     return tuple([None if (to := wanted.get(name, False)) is False else to for name in WEIGHTS])
+
+
+def _all_asked(packed: Packed, wanted: Wanted) -> tuple[Any, Any, list[tuple[object, ...]]]:
+    """What `_core` is told of dx, of the gradients of the first states, and of the weights."""
+    return (
+        None if wanted.dx is False else wanted.dx,
+        None if wanted.dstates is False else wanted.dstates,
+        [_asked(packed, of) for of in wanted.dweights],
+    )
+
+
+def _all_given_back(
+    packed: Packed, wanted: Wanted, dx: Any, dweights: Any, dstates: Any, dinitial: Any
+) -> Gradients:
+    """What `_core` returned."""
+    found = tuple(
+        _given_back(packed, of, values, wanted.add)
+        for of, values in zip(wanted.dweights, dweights, strict=True)
+    )
+    return Gradients(dx, found, dstates, dinitial)
 
 
 def _given_back(

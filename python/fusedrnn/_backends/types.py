@@ -103,6 +103,27 @@ class Wanted(NamedTuple):
     group: int = 0
 
 
+class ForwardMember(NamedTuple):
+    """One member of a forward call with several sets of weights, and where its results go."""
+
+    packed: Packed
+    inputs: Inputs
+    y: Array
+    final: tuple[Array, ...]
+    saved: Array | None  # None: the call does not save
+
+
+class BackwardMember(NamedTuple):
+    """One member of a backward call; `add` and `dinitial` of `wanted` are the same for all."""
+
+    packed: Packed
+    inputs: Inputs
+    y: Array
+    saved: Array
+    given: Given
+    wanted: Wanted
+
+
 class Threads(NamedTuple):
     """The number of threads asked for: exactly or at most so many; 0: not given."""
 
@@ -213,6 +234,14 @@ class Backend(Protocol):
         threads: Threads = ANY_NUMBER,
     ) -> Gradients:
         """Compute the gradients that `wanted` names, from the gradients of the outputs."""
+
+    def forward_ensemble(self, members: Sequence[ForwardMember], threads: Threads) -> None:
+        """Run every member, to the arrays that it has for its results."""
+
+    def backward_ensemble(
+        self, members: Sequence[BackwardMember], threads: Threads
+    ) -> list[Gradients]:
+        """Compute the gradients of every member."""
 
     def stepper(self, packed: Packed, inputs: Inputs, threads: Threads) -> Steps | None:
         """Prepare one layer for many calls of one step like `inputs`; None: not supported."""

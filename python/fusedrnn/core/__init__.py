@@ -17,6 +17,7 @@ from .._backends.types import Gradients
 from .._checks.options import activation
 from ._cache import PackCache
 from ._call import Forward, backward, forward, plan_of, saved_shape
+from ._ensemble import backward_ensemble, forward_ensemble
 from ._inside import cells_of, gates_of
 from ._packed import Packed, pack
 from ._plan import Plan
@@ -32,8 +33,10 @@ __all__ = [
     "Plan",
     "activation",
     "backward",
+    "backward_ensemble",
     "cells_of",
     "forward",
+    "forward_ensemble",
     "gates_of",
     "last_path",
     "pack",

@@ -348,7 +348,7 @@ def backward(
     >>> found.dx[:, 0, 0]  # x_0 is in three outputs
     array([3., 2., 1.])
     """
-    _checks.same_generation(packed, plan)
+    _checks.same_generation(plan, packed.generation)
     run = choice.current()
     if (
         run.verifies

@@ -424,13 +424,13 @@ def saved_target(value: object, packed: Packed, shape: tuple[int, ...] | None) -
 # --- backward -------------------------------------------------------------------------------------
 
 
-def same_generation(packed: Packed, walk: object) -> None:
+def same_generation(walk: object, generation: int | tuple[int, ...]) -> None:
     """Refuse a plan of other weights: a backward call reads those of its forward call."""
     if not isinstance(walk, Plan):
         raise TypeError(
             f"plan: expected the plan that forward returned, got {_check.describe(walk)}"
         )
-    if walk.generation != packed.generation:
+    if walk.generation != generation:
         raise RuntimeError(
             "plan: the forward call had other weights (another pack, or this one before an "
             "update); gradients would belong to neither"

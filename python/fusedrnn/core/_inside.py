@@ -41,7 +41,7 @@ def _cleared(a: Array, plan: Plan) -> Array:
 def _slots(
     packed: Packed, plan: Plan, saved: Array, keep: object = None, zoneout: object = None
 ) -> tuple[Array, Array | None]:
-    _checks.same_generation(packed, plan)
+    _checks.same_generation(plan, packed.generation)
     run = choice.current()
     kept = _checks.saved_array(saved, packed, run.saved_shape(packed, plan.steps, plan.batch))
     sizes = np.broadcast_to(np.int64(0), (plan.steps, plan.batch))  # gives T and B; not read

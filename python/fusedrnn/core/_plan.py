@@ -41,7 +41,7 @@ class Plan(NamedTuple):
     # (D, T + 1, B) uint8: 1 if `initial` replaces the state that enters this walk step; after a
     # row's last step, the state that leaves
     cut: Array | None = None
-    generation: int = 0
+    generation: int | tuple[int, ...] = 0  # of each member, if there are several
 
 
 def plan(

@@ -6,6 +6,7 @@ compiled kernels' by rounding only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from ..._cells import Array
 from ..settings import record
 from ..types import (
     ANY_NUMBER,
+    BackwardMember,
+    ForwardMember,
     Given,
     Gradients,
     Inputs,
@@ -230,6 +233,18 @@ class ReferenceBackend:
                     g = delivered(g, to, wanted.add)
                 dweights[d][name] = g
         return found._replace(dweights=tuple(dweights))
+
+    def forward_ensemble(self, members: Sequence[ForwardMember], threads: Threads) -> None:
+        """Run one member after the other."""
+        for packed, inputs, y, final, saved in members:
+            kept = False if saved is None else saved
+            self.forward(packed, inputs, y=y, final=final, saved=kept, threads=threads)
+
+    def backward_ensemble(
+        self, members: Sequence[BackwardMember], threads: Threads
+    ) -> list[Gradients]:
+        """Walk one member back after the other."""
+        return [self.backward(*one, threads=threads) for one in members]
 
     def forward_plain(
         self,
