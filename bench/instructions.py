@@ -1,6 +1,7 @@
 """python bench/instructions.py: instructions of the kernels on fixed shapes, counted by callgrind.
 
-Counts do not depend on how busy the machine is, so a count of more than 2 % above that in
+The kernels are told of caches of one size (L2 1 MB, L3 32 MB), because these decide which way a
+call takes. Counts do not depend on how busy the machine is, so a count of more than 2 % above that in
 instructions.json can fail a check; times cannot. Valgrind does not know AVX-512, so the kernels are
 those of avx2, on one thread. Counts hold for one compiler; with another one they are shown and not
 judged.
@@ -56,7 +57,9 @@ CASES = (
 def work(number: int) -> None:
     """What callgrind watches: one case on one thread."""
     from bench.rivals import ours
+    from fusedrnn import _core
 
+    _core.use_caches(1 << 20, 32 << 20)
     if number == LOADING:
         ours.versions()
         return

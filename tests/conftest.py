@@ -83,6 +83,18 @@ def fastest() -> Iterator[str]:
         yield "native"
 
 
+@contextlib.contextmanager
+def caches(l2: int, l3: int) -> Iterator[None]:
+    """Tell the kernels that the machine has caches of so many bytes."""
+    from fusedrnn import _core
+
+    _core.use_caches(l2, l3)
+    try:
+        yield
+    finally:
+        _core.use_caches(0, 0)
+
+
 @pytest.fixture(params=PATHS, ids="-".join)
 def backend(request: pytest.FixtureRequest) -> Iterator[Chosen]:
     """Run the test on the reference and on the kernels of every instruction set."""

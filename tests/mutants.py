@@ -1473,6 +1473,13 @@ OUTER = (
         killer("core", "outputs_must_not_share_memory", "reference"),
     ),
     Mutant(
+        "caches: L1 is taken for L2",
+        "csrc/outer/caches.cpp",
+        "found != level",
+        "found + 1 != level",
+        killer("runtime", "the_machine_is_asked_for_its_caches"),
+    ),
+    Mutant(
         "ensemble: the last member is left out",
         "csrc/outer/drive.hpp",
         "i < all.each.size();",

@@ -448,7 +448,7 @@ def test_kernels_run_nothing_at_load_time(isa: str, dtype_bytes: int) -> None:
     assert not re.search(r"\.(init_array|ctors|preinit_array)\b", headers)
 
 
-@pytest.mark.parametrize("source", ["layout", "team", "dispatch"])
+@pytest.mark.parametrize("source", ["caches", "layout", "team", "dispatch"])
 def test_the_outer_house_runs_anywhere(source: str) -> None:
     code = run("objdump", "--disassemble", built_object(f"outer.dir/csrc/outer/{source}.cpp.o"))
     assert not re.search(WIDE, code)

@@ -27,7 +27,7 @@ from cases import (
     outcome,
     same_bits,
 )
-from conftest import FMA_ISAS, ISAS, Chosen
+from conftest import FMA_ISAS, ISAS, Chosen, caches
 from floor import Inputs, by_name, complete
 from fusedrnn import core
 from fusedrnn._cells import CELLS, Array
@@ -102,10 +102,26 @@ def test_wherever_w_x_is_computed(native: Chosen, cell: str, dtype: str) -> None
     case = Case(5, 21, 310, 310 if cell != "rnn_tanh" else 1030)
     weights, inputs = call(cell, case, dtype)
     gradient = out_gradients(weights, inputs)
-    whole = outcome(native.run, weights, inputs, *gradient)
-    for rows in (np.r_[:16], np.r_[:15], np.r_[13:21], np.r_[20]):
-        part = outcome(native.run, weights, select(inputs, rows), *select_gradient(gradient, rows))
-        assert_same_bits(batch_part(part, slice(None)), batch_part(whole, rows))
+    with caches(1 << 20, 32 << 20):
+        whole = outcome(native.run, weights, inputs, *gradient)
+        for rows in (np.r_[:16], np.r_[:15], np.r_[13:21], np.r_[20]):
+            small = select_gradient(gradient, rows)
+            part = outcome(native.run, weights, select(inputs, rows), *small)
+            assert_same_bits(batch_part(part, slice(None)), batch_part(whole, rows))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELL_NAMES)
+def test_caches(native: Chosen, cell: str, dtype: str) -> None:
+    """[N2.1] The sizes of the caches decide which way a call takes, and no bit."""
+    weights, inputs = call(cell, Case(9, 17, 70, 66), dtype)
+    gradient = out_gradients(weights, inputs)
+    found = []
+    for l2, l3 in ((1, 1), (1 << 14, 1 << 17), (1 << 18, 1 << 18), (1 << 30, 1 << 32), (0, 0)):
+        with caches(l2, l3):
+            found.append(outcome(native.run, weights, inputs, *gradient))
+    for other in found[1:]:
+        assert_same_bits(other, found[0])
 
 
 # --- threads -----------------------------------------------------------------------------------

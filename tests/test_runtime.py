@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import fusedrnn as fr
-from conftest import ISAS, THREADS, Chosen
+from conftest import ISAS, THREADS, Chosen, caches
 
 PACKAGE = Path(fr.__file__).parent
 X = np.ones((2, 1, 3), np.float32)
@@ -210,6 +210,20 @@ def test_build_config() -> None:
 
 
 CALL = "fr.GRU(3, 5)(np.ones((2, 1, 3)))"
+
+
+@needs_native
+def test_the_machine_is_asked_for_its_caches() -> None:
+    from fusedrnn import _core
+    from fusedrnn.cli.info import caches as known
+
+    l2, l3 = _core.caches()
+    assert l2 == known().get("L2", l2)
+    assert l3 == known().get("L3", l3)
+    assert l2 >= 1 << 16
+    with caches(12345, 67890):
+        assert _core.caches() == (12345, 67890)
+    assert _core.caches() == (l2, l3)
 
 
 def test_environment_backend() -> None:

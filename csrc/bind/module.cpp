@@ -5,6 +5,7 @@
 
 #include "call.hpp"
 #include "ensemble.hpp"
+#include "outer/caches.hpp"
 #include "plain.hpp"
 #include "step.hpp"
 #include "xla.hpp"
@@ -224,6 +225,8 @@ PYBIND11_MODULE(_core, m) {
     m.def("isas", list_isas);
     m.def("default_isa", [] { return std::string(default_isa().isa); });
     m.def("default_threads", default_threads);
+    m.def("caches", [] { return std::pair{caches().l2, caches().l3}; });
+    m.def("use_caches", [](Index l2, Index l3) { use_caches({l2, l3}); });
     py::class_<PackedWeights>(m, "PackedWeights")
         .def(py::init<const std::string&, const std::string&, py::tuple, py::object>())
         .def_property_readonly("isa", &PackedWeights::isa)

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "caches.hpp"
+
 namespace fusedrnn {
 namespace {
 
@@ -45,18 +47,30 @@ class Regions {
     Index block_, total_ = 0;
 };
 
-// W x of a block of several steps has at most this size, so that it stays in L2 until it is read.
-constexpr Index kProjectedBytes = 512 * 1024;
-// A step that computes W x itself need not write it and read it again. This pays with at least
-// kMergedRows rows if W and R together have at most kMergedBytes, so that they stay in L2.
-constexpr Index kMergedBytes = 640 * 1024;
+// What has to fit into which cache, in bytes.
+struct Limits {
+    explicit Limits(Caches at)
+        : projected(at.l2 / 2),
+          merged(at.l2 / 8 * 5),
+          far(2 * at.l2),
+          hidden(std::min(at.l3 / 2, kShareOfL3)) {}
+    // W x of a block of several steps has at most this size, so that it stays in L2 until it is
+    // read.
+    Index projected;
+    // A step that computes W x itself need not write it and read it again. This pays with at least
+    // kMergedRows rows if W and R together have at most this size, so that they stay in L2.
+    Index merged;
+    // Larger weights do not stay in L2 from step to step.
+    Index far;
+    // Larger weights come from memory. A large L3 cache is shared with other cores and, on a
+    // virtual machine, with strangers, so only so much of it counts.
+    Index hidden;
+    static constexpr Index kShareOfL3 = 16 * 1024 * 1024;
+};
 constexpr Index kMergedRows = 6;
-// It also pays with at least kHidingRows rows, because their products take longer than streaming W
-// and R; with twice as many if W and R are larger than kHiddenBytes and so come from memory.
+// With so many rows a step computes W x itself whatever the size of W and R, because the products
+// take longer than streaming both; with twice as many if W and R come from memory.
 constexpr Index kHidingRows = 16;
-constexpr Index kHiddenBytes = 16 * 1024 * 1024;
-// Larger weights do not stay in L2 from step to step.
-constexpr Index kFarBytes = 2 * 1024 * 1024;
 // Threads divide rows only if each gets at least this many.
 constexpr Index kRowsPerThread = 6;
 
@@ -93,14 +107,15 @@ bool make_layout(const Request& call, Layout& out) {
 
     const Index step_bytes = n.mul(n.mul(B, out.gate_row), call.item);
     const Index weight_bytes = n.mul(n.mul(out.gate_row, n.add(I, P)), call.weight_item);
-    const Index hiding = weight_bytes <= kHiddenBytes ? kHidingRows : 2 * kHidingRows;
+    const Limits limits(caches());
+    const Index hiding = weight_bytes <= limits.hidden ? kHidingRows : 2 * kHidingRows;
     // Reading unpacked weights in every step costs more than writing W x and reading it again.
     const bool merged =
         T == 1 ||
-        (!call.unpacked && (B >= hiding || (B >= kMergedRows && weight_bytes <= kMergedBytes)));
-    out.far = weight_bytes > kFarBytes;
+        (!call.unpacked && (B >= hiding || (B >= kMergedRows && weight_bytes <= limits.merged)));
+    out.far = weight_bytes > limits.far;
     if (!call.tokens && !merged && I > 0)
-        out.block_steps = std::clamp<Index>(kProjectedBytes / std::max<Index>(1, step_bytes), 1,
+        out.block_steps = std::clamp<Index>(limits.projected / std::max<Index>(1, step_bytes), 1,
                                             std::max<Index>(1, T));
 
     const Index item = call.item, weight = call.weight_item;
