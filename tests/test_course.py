@@ -44,6 +44,34 @@ def test_a_page_runs(page: str) -> None:
     print(done.stdout)
 
 
+def rows_of_the_course() -> list[list[str]]:
+    """The cells of the table on the first page: notes, pages, more, tests."""
+    text = (SCRIPT.parent / "index.md").read_text("utf-8")
+    return [row.strip("| ").split(" |") for row in re.findall(r"^\|.*\|$", text, re.M)[2:]]
+
+
+def test_every_row_of_the_course_has_a_page_and_a_test() -> None:
+    rows = rows_of_the_course()
+    assert len(rows) >= 14
+    for notes, pages, more, tests in rows:
+        links = re.findall(r"\]\(([^)#]+)", pages)
+        assert links, notes
+        for link in [*links, *re.findall(r"\]\(([^)#]+)", more)]:
+            assert (SCRIPT.parent / link).exists(), link
+        for name in tests.split("<br>"):
+            found = re.fullmatch(r"`([\w/]+\.py)::(\w+)(?:\[(.+)\])?`", name.strip())
+            assert found, f"{notes}: {name}"
+            file, function, page = found.groups()
+            source = (SCRIPT.parents[2] / "tests" / file).read_text("utf-8")
+            assert re.search(rf"^def {function}\(", source, re.M), name
+            assert page is None or (file, page in COURSE.pages()) == ("test_course.py", True), name
+
+
+def test_every_page_of_the_course_is_in_its_table() -> None:
+    linked = {page for row in rows_of_the_course() for page in re.findall(r"\]\((.*?)\)", row[1])}
+    assert linked == {f"{page}.md" for page in COURSE.pages()} - {"glossary.md"}
+
+
 def keras_page() -> list[tuple[str, str]]:
     """The blocks of Python ("python"), the programs for Keras ("py") and the checks ("check")."""
     text = (SCRIPT.parent / "keras.md").read_text("utf-8")
