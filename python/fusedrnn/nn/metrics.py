@@ -133,11 +133,28 @@ def balanced_accuracy(
         ignore_index=ignore_index,
         batch_first=batch_first,
     )
-    if not found.size:
-        return math.nan
     _, places, rows = np.unique(wanted, return_inverse=True, return_counts=True)
     right = np.bincount(places.ravel(), weights=(found == wanted).ravel(), minlength=len(rows))
-    return float((right / rows).mean())
+    return balanced(np.array([right, rows]))
+
+
+def counts_of_classes(
+    prediction: ArrayLike, targets: ArrayLike, *, classes: int, **options: Any
+) -> Array:
+    """Return how many rows of each class are predicted right, and how many it has; shape (2, V).
+
+    Unlike balanced accuracies, such counts can be added over batches; `balanced` reads their sum.
+    """
+    options = {"lengths": None, "mask": None, "ignore_index": None, "batch_first": False} | options
+    found, wanted, _ = _classes(prediction, targets, **options)
+    right = wanted[found == wanted]
+    return np.array([np.bincount(of, minlength=classes) for of in (right, wanted)], np.float64)
+
+
+def balanced(counts: Array) -> float:
+    """Return the balanced accuracy of such counts; NaN without rows."""
+    right, rows = counts[:, counts[1] > 0]
+    return float((right / rows).mean()) if rows.size else math.nan
 
 
 def confusion_matrix(
