@@ -1226,10 +1226,24 @@ CHAINS = (
     ),
     Mutant(
         "sampling: the temperature multiplies",
-        "python/fusedrnn/nn/_sampling.py",
-        "(odds - odds.max()) / temperature",
-        "(odds - odds.max()) * temperature",
+        "python/fusedrnn/nn/sampling.py",
+        "(odds - best) / heat",
+        "(odds - best) * heat",
         killer("seq2seq", "tokens_are_drawn_by_their_odds"),
+    ),
+    Mutant(
+        "sampling: all classes that equal the last of top_k",
+        "python/fusedrnn/nn/sampling.py",
+        "above | (equal & (np.cumsum(equal, axis=-1) <= room))",
+        "above | equal",
+        killer("sample", "the_most_likely_classes_alone_are_drawn"),
+    ),
+    Mutant(
+        "sampling: one number for all rows",
+        "python/fusedrnn/nn/sampling.py",
+        "generator.random(odds.shape[:-1])[..., None]",
+        "generator.random()",
+        killer("sample", "rows_are_drawn_one_after_the_other"),
     ),
 )
 

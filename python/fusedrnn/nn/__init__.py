@@ -20,6 +20,7 @@ from .layer_norm import LayerNorm
 from .losses import Loss, binary_cross_entropy, mae, mse, softmax_cross_entropy
 from .optim import SGD, Adam, AdamW, RMSprop
 from .repeat_vector import RepeatVector
+from .sampling import sample
 from .seq2seq import Seq2Seq
 from .sequential import Sequential
 from .stopping import EarlyStopping
@@ -51,6 +52,7 @@ __all__ = [
     "mae",
     "metrics",
     "mse",
+    "sample",
     "schedules",
     "softmax_cross_entropy",
 ]
