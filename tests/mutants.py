@@ -831,9 +831,23 @@ PARTS = (
     Mutant(
         "attention: gradients without the scale",
         "python/fusedrnn/nn/attention.py",
-        "ds = ds * self._scale(q)",
-        "ds = ds * 1",
+        "ds * self._scale(kept.queries)",
+        "ds",
         killer("attention", "attention_gradients_are_central_differences"),
+    ),
+    Mutant(
+        "attention: sums of products that begin with the padding",
+        "python/fusedrnn/nn/_product.py",
+        "dy, x = a[::-1], b[::-1]",
+        "dy, x = a, b",
+        killer("attention", "sums_of_products_depend_on_their_sequence_alone"),
+    ),
+    Mutant(
+        "attention: gradients of padding from a query with NaN",
+        "python/fusedrnn/nn/attention.py",
+        "into[b, :n] = found[b, :n]",
+        "into[b] = found[b]",
+        killer("attention", "a_query_with_nan_leaves_padding_alone"),
     ),
     Mutant(
         "attention: v of the last sequence alone",
