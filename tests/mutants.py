@@ -808,6 +808,41 @@ PARTS = (
         killer("nn_layers", "no_bit_depends_on_the_number_of_threads"),
     ),
     Mutant(
+        "pool: padding in a mean",
+        "python/fusedrnn/nn/pool.py",
+        "np.add(sums, steps[t], out=sums, where=(real > t)[:, None])",
+        "np.add(sums, steps[t], out=sums)",
+        killer("nn_layers", "pooling_is_of_real_steps"),
+    ),
+    Mutant(
+        "pool: a mean over padded steps",
+        "python/fusedrnn/nn/pool.py",
+        "(sums / np.maximum(real, 1)[:, None])",
+        "(sums / max(len(steps), 1))",
+        killer("nn_layers", "pooling_is_of_real_steps"),
+    ),
+    Mutant(
+        "pool: a maximum over padded steps",
+        "python/fusedrnn/nn/pool.py",
+        "steps[:n, row].argmax(axis=0)",
+        "steps[:, row].argmax(axis=0)",
+        killer("nn_layers", "pooling_is_of_real_steps"),
+    ),
+    Mutant(
+        "pool: the whole gradient to each step of a mean",
+        "python/fusedrnn/nn/pool.py",
+        "share = d[rows] / kept.real[rows, None].astype(self.dtype)",
+        "share = d[rows]",
+        killer("nn_layers", "pooled_gradients_are_central_differences"),
+    ),
+    Mutant(
+        "sequential: pooling without lengths",
+        "python/fusedrnn/nn/_links.py",
+        "y, saved = self.layer.forward(self._turned(a), lengths=call.lengths)",
+        "y, saved = self.layer.forward(self._turned(a))",
+        killer("sequential", "a_pooled_model_reads_real_steps"),
+    ),
+    Mutant(
         "attention: keys in the padding are read",
         "python/fusedrnn/nn/attention.py",
         "counts = [read.steps] * read.batch if real is None else real.tolist()",
@@ -838,8 +873,8 @@ PARTS = (
     Mutant(
         "attention: sums of products that begin with the padding",
         "python/fusedrnn/nn/_product.py",
-        "dy, x = a[::-1], b[::-1]",
-        "dy, x = a, b",
+        "_of_weights(a[::-1], b[::-1], 1, threads)",
+        "_of_weights(a, b, 1, threads)",
         killer("attention", "sums_of_products_depend_on_their_sequence_alone"),
     ),
     Mutant(

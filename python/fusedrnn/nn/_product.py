@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .. import core
 
-__all__ = ["summed", "times"]
+__all__ = ["of_weights", "summed", "times"]
 
 Array = NDArray[Any]
 
@@ -37,21 +37,30 @@ def summed(a: Array, b: Array, threads: int | None) -> Array:
     after its own. That is why the rows are reversed: the kernels count the rows of their partial
     sums from the last one.
     """
-    rows, batch, m = a.shape
-    k = b.shape[2]
-    if 0 in (rows, batch, m, k):
-        return np.zeros((batch, m, k), a.dtype)
-    dense = core.pack("dense", {"w_ih": np.zeros((m, k), a.dtype)}, copy=False)
-    dy, x = a[::-1], b[::-1]
+    # Each sequence is a group of its own.
+    return _of_weights(a[::-1], b[::-1], 1, threads)
+
+
+def of_weights(dy: Array, x: Array, threads: int | None) -> Array:
+    """Return ``dy.T @ x`` for dy (N, M) and x (N, K), the gradient of a dense layer's weights."""
+    return _of_weights(dy[None], x[None], None, threads)
+
+
+def _of_weights(dy: Array, x: Array, group: int | None, threads: int | None) -> Array:
+    steps, batch, m = dy.shape
+    shape = m, x.shape[2]
+    if 0 in (steps, batch, *shape):
+        return np.zeros(shape if group is None else (batch, *shape), dy.dtype)
+    dense = core.pack("dense", {"w_ih": np.zeros(shape, dy.dtype)}, copy=False)
     found = core.backward(
         dense,
-        core.plan_of(dense, rows, batch),
+        core.plan_of(dense, steps, batch),
         x,
         y=dy,
-        saved=np.empty(core.saved_shape(dense, rows, batch), a.dtype),
+        saved=np.empty(core.saved_shape(dense, steps, batch), dy.dtype),
         dy=dy,
         want=("w_ih",),
-        group=1,
+        group=group,
         threads=threads,
     )
     return found.dweights[0]["w_ih"]

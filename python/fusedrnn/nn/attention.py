@@ -20,7 +20,7 @@ from .._checks import options as _check_options
 from .._layers.params import Part
 from . import _checks
 from ._layer import OptionsLayer, Saved, flat_rows, read_only
-from ._product import summed, times
+from ._product import of_weights, summed, times
 from .activation import softmax, softmax_back
 
 __all__ = ["Attention", "AttentionGradients"]
@@ -336,7 +336,7 @@ class Attention(OptionsLayer):
                 if self.kind == "additive":
                     q, k = kept.queries[b], kept.keys[b, :n]
                     score = params["weight_score"]
-                    dq[b], dk[b, :n], own = _additive_back(q, k, score, ds, threads)
+                    dq[b], dk[b, :n], own = _additive_back(q, k, score, ds)
                     dscore += own
                 else:
                     of_scores[b, :, :n] = ds * self._scale(kept.queries)
@@ -524,7 +524,7 @@ def _projected_back(x: Array, weight: Array, dy: Array, threads: int | None) -> 
     """Return the gradients of x and of the matrix."""
     rows = flat_rows(dy)
     dx = times(rows, weight.T, threads).reshape(x.shape)
-    return dx, summed(rows[:, None], flat_rows(x)[:, None], threads)[0]
+    return dx, of_weights(rows, flat_rows(x), threads)
 
 
 def _hidden(q: Array, k: Array) -> Array:
@@ -532,12 +532,11 @@ def _hidden(q: Array, k: Array) -> Array:
     return np.asarray(np.tanh(q[:, None] + k))
 
 
-def _additive_back(
-    q: Array, k: Array, score: Array, ds: Array, threads: int | None
-) -> tuple[Array, Array, Array]:
+def _additive_back(q: Array, k: Array, score: Array, ds: Array) -> tuple[Array, Array, Array]:
     """Return the gradients of projected queries and keys and of the score's vector."""
     hidden = _hidden(q, k)
-    own = summed(ds.reshape(-1, 1, 1), flat_rows(hidden)[:, None], threads)[0]
+    # Sums in the order of keys and queries; without optimize= no BLAS has a part in them.
+    own = np.einsum("qk,qka->qa", ds, hidden, optimize=False).sum(axis=0)
     d = np.square(hidden, out=hidden)
     np.subtract(1, d, out=d)
     d *= score[0]
