@@ -2753,6 +2753,109 @@ FORECASTS = (
     ),
 )
 
+# The course and the examples of docstrings: what runs them, and what they say of the project.
+COURSE = (
+    Mutant(
+        "course: short runs always",
+        "docs/course/run.py",
+        "if quick: exec(",
+        "if True:\n                exec(",
+        killer("course", "output_is_renewed_and_quick_lines_run"),
+    ),
+    Mutant(
+        "course: checks that decide nothing",
+        "docs/course/run.py",
+        'assert eval(part["note"], names),',
+        'assert eval(part["note"], names) or True,',
+        killer("course", "a_check_that_is_not_true_names_its_line"),
+    ),
+    Mutant(
+        "course: checks of full runs in short ones",
+        "docs/course/run.py",
+        'startswith("full " if quick else "quick ")',
+        'startswith("quick " if quick else "full ")',
+        killer("course", "output_is_renewed_and_quick_lines_run"),
+    ),
+    Mutant(
+        "course: output stays old",
+        "docs/course/run.py",
+        'new += [text[end : part.start("shown")], printed.getvalue()]',
+        'new += [text[end : part.end("shown")]]',
+        killer("course", "output_is_renewed_and_quick_lines_run"),
+    ),
+    Mutant(
+        "course: the data of the page itself",
+        "docs/course/run.py",
+        "names.update({k: v for k, v in options.items() if k in names})",
+        "pass",
+        killer("course", "output_is_renewed_and_quick_lines_run"),
+    ),
+    Mutant(
+        "course: plots of all colours",
+        "docs/course/run.py",
+        "quantize(64)",
+        "quantize(256)",
+        killer("course", "a_plot_is_saved_with_few_colours"),
+    ),
+    Mutant(
+        "course: a test that does not exist",
+        "docs/course/index.md",
+        "`test_weights.py::test_the_sign_of_z`",
+        "`test_weights.py::test_the_sign_of_r`",
+        killer("course", "every_row_of_the_course_has_a_page_and_a_test"),
+    ),
+    Mutant(
+        "course: the test of a page that does not exist",
+        "docs/course/index.md",
+        "`test_course.py::test_a_page_runs[long-memory]`",
+        "`test_course.py::test_a_page_runs[memory]`",
+        killer("course", "every_row_of_the_course_has_a_page_and_a_test"),
+    ),
+    Mutant(
+        "course: a page that no row names",
+        "docs/course/index.md",
+        "[Music](music.md)",
+        "[Music](names.md)",
+        killer("course", "every_page_of_the_course_is_in_its_table"),
+    ),
+    Mutant(
+        "course: a line less than the program has",
+        "docs/course/keras.md",
+        "| forecasting | 4 | 6 |",
+        "| forecasting | 3 | 6 |",
+        killer("course", "the_lines_of_the_programs_are_counted"),
+    ),
+    Mutant(
+        "examples: a wrong result",
+        "python/fusedrnn/nn/last.py",
+        "[[4.0], [5.0]]",
+        "[[4.0], [6.0]]",
+        killer("examples", "the_example_runs", "nn.last"),
+    ),
+    Mutant(
+        "examples: one that is passed over",
+        "python/fusedrnn/nn/last.py",
+        ">>> layer(x).tolist()",
+        ">>> layer(x).tolist()  # doctest: +SKIP",
+        killer("examples", "no_example_is_passed_over"),
+    ),
+    Mutant(
+        "examples: a public name without one",
+        "python/fusedrnn/nn/last.py",
+        "    Examples\n    --------\n    >>> import numpy as np\n    >>> from fusedrnn import nn\n"
+        "    >>> layer, x = nn.Last()",
+        "    >>> import numpy as np\n    >>> from fusedrnn import nn\n    >>> layer, x = nn.Last()",
+        killer("examples", "every_public_name_has_an_example", "fusedrnn.nn"),
+    ),
+    Mutant(
+        "reference: metrics on no page",
+        "docs/reference/nn.md",
+        "::: fusedrnn.nn.metrics",
+        "fusedrnn.nn.metrics",
+        killer("examples", "every_public_name_is_on_a_reference_page"),
+    ),
+)
+
 MUTANTS = (
     *PYTHON,
     *LAYERS,
@@ -2766,6 +2869,7 @@ MUTANTS = (
     *ADAPTERS,
     *INSPECT,
     *FORECASTS,
+    *COURSE,
     *TORCH,
     *JAX,
     *KERAS,
