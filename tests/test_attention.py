@@ -10,6 +10,7 @@ import pytest
 
 from conftest import Chosen, fastest
 from fusedrnn import nn
+from fusedrnn.nn._product import summed
 from layer_cases import check_differences, same
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -212,6 +213,32 @@ def test_nothing_to_ask_or_to_read(kind: str, tq: int, tk: int, batch: int) -> N
     for name, g in found.dparams.items():
         assert g.shape == layer.params[name].shape
         assert not g.any()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("rows", [3, 200, 1100])
+def test_sums_of_products_depend_on_their_sequence_alone(rows: int, dtype: str) -> None:
+    a, b = numbers(rows, 4, 5, dtype=dtype), numbers(rows, 4, 9, seed=1, dtype=dtype)
+    whole = summed(a, b, 1)
+    right = np.einsum("rbm,rbk->bmk", a.astype(np.float64), b.astype(np.float64))
+    np.testing.assert_allclose(whole, right, atol=rows * TOLERANCE[dtype])
+    assert same(summed(a, b, 2), whole)
+    longer = [np.zeros((rows + 77, 5, n), dtype) for n in (6, 11)]
+    for one, given in zip(longer, (a, b), strict=True):
+        one[:rows, :4, : given.shape[2]] = given
+        one[:, 4] = np.nan
+    assert same(summed(longer[0], longer[1], 2)[:4, :5, :9], whole)
+
+
+def test_a_query_with_nan_leaves_padding_alone() -> None:
+    layer, (q, k, v) = make("dot"), arguments("dot")
+    q[1, 1] = np.nan
+    context, _, saved = layer.forward(q, k, v, lengths=[5, 2, 0])
+    found = layer.backward(saved, np.ones_like(context))
+    assert np.isnan(found.dkeys[:2, 1]).all()
+    for d in (found.dkeys, found.dvalues):
+        assert not d[2:, 1].any()
+        assert np.isfinite(d[:, [0, 2]]).all()
 
 
 def test_scores_of_any_size_have_finite_weights() -> None:

@@ -7,9 +7,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "docs/course/run.py"
@@ -44,6 +47,34 @@ def test_a_page_runs(page: str) -> None:
     print(done.stdout)
 
 
+def rows_of_the_course() -> list[list[str]]:
+    """The cells of the table on the first page: notes, pages, more, tests."""
+    text = (SCRIPT.parent / "index.md").read_text("utf-8")
+    return [row.strip("| ").split(" |") for row in re.findall(r"^\|.*\|$", text, re.M)[2:]]
+
+
+def test_every_row_of_the_course_has_a_page_and_a_test() -> None:
+    rows = rows_of_the_course()
+    assert len(rows) >= 14
+    for notes, pages, more, tests in rows:
+        links = re.findall(r"\]\(([^)#]+)", pages)
+        assert links, notes
+        for link in [*links, *re.findall(r"\]\(([^)#]+)", more)]:
+            assert (SCRIPT.parent / link).exists(), link
+        for name in tests.split("<br>"):
+            found = re.fullmatch(r"`([\w/]+\.py)::(\w+)(?:\[(.+)\])?`", name.strip())
+            assert found, f"{notes}: {name}"
+            file, function, page = found.groups()
+            source = (SCRIPT.parents[2] / "tests" / file).read_text("utf-8")
+            assert re.search(rf"^def {function}\(", source, re.M), name
+            assert page is None or (file, page in COURSE.pages()) == ("test_course.py", True), name
+
+
+def test_every_page_of_the_course_is_in_its_table() -> None:
+    linked = {page for row in rows_of_the_course() for page in re.findall(r"\]\((.*?)\)", row[1])}
+    assert linked == {f"{page}.md" for page in COURSE.pages()} - {"glossary.md"}
+
+
 def keras_page() -> list[tuple[str, str]]:
     """The blocks of Python ("python"), the programs for Keras ("py") and the checks ("check")."""
     text = (SCRIPT.parent / "keras.md").read_text("utf-8")
@@ -51,16 +82,42 @@ def keras_page() -> list[tuple[str, str]]:
     return [(m[1] or m[3], m[2] or m[4]) for m in part.finditer(text)]
 
 
+def compared() -> dict[str, tuple[int, int, str, str]]:
+    """The table of keras.md by program: lines here, lines in Keras, result here, in Keras."""
+    row = r"^\| ([a-z ]+) \| (\d+) \| (\d+) \|[^|]+\| (.+?) \| (.+?) \|$"
+    rows = re.findall(row, (SCRIPT.parent / "keras.md").read_text("utf-8"), re.M)
+    return {name: (int(a), int(b), ours, theirs) for name, a, b, ours, theirs in rows}
+
+
 def test_the_lines_of_the_programs_are_counted() -> None:
     parts, counted = keras_page(), []
     for k, (kind, code) in enumerate(parts):
         if kind == "py":  # stands after our program
             counted.append((parts[k - 1][1].count("\n"), code.count("\n")))
-    rows = re.findall(
-        r"^\| [a-z ]+ \| (\d+) \| (\d+) \|$", (SCRIPT.parent / "keras.md").read_text(), re.M
-    )
-    assert counted == [(int(ours), int(theirs)) for ours, theirs in rows]
+    assert counted == [row[:2] for row in compared().values()]
     assert len(counted) == 3
+
+
+def error_of_the_forecasts(names: dict[str, Any]) -> float:
+    """The root of the mean squared error of the page's forecasts, from their definition."""
+    passengers = names["passengers"]
+    found = passengers[-25:-1] * np.exp(names["guess"][:, 0] / 10)
+    return float(np.sqrt(np.mean(np.square(found - passengers[-24:]))))
+
+
+# What the programs of keras.md give, by their rows in its table.
+RESULTS: dict[str, Callable[[dict[str, Any]], str | float]] = {
+    "next letter": lambda names: "".join(names["letters"][k] for k in names["found"][0]),
+    "topics": lambda names: 100 * float(names["accuracy"]),
+    "forecasting": error_of_the_forecasts,
+}
+
+
+def like(told: str | float, shown: str, near: float) -> bool:
+    """Whether a result is what the table shows, if a number up to a share of it."""
+    if isinstance(told, str):
+        return told == shown
+    return told == pytest.approx(float(shown.removesuffix(" %")), rel=near)
 
 
 @pytest.mark.course
@@ -68,22 +125,33 @@ def test_the_lines_of_the_programs_are_counted() -> None:
 def test_the_programs_for_keras_pass_the_checks_of_their_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The results of both are those of the table; seeds move the forecasts by some per cent."""
     monkeypatch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "torch"))
     keras = pytest.importorskip("keras")
     keras.utils.set_random_seed(0)
-    names: dict[str, object] = {"keras": keras, "layers": keras.layers}
+    names: dict[str, Any] = {"keras": keras, "layers": keras.layers}
     data = Path(os.environ.get("FUSEDRNN_DATA", COURSE.DATA))
     if not (data / "Airline.csv").exists() and "FUSEDRNN_CI" not in os.environ:
         pytest.skip(f"no Airline.csv in {data}")
-    after, checked = "python", 0
-    for kind, code in keras_page():
-        if kind != "check":
-            exec(code, names)
-            names |= {"data": data} if "data" in names else {}
-            after = kind if kind == "py" else after
-        else:
+    table = compared()
+    assert table.keys() == RESULTS.keys()
+    parts, programs = keras_page(), iter(table)
+    program, after_keras, checked = "", False, 0
+    for k, (kind, code) in enumerate(parts):
+        if kind == "check":
             assert eval(code, names), code
-            checked += after == "py"
+            checked += after_keras
+            continue
+        exec(code, names)
+        names |= {"data": data} if "data" in names else {}
+        if parts[k + 1 : k + 2] and parts[k + 1][0] == "py":
+            program = next(programs)
+            told = RESULTS[program](names)
+            assert like(told, table[program][2], 0.02), f"{program}: {told} here"
+        elif kind == "py":
+            after_keras = True
+            told = RESULTS[program](names)
+            assert like(told, table[program][3], 0.1), f"{program}: {told} in Keras"
     assert checked >= 3
 
 

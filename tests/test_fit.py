@@ -414,6 +414,38 @@ def test_losses_and_metrics_by_name_and_as_functions() -> None:
     assert all(map(math.isnan, model.evaluate(x, y, lengths=lengths).values()))
 
 
+@pytest.mark.parametrize("metric", ["balanced_accuracy", nn.metrics.balanced_accuracy])
+def test_balanced_accuracy_is_of_all_rows(metric: Any) -> None:
+    """Batches lack classes, so a mean over batches would be another number."""
+    x, y, lengths = words(30)
+    model = labelling(dropout=0.0)
+    model.compile(nn.SGD(0.0), "softmax_cross_entropy", ["accuracy", metric])
+
+    def of(rows: slice) -> float:
+        given = {"lengths": lengths[rows], "batch_first": True}
+        return nn.metrics.balanced_accuracy(model(x[rows], lengths[rows]), y[rows], **given)
+
+    shares = [of(slice(k, k + 1)) for k in range(30)]
+    assert abs(np.average(shares, weights=lengths) - of(slice(None))) > 0.01
+    for size in (1, 4, 30):
+        found = model.evaluate(x, y, lengths=lengths, batch_size=size)
+        assert list(found) == ["loss", "accuracy", "balanced_accuracy"]
+        assert math.isclose(found["balanced_accuracy"], of(slice(None)))
+    history = model.fit(x, y, 1, lengths=lengths, batch_size=4, validation_split=0.3)
+    assert math.isclose(history["balanced_accuracy"][0], of(slice(21)))
+    assert math.isclose(history["val_balanced_accuracy"][0], of(slice(21, None)))
+    nothing = model.evaluate(x, y, lengths=np.zeros(30, int))
+    assert math.isnan(nothing["balanced_accuracy"])
+
+
+def test_balanced_accuracy_of_answers() -> None:
+    x, y = numbers(20, 2), (np.arange(20) < 4).astype(int)[:, None]
+    model = small().compile("sgd", "binary_cross_entropy", "balanced_accuracy")
+    right = (model(x) > 0) == (y > 0)
+    found = model.evaluate(x, y, batch_size=3)["balanced_accuracy"]
+    assert math.isclose(found, (right[:4].mean() + right[4:].mean()) / 2)
+
+
 # --- runs that end and go on ----------------------------------------------------------------------
 
 RULES: dict[str, Callable[[], dict[str, Any]]] = {

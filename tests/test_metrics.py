@@ -180,6 +180,22 @@ def test_mase_by_hand() -> None:
     assert uneven == pytest.approx((1 / 4 + 1 / 40) / 2)
 
 
+def test_the_scale_of_a_series() -> None:
+    history = np.array([[1, 7], [3, 7], [2, 7], [6, 7]], np.float32)
+    for season, expected in ((1, 7 / 3), (2, 2.0), (3, 5.0)):
+        assert metrics.naive_scale(history[:, 0], season) == pytest.approx(expected)
+        np.testing.assert_allclose(metrics.naive_scale(history, season), [expected, 0])
+    for wrong, season, error, text in (
+        (np.zeros((3, 2, 2)), 1, ValueError, r"history: expected shape \(N,\) or \(N, F\), got"),
+        ([1.0, 2.0], 2, ValueError, "history: expected more than season=2 steps, got 2"),
+        ([1.0, math.nan], 1, ValueError, "history: expected finite numbers"),
+        (["a", "b"], 1, TypeError, "history: expected real numbers"),
+        ([1.0, 2.0], 0, ValueError, "season: expected at least 1, got 0"),
+    ):
+        with pytest.raises(error, match=f"^{text}"):
+            metrics.naive_scale(wrong, season)
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_forecasts_are_not_judged_by_padding(dtype: str) -> None:
     prediction, targets = numbers(T, B, dtype=dtype), numbers(T, B, seed=1)

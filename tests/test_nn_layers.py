@@ -392,6 +392,74 @@ def test_repeated_gradients_are_central_differences() -> None:
         nn.RepeatVector(65537)
 
 
+# --- Pool -----------------------------------------------------------------------------------------
+
+POOLED = [5, 2, 0, 1]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("mode", ["mean", "max"])
+def test_pooling_is_of_real_steps(mode: str, batch_first: bool, dtype: str) -> None:
+    """Padding is never read, and a sequence has the bits that it has alone."""
+    layer = nn.Pool(mode, batch_first=batch_first, dtype=dtype)
+    x = numbers(5, 4, 3, dtype=dtype)  # (T, B, I)
+    expected = np.zeros((4, 3))
+    for row, n in enumerate(POOLED):
+        x[n:, row] = np.nan
+        if n:
+            expected[row] = getattr(np, mode)(x[:n, row].astype(np.float64), axis=0)
+    given = x.swapaxes(0, 1) if batch_first else x
+    y, saved = layer.forward(given, lengths=POOLED)
+    close(y, expected, dtype)
+    assert same(layer(given, lengths=POOLED), y)
+    with pytest.raises(ValueError, match="read-only"):
+        y[...] = 0
+    dx, gradients = layer.backward(saved, y)
+    dx = dx.swapaxes(0, 1) if batch_first else dx
+    assert gradients == {}
+    for row, n in enumerate(POOLED):
+        alone = x[:n, row, None]
+        alone = alone.swapaxes(0, 1) if batch_first else alone
+        mine, saved = layer.forward(alone)
+        assert same(mine[0], y[row])
+        found = layer.backward(saved, mine)[0]
+        assert same(dx[:n, row], (found[0] if batch_first else found[:, 0]))
+        assert not dx[n:, row].any()
+
+
+@pytest.mark.parametrize("mode", ["mean", "max"])
+def test_pooled_gradients_are_central_differences(mode: str) -> None:
+    for lengths in (None, POOLED):
+        differences(nn.Pool(mode, dtype="float64"), numbers(5, 4, 3), lengths=lengths)
+    differences(nn.Pool(mode, batch_first=True, dtype="float64"), numbers(4, 5, 3), lengths=POOLED)
+
+
+def test_the_first_of_equal_maxima_has_the_gradient() -> None:
+    layer, x = nn.Pool("max"), np.array([[[1.0, -np.inf]], [[1.0, -np.inf]], [[9.0, 9.0]]])
+    y, saved = layer.forward(x, lengths=[2])
+    assert y.tolist() == [[1.0, -np.inf]]
+    assert layer.backward(saved, np.ones((1, 2)))[0][:, 0].tolist() == [[1, 1], [0, 0], [0, 0]]
+    x[1, 0, 0] = np.nan
+    assert np.isnan(layer(x)[0, 0])
+    assert nn.Pool("mean")(np.zeros((0, 2, 3))).tolist() == [[0.0] * 3] * 2
+
+
+def test_a_mean_of_many_steps_loses_no_digits() -> None:
+    x = np.full((30_000, 1, 1), 0.1, np.float32)
+    assert nn.Pool("mean")(x) == np.float32(0.1)
+
+
+def test_what_pool_refuses() -> None:
+    with pytest.raises(ValueError, match="mode: expected one of 'mean', 'max', got 'sum'"):
+        nn.Pool("sum")
+    layer = nn.Pool("max", batch_first=True)
+    with pytest.raises(ValueError, match=r"x: expected shape \(B, T, I\), got \(2, 3\)"):
+        layer(numbers(2, 3))
+    with pytest.raises(ValueError, match=r"lengths: expected numbers in \[0, 3\], got 4 at 1"):
+        layer(numbers(2, 3, 4), lengths=[0, 4])
+
+
 # --- Activation -----------------------------------------------------------------------------------
 
 
@@ -479,6 +547,9 @@ LAYERS: dict[str, Callable[[str], Any]] = {
     "RepeatVector(2, batch_first=True, dtype='float64')": (
         lambda d: nn.RepeatVector(2, batch_first=True, dtype=d)
     ),
+    "Pool('max', batch_first=True, dtype='float64')": (
+        lambda d: nn.Pool("max", batch_first=True, dtype=d)
+    ),
     "Activation('softmax', dtype='float64')": lambda d: nn.Activation("softmax", dtype=d),
     "Attention('dot', dtype='float64')": lambda d: nn.Attention("dot", dtype=d),
     "Attention('general', query_size=3, key_size=3, dtype='float64')": (
@@ -499,6 +570,8 @@ def outputs(layer: Any) -> Array:
     if isinstance(layer, nn.Attention):
         x = numbers(2, 2, 3, seed=1)
         return np.concatenate(layer(x, x, x), axis=-1)
+    if isinstance(layer, nn.Pool):
+        return np.asarray(layer(numbers(4, 2, 3)))
     return np.asarray(layer(numbers(4, 3)))
 
 
@@ -511,7 +584,7 @@ def called(layer: Any) -> tuple[Any, Array]:
         x = numbers(2, 2, 3, seed=1)
         context, _, saved = layer.forward(x, x, x)
         return saved, context
-    y, saved = layer.forward(numbers(4, 3))
+    y, saved = layer.forward(numbers(*((4, 2, 3) if isinstance(layer, nn.Pool) else (4, 3))))
     return saved, y
 
 

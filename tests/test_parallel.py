@@ -78,7 +78,7 @@ def cases() -> dict[str, tuple[Any, dict[str, Any], dict[str, Any], Any]]:
             still,
             {"x": x, "y": y, "lengths": lengths},
             {"clip_norm": 0.3},
-            ("adam", classes, ["accuracy", "perplexity"]),
+            ("adam", classes, ["accuracy", "perplexity", "balanced_accuracy"]),
         ),
         "pieces": (without_noise, {"x": long_x, "y": long_y}, {"truncate": 8}, ("sgd", "mse")),
         "seq2seq": (

@@ -351,6 +351,8 @@ def test_tokens_are_drawn_by_their_odds() -> None:
     assert abs(share - 16 / 24) < 0.05
     assert (model.generate(x, max_length=3) == 1).all()
     assert (model.generate(x, max_length=3, temperature=1e-30) == 1).all()
+    few = model.generate(x, max_length=20, temperature=3.0, top_k=2, rng=np.random.default_rng(0))
+    assert set(few.ravel().tolist()) == {1, 5}
     with model.writable() as params:
         params["output.bias"][0] = np.nan
     with pytest.raises(FloatingPointError, match="odds that are not finite"):
@@ -614,6 +616,7 @@ def test_arguments_that_do_not_fit_are_named() -> None:
         ({"max_length": 0}, ValueError, "max_length: expected at least 1"),
         ({"temperature": -1}, ValueError, "temperature: expected a finite number of at least 0"),
         ({"temperature": np.inf}, ValueError, "temperature: expected a finite number"),
+        ({"top_k": 0}, ValueError, "top_k: expected at least 1, got 0"),
         ({"rng": 3}, TypeError, "rng: expected a numpy.random.Generator"),
         ({"return_attention": 1}, TypeError, "return_attention: expected True or False"),
     ):

@@ -175,6 +175,22 @@ def test_gradients_are_central_differences() -> None:
         check_differences(model, loss, {}, gradients, elements=5)
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_pooled_model_reads_real_steps(batch_first: bool) -> None:
+    pool = nn.Pool("mean", batch_first=batch_first, dtype="float64")
+    layers = [fr.GRU(3, 2, dtype="float64", seed=0), pool, nn.Dense(2, 2, dtype="float64", seed=1)]
+    model, x, weights = nn.Sequential(layers), numbers(4, 5, 3), numbers(4, 2, seed=9)
+    y, saved = model.forward(x, LENGTHS)
+    for row, n in enumerate(LENGTHS):
+        assert np.allclose(model(x[row : row + 1, : max(n, 1)], [n]), y[row], atol=1e-15)
+    _, gradients = model.backward(saved, weights)
+
+    def loss() -> float:
+        return float((model.forward(x, LENGTHS)[0] * weights).sum())
+
+    check_differences(model, loss, {}, gradients, elements=5)
+
+
 def test_arrays_pass_without_copies() -> None:
     x = numbers(4, 5, 3, dtype="float32")
     _, saved = nn.Sequential([fr.GRU(3, 4, batch_first=True)]).forward(x)
@@ -187,6 +203,11 @@ SHAPES: dict[str, tuple[list[Any], Array, str]] = {
     "one to one": ([nn.Dense(3, 2)], numbers(4, 3), "(B, ..., 2)"),
     "one to many": ([nn.RepeatVector(6), fr.RNN(3, 2)], numbers(4, 3), "(B, 6, 2)"),
     "many to one": ([fr.RNN(3, 2), nn.Last()], numbers(4, 5, 3), "(B, 2)"),
+    "many to one, of all steps": (
+        [fr.GRU(3, 2, bidirectional=True), nn.Pool("mean", batch_first=True), nn.Dense(4, 2)],
+        numbers(4, 5, 3),
+        "(B, 2)",
+    ),
     "many to many": (
         [fr.RNN(3, 2), nn.Last(), nn.RepeatVector(6), fr.LSTM(2, 4, proj_size=2)],
         numbers(4, 5, 3),

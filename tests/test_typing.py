@@ -138,6 +138,10 @@ def room_calls() -> None:
     logits, saved_pair = seq2seq.forward(X.swapaxes(0, 1), IDS.T % 7)
     assert_type(seq2seq.backward(saved_pair, logits)[1], dict[str, Array])
     assert_type(seq2seq.generate(X, max_length=2), Array)
+    assert_type(nn.sample(logits, temperature=0.5, top_k=2, rng=np.random.default_rng(0)), Array)
+    pool = nn.Pool("mean")
+    pooled, saved_pool = pool.forward(X)
+    assert_type(pool.backward(saved_pool, pooled)[0], Array)
     if TYPE_CHECKING:
         assert_type(seq2seq.generate(X, return_attention=True), tuple[Array, Array])
         assert_type(seq2seq(X, IDS, return_attention=True), tuple[Array, Array])

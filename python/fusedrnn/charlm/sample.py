@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..nn._sampling import chosen
+from ..nn import sample
 from .lm import CharLM
 
 __all__ = ["generate"]
@@ -83,5 +83,5 @@ def _draw(
     token = int(tokens[-1])
     for _ in range(length):
         h = stream.step(tokens=np.array([token]))
-        token = chosen(model.dense(h.reshape(1, -1))[0], temperature, rng)
+        token = int(sample(model.dense(h.reshape(1, -1))[0], temperature=temperature, rng=rng))
         yield model.alphabet.characters[token]

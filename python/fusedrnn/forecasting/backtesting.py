@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import nn
+
 __all__ = [
     "Errors",
     "backtest",
@@ -132,6 +134,12 @@ def naive_scale(values: Array, season: int) -> float:
     Returns
     -------
     float
+        That of `fusedrnn.nn.metrics.naive_scale`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `fusedrnn.nn.metrics.naive_scale`.
 
     Notes
     -----
@@ -145,7 +153,7 @@ def naive_scale(values: Array, season: int) -> float:
     >>> forecasting.naive_scale(np.array([1.0, 5.0, 2.0, 7.0]), season=2)
     1.5
     """
-    return float(np.mean(np.abs(values[season:] - values[:-season])))
+    return float(nn.metrics.naive_scale(values, season))
 
 
 def measure(actual: Array, forecasts: Array, scale: float) -> Errors:

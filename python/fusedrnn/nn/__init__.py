@@ -19,7 +19,9 @@ from .last import Last
 from .layer_norm import LayerNorm
 from .losses import Loss, binary_cross_entropy, mae, mse, softmax_cross_entropy
 from .optim import SGD, Adam, AdamW, RMSprop
+from .pool import Pool
 from .repeat_vector import RepeatVector
+from .sampling import sample
 from .seq2seq import Seq2Seq
 from .sequential import Sequential
 from .stopping import EarlyStopping
@@ -40,6 +42,7 @@ __all__ = [
     "LayerNorm",
     "Loss",
     "Nearest",
+    "Pool",
     "RMSprop",
     "RepeatVector",
     "RowGradients",
@@ -51,6 +54,7 @@ __all__ = [
     "mae",
     "metrics",
     "mse",
+    "sample",
     "schedules",
     "softmax_cross_entropy",
 ]

@@ -22,6 +22,7 @@ from .dropout import Dropout
 from .embedding import Embedding
 from .last import Last
 from .layer_norm import LayerNorm
+from .pool import Pool
 from .repeat_vector import RepeatVector
 
 __all__ = ["KINDS", "Call", "Flow", "Link", "backward", "entered", "links"]
@@ -216,8 +217,8 @@ class Repeated(Link):
         return super().backward(saved, self._turned(dy))
 
 
-class Final(Link):
-    """Last: a sequence as a vector."""
+class Pooled(Link):
+    """Pool: a sequence as a vector."""
 
     sequences = True
     keeps_steps = False
@@ -237,6 +238,10 @@ class Final(Link):
         return None if dx is None else self._turned(dx), gradients
 
 
+class Final(Pooled):
+    """Last: also a sequence as a vector, which depends on the directions of the layer before it."""
+
+
 OF_CLASS: dict[type[Any], type[Link]] = {
     RNN: Recurrent,
     LSTM: Recurrent,
@@ -247,6 +252,7 @@ OF_CLASS: dict[type[Any], type[Link]] = {
     LayerNorm: Normal,
     RepeatVector: Repeated,
     Last: Final,
+    Pool: Pooled,
     Activation: Elementwise,
 }
 # The classes by the kind in their `config`.

@@ -105,9 +105,11 @@ class Model(ABC):
             targets, which also takes ``lengths=`` and ``batch_first=`` if there is a target for
             each step of sequences with lengths. For class weights use `functools.partial`.
         metrics : list of str or callable
-            "accuracy", "mse", "mae", or "perplexity" and "bits_per_character", which follow from
-            the mean loss; or functions as in `fusedrnn.nn.metrics`. With "binary_cross_entropy" a
-            logit above 0 is the answer yes.
+            "accuracy", "balanced_accuracy", "mse", "mae", or "perplexity" and "bits_per_character",
+            which follow from the mean loss; or functions as in `fusedrnn.nn.metrics`, whose values
+            are averaged over batches. "balanced_accuracy" is that of all rows of an epoch, not a
+            mean over batches, which may lack a class. With "binary_cross_entropy" a logit above 0
+            is the answer yes.
 
         Returns
         -------
@@ -274,7 +276,7 @@ class Model(ABC):
         ----------
         x, y, lengths, batch_size
             As in `fit`. Each value is a mean over the batches, weighted by their samples or real
-            steps.
+            steps, except those that `compile` names.
         truncate : int, optional
             As in `fit`: read long sequences in pieces, which needs less memory.
 

@@ -41,6 +41,10 @@ OF_LOSS: dict[str, Callable[[float], float]] = {
     "perplexity": _metrics.perplexity,
     "bits_per_character": _metrics.bits_per_character,
 }
+# The metric that follows from counts of classes. A mean over batches would be another number,
+# because a batch may lack a class.
+BALANCED = "balanced_accuracy"
+NO_COUNTS = np.zeros((2, 0))
 
 
 class Objective(NamedTuple):
@@ -48,7 +52,7 @@ class Objective(NamedTuple):
 
     loss: Callable[..., Loss]
     metrics: dict[str, Callable[..., float | Loss]]
-    of_loss: tuple[str, ...]  # the names of metrics in `OF_LOSS`
+    of_sums: tuple[str, ...]  # the names of metrics in `OF_LOSS`, and `BALANCED`
 
     @property
     def measures(self) -> list[str]:
@@ -58,7 +62,7 @@ class Objective(NamedTuple):
     @property
     def names(self) -> list[str]:
         """The names of all values."""
-        return ["loss", *self.metrics, *self.of_loss]
+        return ["loss", *self.metrics, *self.of_sums]
 
     def of(self, y: Array, targets: Array, lengths: Array | None) -> Loss:
         """Return the loss of a batch."""
@@ -69,15 +73,21 @@ class Objective(NamedTuple):
 
     def measured(
         self, y: Array, targets: Array, lengths: Array | None
-    ) -> tuple[Loss, dict[str, float]]:
-        """Return the loss of a batch, and its values by name."""
+    ) -> tuple[Loss, dict[str, float], Array]:
+        """Return the loss of a batch, its values by name, and its counts of classes."""
         options = _options(lengths)
         loss = self.of(y, targets, lengths)
         values = {"loss": loss.value}
         for name, metric in self.metrics.items():
             found = metric(y, targets, **options)
             values[name] = float(found.value if isinstance(found, Loss) else found)
-        return loss, values
+        counts = NO_COUNTS
+        if BALANCED in self.of_sums:
+            classes = y.shape[-1] if y.ndim else 0
+            if self.loss is binary_cross_entropy:
+                y, targets, classes = *_answers(y, targets), 2
+            counts = _metrics.counts_of_classes(y, targets, classes=classes, **options)
+        return loss, values, counts
 
 
 def _options(lengths: Array | None) -> dict[str, Any]:
@@ -86,14 +96,21 @@ def _options(lengths: Array | None) -> dict[str, Any]:
 
 
 class Means:
-    """Means over batches, each with the weight of what counts in it."""
+    """Means over batches, each with the weight of what counts in it, and sums of their counts."""
 
-    def __init__(self, sums: Mapping[str, float] | None = None, weight: int = 0) -> None:
+    def __init__(
+        self,
+        sums: Mapping[str, float] | None = None,
+        weight: int = 0,
+        counts: Array = NO_COUNTS,
+    ) -> None:
         self.sums = dict(sums or {})  # each value times its weight
         self.weight = weight
+        self.counts = counts
 
-    def add(self, values: Mapping[str, float], weight: int) -> None:
+    def add(self, values: Mapping[str, float], weight: int, counts: Array) -> None:
         """Add a batch."""
+        self.counts = self.counts + counts if self.counts.size else counts
         if weight:
             self.weight += weight
             for name, value in values.items():
@@ -104,11 +121,13 @@ class Means:
         if not self.weight:
             return dict.fromkeys(names, math.nan)
         found = {name: total / self.weight for name, total in self.sums.items()}
-        return found | {
-            name: OF_LOSS[name](found["loss"])
-            for name in names
-            if name in OF_LOSS and name not in found
-        }
+        for name in names:
+            if name not in found:
+                of_loss = OF_LOSS.get(name)
+                found[name] = (
+                    _metrics.balanced(self.counts) if of_loss is None else of_loss(found["loss"])
+                )
+        return found
 
 
 def optimizer(value: object) -> Optimizer[Any]:
@@ -138,28 +157,32 @@ def objective(loss: object, metrics: object) -> Objective:
     if not isinstance(metrics, (list, tuple)):
         raise TypeError(f"metrics: expected a list, got {_check.describe(metrics)}")
     functions: dict[str, Callable[..., float | Loss]] = {}
-    of_loss = []
+    of_sums = []
     for k, one in enumerate(metrics):
         place = f"metrics[{k}]"
         if isinstance(one, str):
-            _check.choice(one, place, (*METRICS, *OF_LOSS))
+            _check.choice(one, place, (*METRICS, BALANCED, *OF_LOSS))
         elif not callable(one):
             raise TypeError(f"{place}: expected a name or a function, got {_check.describe(one)}")
         name = one if isinstance(one, str) else getattr(one, "__name__", place)
-        if name in functions or name in of_loss or name == "loss":
+        if name in functions or name in of_sums or name == "loss":
             raise ValueError(f"{place}: {name!r} is there already")
-        if name in OF_LOSS and isinstance(one, str):
-            of_loss.append(name)
+        if one in (*OF_LOSS, BALANCED, _metrics.balanced_accuracy):
+            of_sums.append(name)
         elif name == "accuracy" and loss is binary_cross_entropy:
-            functions[name] = _answers
+            functions[name] = _accuracy_of_answers
         else:
             functions[name] = METRICS[one] if isinstance(one, str) else one
-    return Objective(loss, functions, tuple(of_loss))
+    return Objective(loss, functions, tuple(of_sums))
 
 
-def _answers(logits: Array, targets: Array, **options: Any) -> float:
-    """Return the share of right answers to questions of yes or no, of which each is an element."""
+def _answers(logits: Array, targets: Array) -> tuple[Array, Array]:
+    """Return answers and right answers to questions of yes or no, of which each is an element."""
     found, wanted = logits > 0, np.asarray(targets) > 0.5
     if found.shape[-1:] == (1,) and found.shape == wanted.shape:
         found, wanted = found[..., 0], wanted[..., 0]
-    return _metrics.accuracy(found, wanted, **options)
+    return found, wanted
+
+
+def _accuracy_of_answers(logits: Array, targets: Array, **options: Any) -> float:
+    return _metrics.accuracy(*_answers(logits, targets), **options)

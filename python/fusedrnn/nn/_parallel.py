@@ -85,24 +85,27 @@ class Processes:
         )
 
     def shared(
-        self, values: dict[str, float], weight: int, stops: Stops
-    ) -> tuple[dict[str, float], int]:
-        """Return the means of a batch over all processes and the whole weight."""
+        self, values: dict[str, float], weight: int, counts: Array, stops: Stops
+    ) -> tuple[dict[str, float], int, Array]:
+        """Return the means of a batch over all processes, the whole weight, and all counts."""
         if self.alone:
-            return values, weight
+            return values, weight, counts
         own = [value * weight if weight else 0.0 for value in values.values()]
-        found = self._summed(np.array([weight, stops.name is not None, *own], np.float64))
+        head = np.array([weight, stops.name is not None, *own], np.float64)
+        found = self._summed(np.concatenate([head, counts.reshape(-1)]))
+        found, whole_counts = found[: len(head)], found[len(head) :].reshape(counts.shape)
         whole, self._stop = int(found[0]), bool(found[1] > 0)
         means = found[2:] / whole if whole else found[2:]
-        return dict(zip(values, means.tolist(), strict=True)), whole
+        return dict(zip(values, means.tolist(), strict=True)), whole, whole_counts
 
     def joined(self, means: Means, names: list[str]) -> Means:
         """Return means over the batches of all processes."""
         if self.alone:
             return means
-        own = np.array([means.weight, *(means.sums.get(name, 0.0) for name in names)], np.float64)
-        found = self._summed(own)
-        return Means(dict(zip(names, found[1:].tolist(), strict=True)), int(found[0]))
+        own = [means.weight, *(means.sums.get(name, 0.0) for name in names)]
+        found = self._summed(np.array([*own, *means.counts.reshape(-1)], np.float64))
+        sums, counts = found[1 : len(own)].tolist(), found[len(own) :].reshape(means.counts.shape)
+        return Means(dict(zip(names, sums, strict=True)), int(found[0]), counts)
 
     def gradients(self, gradients: dict[str, Array], weight: int, whole: int) -> dict[str, Array]:
         """Return the gradients of the mean over the batches of all processes."""

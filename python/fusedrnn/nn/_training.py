@@ -198,8 +198,8 @@ class Training:
         if plan.schedule is not None and not isinstance(plan.schedule, ReduceOnPlateau):
             self.optimizer.lr = plan.schedule(self.updates + k)
         y, saved, state = model._learned(batch, state, rng)
-        loss, values = self.objective.measured(y, batch.targets, batch.lengths)
-        values, weight = plan.processes.shared(values, batch.weight, stops)
+        loss, values, counts = self.objective.measured(y, batch.targets, batch.lengths)
+        values, weight, counts = plan.processes.shared(values, batch.weight, counts, stops)
         norm = 0.0
         if math.isfinite(values["loss"]):
             gradients = model._gradients(saved, loss.gradient)
@@ -209,7 +209,7 @@ class Training:
         if not math.isfinite(values["loss"] + norm):
             self._diverged(model, k, values["loss"], norm)
         self.optimizer.step(model, gradients)
-        means.add(values, weight)
+        means.add(values, weight, counts)
         return state
 
     def _diverged(self, model: Model, k: int, loss: float, norm: float) -> NoReturn:
@@ -285,8 +285,8 @@ def evaluated(
             return None
         batch = model._batch(data, piece)
         y, state = model._inferred(batch, state if piece.start else None)
-        _, values = objective.measured(y, batch.targets, batch.lengths)
-        means.add(values, batch.weight)
+        _, values, counts = objective.measured(y, batch.targets, batch.lengths)
+        means.add(values, batch.weight, counts)
     return means
 
 

@@ -20,7 +20,7 @@ from .._checks import options as _check_options
 from .._layers.params import Part
 from . import _checks
 from ._layer import OptionsLayer, Saved, flat_rows, read_only
-from ._product import times
+from ._product import of_weights, summed, times
 from .activation import softmax, softmax_back
 
 __all__ = ["Attention", "AttentionGradients"]
@@ -325,23 +325,29 @@ class Attention(OptionsLayer):
         dq, dk = np.zeros_like(kept.queries), np.zeros_like(kept.keys)
         dv = np.zeros_like(given.values)
         dscore = np.zeros((1, self.hidden_size or 0), self.dtype)
+        of_scores = np.zeros_like(kept.weights)  # (B, Tq, Tk)
         with np.errstate(all="ignore"):
             for b, n in enumerate(given.lengths):
                 if n == 0:
                     continue
                 w, values = kept.weights[b, :, :n], given.values[b, :n]
                 of_weights = times(dc[b], values, threads) + dw[b, :, :n]
-                dv[b, :n] = times(w.T, dc[b].T, threads)
                 ds = softmax_back(w, of_weights)
-                q, k = kept.queries[b], kept.keys[b, :n]
                 if self.kind == "additive":
+                    q, k = kept.queries[b], kept.keys[b, :n]
                     score = params["weight_score"]
-                    dq[b], dk[b, :n], own = _additive_back(q, k, score, ds, threads)
+                    dq[b], dk[b, :n], own = _additive_back(q, k, score, ds)
                     dscore += own
                 else:
-                    ds = ds * self._scale(q)
-                    dq[b] = times(ds, k.T, threads)
-                    dk[b, :n] = times(ds.T, q.T, threads)
+                    of_scores[b, :, :n] = ds * self._scale(kept.queries)
+            over_queries = [(dv, kept.weights, dc)]
+            if self.kind != "additive":
+                dq = _over_keys(of_scores, kept.keys, threads)
+                over_queries.append((dk, of_scores, kept.queries))
+            for into, weighted, queried in over_queries:
+                found = summed(weighted.swapaxes(0, 1), queried.swapaxes(0, 1), threads)
+                for b, n in enumerate(given.lengths):
+                    into[b, :n] = found[b, :n]  # padding stays 0, also if a query has a NaN
         dparams: dict[str, Array] = {}
         if self.kind == "general":
             dk, dparams["weight"] = _projected_back(given.keys, params["weight"], dk, threads)
@@ -469,9 +475,8 @@ class Attention(OptionsLayer):
                     scores = times(hidden, packs[2], threads).reshape(len(q[b]), n)
                 else:
                     scores = times(q[b], k[b, :n], threads) * self._scale(q)
-                w = softmax(scores)
-                of_batch[b, :, :n] = w
-                into[b] = times(w, given.values[b, :n].T, threads)
+                of_batch[b, :, :n] = softmax(scores)
+            into[...] = _over_keys(of_batch, given.values, threads)
         return context, weights, Kept(given, q, k, of_batch)
 
     def _scale(self, queries: Array) -> Any:
@@ -505,6 +510,11 @@ def _outside(a: Array, rows: Rows) -> Array:
     return np.ascontiguousarray(rows.shown(a.swapaxes(0, 1)))
 
 
+def _over_keys(a: Array, b: Array, threads: int | None) -> Array:
+    """Return ``a @ b`` of each sequence, for a (B, Tq, Tk) and b (B, Tk, n)."""
+    return summed(np.ascontiguousarray(a.transpose(2, 0, 1)), b.swapaxes(0, 1), threads)
+
+
 def _projected(x: Array, packed: core.Packed, threads: int | None) -> Array:
     """Return x (B, T, n) times a matrix of the layer."""
     return times(flat_rows(x), packed, threads).reshape(*x.shape[:2], packed.hidden_size)
@@ -514,7 +524,7 @@ def _projected_back(x: Array, weight: Array, dy: Array, threads: int | None) -> 
     """Return the gradients of x and of the matrix."""
     rows = flat_rows(dy)
     dx = times(rows, weight.T, threads).reshape(x.shape)
-    return dx, times(rows.T, flat_rows(x).T, threads)
+    return dx, of_weights(rows, flat_rows(x), threads)
 
 
 def _hidden(q: Array, k: Array) -> Array:
@@ -522,12 +532,11 @@ def _hidden(q: Array, k: Array) -> Array:
     return np.asarray(np.tanh(q[:, None] + k))
 
 
-def _additive_back(
-    q: Array, k: Array, score: Array, ds: Array, threads: int | None
-) -> tuple[Array, Array, Array]:
+def _additive_back(q: Array, k: Array, score: Array, ds: Array) -> tuple[Array, Array, Array]:
     """Return the gradients of projected queries and keys and of the score's vector."""
     hidden = _hidden(q, k)
-    own = times(ds.reshape(1, -1), flat_rows(hidden).T, threads)
+    # Sums in the order of keys and queries; without optimize= no BLAS has a part in them.
+    own = np.einsum("qk,qka->qa", ds, hidden, optimize=False).sum(axis=0)
     d = np.square(hidden, out=hidden)
     np.subtract(1, d, out=d)
     d *= score[0]

@@ -23,6 +23,7 @@ __all__ = [
     "bits_per_character",
     "confusion_matrix",
     "mase",
+    "naive_scale",
     "perplexity",
     "r2",
 ]
@@ -133,11 +134,28 @@ def balanced_accuracy(
         ignore_index=ignore_index,
         batch_first=batch_first,
     )
-    if not found.size:
-        return math.nan
     _, places, rows = np.unique(wanted, return_inverse=True, return_counts=True)
     right = np.bincount(places.ravel(), weights=(found == wanted).ravel(), minlength=len(rows))
-    return float((right / rows).mean())
+    return balanced(np.array([right, rows]))
+
+
+def counts_of_classes(
+    prediction: ArrayLike, targets: ArrayLike, *, classes: int, **options: Any
+) -> Array:
+    """Return how many rows of each class are predicted right, and how many it has; shape (2, V).
+
+    Unlike balanced accuracies, such counts can be added over batches; `balanced` reads their sum.
+    """
+    options = {"lengths": None, "mask": None, "ignore_index": None, "batch_first": False} | options
+    found, wanted, _ = _classes(prediction, targets, **options)
+    right = wanted[found == wanted]
+    return np.array([np.bincount(of, minlength=classes) for of in (right, wanted)], np.float64)
+
+
+def balanced(counts: Array) -> float:
+    """Return the balanced accuracy of such counts; NaN without rows."""
+    right, rows = counts[:, counts[1] > 0]
+    return float((right / rows).mean()) if rows.size else math.nan
 
 
 def confusion_matrix(
@@ -420,25 +438,63 @@ def mase(
     return float(of_counted.mean()) if of_counted.size else math.nan
 
 
-def _scale(history: ArrayLike, season: object, last: tuple[int, ...]) -> Array:
-    """Return the error of the seasonal naive forecast: one number, or one for each column."""
+def naive_scale(history: ArrayLike, season: int = 1) -> Array:
+    """Mean absolute error of seasonal naive forecasts, which `mase` is relative to.
+
+    Parameters
+    ----------
+    history : array_like, shape (N,) or (N, F), real numbers
+        A series, or F of them.
+    season : int
+        As in `mase`.
+
+    Returns
+    -------
+    ndarray of float64, shape () or (F,)
+        The mean of |history[t] - history[t - season]|; 0 if a series repeats itself exactly.
+
+    Raises
+    ------
+    TypeError
+        `history` is not of real numbers, or `season` is not a whole number.
+    ValueError
+        `history` has another shape, is too short for `season`, or is not finite.
+
+    Notes
+    -----
+    Source: as of `mase`.
+
+    Examples
+    --------
+    >>> from fusedrnn.nn import metrics
+    >>> float(metrics.naive_scale([1.0, 5.0, 2.0, 7.0], season=2))
+    1.5
+    """
     a = _check.read(history, "history")
     if isinstance(history, np.ma.MaskedArray) or a.dtype.kind not in "fiu":
         raise TypeError(f"history: expected real numbers, got {_check.describe(a)}")
-    if a.ndim != 1 and not (a.ndim == 2 and a.shape[1:] == last):
-        columns = f" or (N, {last[0]})" if last else ""
-        raise ValueError(f"history: expected shape (N,){columns}, got {a.shape}")
+    if a.ndim not in (1, 2):
+        raise ValueError(f"history: expected shape (N,) or (N, F), got {a.shape}")
     step = _check.integer(season, "season", 1)
     if len(a) <= step:
         raise ValueError(f"history: expected more than season={step} steps, got {len(a)}")
     if not np.isfinite(a).all():
         raise ValueError("history: expected finite numbers")
     a = a.astype(np.float64)
-    scale: Array = np.asarray(np.abs(a[step:] - a[:-step]).mean(axis=0))
+    return np.asarray(np.abs(a[step:] - a[:-step]).mean(axis=0))
+
+
+def _scale(history: ArrayLike, season: int, last: tuple[int, ...]) -> Array:
+    """Return the scale of a series, or of each column of a prediction; it is not 0."""
+    shape = _check.read(history, "history").shape
+    if len(shape) != 1 and not (len(shape) == 2 and shape[1:] == last):
+        columns = f" or (N, {last[0]})" if last else ""
+        raise ValueError(f"history: expected shape (N,){columns}, got {shape}")
+    scale = naive_scale(history, season)
     if not scale.all():
         place = f"column {int(np.argmin(scale))}" if scale.ndim else "the series"
         raise ValueError(
-            f"history: {place} is the same after season={step} steps, so its scale is 0, and the "
+            f"history: {place} is the same after season={season} steps, so its scale is 0, and the "
             "error has no scaled value"
         )
     return scale

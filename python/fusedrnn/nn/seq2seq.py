@@ -16,11 +16,11 @@ from . import _checks
 from ._batches import Batch, Data, Piece
 from ._links import KINDS, Call, Flow, Link, Recurrent, backward, entered, links
 from ._model import Model
-from ._sampling import chosen
 from ._table import table
 from ._training import in_batches
 from .attention import Attention
 from .embedding import Embedding
+from .sampling import sample
 from .sequential import KIND as CHAIN
 from .sequential import Sequential
 
@@ -417,6 +417,7 @@ class Seq2Seq(Model):
         *,
         max_length: int = 100,
         temperature: float = 0.0,
+        top_k: int | None = None,
         rng: np.random.Generator | None = None,
         return_attention: Literal[False] = False,
     ) -> Array: ...
@@ -429,6 +430,7 @@ class Seq2Seq(Model):
         *,
         max_length: int = 100,
         temperature: float = 0.0,
+        top_k: int | None = None,
         rng: np.random.Generator | None = None,
         return_attention: Literal[True],
     ) -> tuple[Array, Array]: ...
@@ -440,6 +442,7 @@ class Seq2Seq(Model):
         *,
         max_length: int = 100,
         temperature: float = 0.0,
+        top_k: int | None = None,
         rng: np.random.Generator | None = None,
         return_attention: bool = False,
     ) -> Array | tuple[Array, Array]:
@@ -454,6 +457,8 @@ class Seq2Seq(Model):
         temperature : float
             0, the default, takes the most likely token (greedy decoding), the first of equals.
             Otherwise tokens are drawn from the softmax of logits / temperature.
+        top_k : int, optional
+            Draw among so many of the most likely tokens, at least 1, as `sample` does.
         rng : numpy.random.Generator, optional
             Generator of the tokens, one number for each sequence and step; if not given a new one.
             Nothing is drawn at temperature 0.
@@ -478,6 +483,7 @@ class Seq2Seq(Model):
         wanted = self._asked(return_attention)
         most = _check.integer(max_length, "max_length", 1)
         heat = _checks.not_negative(temperature, "temperature")
+        most_likely = None if top_k is None else _check.integer(top_k, "top_k", 1)
         generator = _check_options.rng(rng, heat > 0)
         read = self._encoded(x, lengths)
         batch = read.y.shape[1]
@@ -489,7 +495,7 @@ class Seq2Seq(Model):
                 a, state = link.call(a, call)
             a, weights = self._looked(a, ask)
             logits = self._said(a)[:, 0]
-            tokens = np.array([chosen(row, heat, generator) for row in logits], np.int64)
+            tokens = sample(logits, temperature=heat, top_k=most_likely, rng=generator)
             if self.end is not None:
                 tokens[over] = self.end
             said.append(tokens)

@@ -55,7 +55,7 @@ class Sequential(Model):
 
     - one to one: `Dense` layers alone;
     - one to many: `RepeatVector`, then a recurrent layer;
-    - many to one: a recurrent layer, then `Last`;
+    - many to one: a recurrent layer, then `Last`, or `Pool` for all steps;
     - many to many, other lengths: a recurrent layer, `Last`, `RepeatVector`, a recurrent layer;
     - a label for each step (frame labelling): a recurrent layer, then `Dense`.
 
@@ -63,8 +63,8 @@ class Sequential(Model):
     ----------
     layers : list of layers
         `fusedrnn.RNN`, `fusedrnn.LSTM`, `fusedrnn.GRU`, and `Dense`, `Embedding`, `Dropout`,
-        `LayerNorm`, `RepeatVector`, `Last` and `Activation`; all of one dtype. `Embedding` can only
-        be the first.
+        `LayerNorm`, `RepeatVector`, `Last`, `Pool` and `Activation`; all of one dtype. `Embedding`
+        can only be the first.
 
     Raises
     ------
