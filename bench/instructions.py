@@ -1,10 +1,10 @@
 """python bench/instructions.py: instructions of the kernels on fixed shapes, counted by callgrind.
 
 The kernels are told of caches of one size (L2 1 MB, L3 32 MB), because these decide which way a
-call takes. Counts do not depend on how busy the machine is, so a count of more than 2 % above that in
-instructions.json can fail a check; times cannot. Valgrind does not know AVX-512, so the kernels are
-those of avx2, on one thread. Counts hold for one compiler; with another one they are shown and not
-judged.
+call takes. Counts do not depend on how busy the machine is, so a count of more than 2 % above that
+in instructions.json can fail a check; times cannot. Valgrind does not know AVX-512, so the kernels
+are those of avx2, on one thread. Counts hold for one compiler; with another one they are shown and
+not judged.
 """
 
 from __future__ import annotations
