@@ -628,6 +628,27 @@ def test_the_cache_is_bounded(backend: str) -> None:
     assert len(none) == 0
 
 
+def test_the_cache_takes_keys_of_ones_own() -> None:
+    """Keys count if they have bytes; the number of packs is bounded too."""
+
+    class Key(bytes):
+        nbytes = 1000
+
+    packs = [core.pack("gru", weights_of("gru", 3, 5, seed)) for seed in range(3)]
+    cache = core.PackCache(most=2)
+    for name, packed in zip((b"a", b"b"), packs, strict=False):
+        cache.keep(Key(name), packed)
+    assert cache.nbytes == 2 * (packs[0].nbytes + 1000)
+    assert cache.find(Key(b"a")) is packs[0]  # now b is the least recently used
+    cache.keep(Key(b"c"), packs[2])
+    assert [cache.find(Key(name)) for name in (b"a", b"b", b"c")] == [packs[0], None, packs[2]]
+    small = core.PackCache(limit=packs[0].nbytes + 999)
+    small.keep(Key(b"a"), packs[0])
+    assert len(small) == 0
+    with pytest.raises(ValueError, match="most: "):
+        core.PackCache(most=-1)
+
+
 def test_a_cache_that_nobody_has_is_freed() -> None:
     cache = core.PackCache()
     packed = weakref.ref(cache.get("gru", weights_of("gru", 3, 5)))

@@ -14,6 +14,7 @@ NEEDS = {"torch": ("torch",), "tensorflow": ("tensorflow",), "jax": ("jax",), "n
 for _name in (*NEEDS.get(BACKEND, ()), "keras"):
     pytest.importorskip(_name, reason=f"{_name} is not installed", exc_type=ImportError)
 importlib.import_module("keras")
+collect_ignore = [] if BACKEND == "tensorflow" else ["test_keras_tensorflow.py"]
 
 # What Keras, TensorFlow and JAX warn of inside themselves, whichever classes the layers have.
 THEIRS = (
