@@ -1,4 +1,4 @@
-"""What takes Keras' own loop: each row of the table in docs/keras.md, counted, with Keras' results."""
+"""What takes Keras' own loop: each row of the table in docs/keras.md, counted, and its results."""
 
 from __future__ import annotations
 
