@@ -200,9 +200,30 @@ PYTHON = (
     Mutant(
         "core: the cache has no bound",
         "python/fusedrnn/core/_cache.py",
-        "while self._packs and total > self.limit:",
+        "while self._packs and (total > self.limit or len(self._packs) > most):",
         "while not self._packs:",
         killer("core", "the_cache_is_bounded", "reference"),
+    ),
+    Mutant(
+        "core: a cache may have any number of packs",
+        "python/fusedrnn/core/_cache.py",
+        "or len(self._packs) > most",
+        "",
+        killer("core", "the_cache_takes_keys_of_ones_own"),
+    ),
+    Mutant(
+        "core: an array with repeated rows is written to",
+        "python/fusedrnn/core/_call.py",
+        "if dx is not None and not (anew.dx is True and _whole(dx)):",
+        "if dx is not None and anew.dx is not True:",
+        killer("core", "bad_targets_are_named", "native and writable"),
+    ),
+    Mutant(
+        "core: a gradient that is not wanted is written",
+        "python/fusedrnn/core/_call.py",
+        "if known.get(name) is not True or not _whole(a):",
+        "if not _whole(a):",
+        killer("core", "bad_targets_are_named", "native and wanted"),
     ),
     Mutant(
         "core: a frozen matrix is computed all the same",
