@@ -216,14 +216,14 @@ PYTHON = (
         "python/fusedrnn/core/_call.py",
         "if dx is not None and not (anew.dx is True and _whole(dx)):",
         "if dx is not None and anew.dx is not True:",
-        killer("core", "bad_targets_are_named", "native and writable"),
+        killer("core", "bad_targets_are_named", "native and elements"),
     ),
     Mutant(
         "core: a gradient that is not wanted is written",
         "python/fusedrnn/core/_call.py",
         "if known.get(name) is not True or not _whole(a):",
         "if not _whole(a):",
-        killer("core", "bad_targets_are_named", "native and wanted"),
+        killer("core", "bad_targets_are_named", "native and weight"),
     ),
     Mutant(
         "core: a frozen matrix is computed all the same",
