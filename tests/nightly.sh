@@ -225,14 +225,16 @@ jax_versions() {
 # Tests fusedrnn.keras on each backend, in an environment of its own. Keras on NumPy imports jax.
 keras() {
     local backend package
-    for backend in torch jax numpy tensorflow; do
+    for backend in torch jax numpy tensorflow openvino; do
         case $backend in
             torch) package=torch==2.13.0 ;;
             jax | numpy) package=jax ;; # Keras imports JAX on NumPy too
             tensorflow) package=tensorflow-cpu ;;
+            openvino) package='openvino scipy' ;;
         esac
         workplace "keras-$backend" '.[test,keras]' || return
-        .venv/bin/pip install -qq "$package" || return
+        # shellcheck disable=SC2086 # two packages are two words
+        .venv/bin/pip install -qq $package || return
         KERAS_BACKEND=$backend .venv/bin/python -m pytest tests/keras_adapter || return
         rm -rf .venv
     done

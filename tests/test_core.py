@@ -499,6 +499,77 @@ def test_bad_arguments_are_named(backend: str, case: tuple[Any, ...]) -> None:
         core.forward(packed, **{"x": x, **given})
 
 
+def refused_targets() -> list[tuple[str, dict[str, Any]]]:
+    f4 = np.float32
+    w_hh, dx, h = np.zeros((15, 5), f4), np.zeros((4, 2, 3), f4), np.zeros((1, 2, 5), f4)
+    return [
+        ("w_hh: not a weight that is wanted", {"want": {"w_ih"}, "dweights": {"w_hh": w_hh}}),
+        ("w_h: not a weight", {"want": None, "dweights": {"w_h": w_hh}}),
+        ("dx: given, but 'x'", {"want": {"w_ih"}, "dx": dx}),
+        ("dfirst: given, but 'states'", {"want": {"x"}, "dfirst": (h,)}),
+        ("dx: its elements share", {
+            "want": {"x"}, "dx": np.lib.stride_tricks.as_strided(dx, (4, 2, 3), (0, 0, 4))}),
+        (r"dweights\['w_hh'\]: expected shape", {"want": {"w_hh"}, "dweights": {"w_hh": w_hh[:3]}}),
+        (r"dweights\['w_hh'\]: expected a C-contig", {
+            "want": {"w_hh"}, "dweights": {"w_hh": np.zeros((5, 15), f4).T}}),
+        (r"dfirst\[0\]: expected shape", {"want": {"states"}, "dfirst": (h[:, :1],)}),
+        ("dweights: expected", {"want": {"w_hh"}, "dweights": [{"w_hh": w_hh}] * 2}),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "given"), refused_targets(), ids=lambda case: str(case)[:30])
+def test_bad_targets_are_named(backend: str, text: str, given: dict[str, Any]) -> None:
+    packed, x = core.pack("gru", weights_of("gru", 3, 5)), normal((4, 2, 3))
+    out = core.forward(packed, x, saved=True)
+    assert out.saved is not None
+    want = None if given["want"] is None else frozenset(given["want"])
+    with pytest.raises((TypeError, ValueError), match=text):
+        core.backward(
+            packed, out.plan, x, y=out.y, saved=out.saved, dy=out.y, **{**given, "want": want}
+        )
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "lstm_norm"])
+@pytest.mark.parametrize("directions", [1, 2])
+def test_whole_arrays_that_the_caller_brings(backend: str, cell: str, directions: int) -> None:
+    """They get the bits of new arrays, and only the names that are given are written to."""
+    weights = [weights_of(cell.removesuffix("_norm"), 3, 5, seed) for seed in range(directions)]
+    if cell == "lstm_norm":
+        gains = {"norm_ih": 20, "norm_hh": 20, "norm_c": 5}
+        for one in weights:
+            one |= {name: 1 + normal((n,)) / 8 for name, n in gains.items()}
+    packed, x = core.pack(cell, weights if directions == 2 else weights[0]), normal((4, 2, 3))
+    fresh = core.forward(packed, x, saved=True)
+    assert fresh.saved is not None
+    y, saved = np.full_like(fresh.y, np.nan), np.full_like(fresh.saved, np.nan)
+    final = tuple(np.full_like(state, np.nan) for state in fresh.states)
+    out = core.forward(packed, x, y=y, final=final, saved=saved)
+    assert out.y is y
+    assert out.saved is saved
+    same(y, fresh.y)
+    for found, right in zip(final, fresh.states, strict=True):
+        same(found, right)
+    given: dict[str, Any] = {"y": y, "saved": saved, "dy": normal(y.shape)}
+    want = frozenset({"x", "states", "w_ih", "w_hh"})
+    right = core.backward(packed, out.plan, x, **given, want=want)
+    dx, dfirst = np.empty_like(x), tuple(np.empty_like(state) for state in final)
+    dweights = [{"w_hh": np.full_like(one["w_hh"], np.nan)} for one in weights]
+    found = core.backward(
+        packed, out.plan, x, **given, want=want, dx=dx, dfirst=dfirst,
+        dweights=dweights if directions == 2 else dweights[0],
+    )  # fmt: skip
+    assert right.dx is not None
+    assert right.dstates is not None
+    same(dx, right.dx)
+    for a, b in zip(dfirst, right.dstates, strict=True):
+        same(a, b)
+    for brought, anew, first in zip(dweights, found.dweights, right.dweights, strict=True):
+        assert anew.keys() == first.keys() == {"w_ih", "w_hh"}
+        assert anew["w_hh"] is brought["w_hh"]
+        same(brought["w_hh"], first["w_hh"])
+        same(anew["w_ih"], first["w_ih"])
+
+
 @pytest.mark.parametrize(
     ("cell", "change", "error", "text"),
     [
@@ -626,6 +697,27 @@ def test_the_cache_is_bounded(backend: str) -> None:
     none = core.PackCache(limit=0)
     none.get("gru", kept[0])
     assert len(none) == 0
+
+
+def test_the_cache_takes_keys_of_ones_own() -> None:
+    """Keys count if they have bytes; the number of packs is bounded too."""
+
+    class Key(bytes):
+        nbytes = 1000
+
+    packs = [core.pack("gru", weights_of("gru", 3, 5, seed)) for seed in range(3)]
+    cache = core.PackCache(most=2)
+    for name, packed in zip((b"a", b"b"), packs, strict=False):
+        cache.keep(Key(name), packed)
+    assert cache.nbytes == 2 * (packs[0].nbytes + 1000)
+    assert cache.find(Key(b"a")) is packs[0]  # now b is the least recently used
+    cache.keep(Key(b"c"), packs[2])
+    assert [cache.find(Key(name)) for name in (b"a", b"b", b"c")] == [packs[0], None, packs[2]]
+    small = core.PackCache(limit=packs[0].nbytes + 999)
+    small.keep(Key(b"a"), packs[0])
+    assert len(small) == 0
+    with pytest.raises(ValueError, match="most: "):
+        core.PackCache(most=-1)
 
 
 def test_a_cache_that_nobody_has_is_freed() -> None:

@@ -14,47 +14,26 @@ import pytest
 
 import fusedrnn.keras as fk
 from fusedrnn import core
+from fusedrnn.keras import _walks
 
-BACKEND = keras.backend.backend()
-KINDS = ("SimpleRNN", "LSTM", "GRU")
+from .same import (
+    BACKEND,
+    IDS,
+    KINDS,
+    MASK,
+    RIGHT_PADDED,
+    TARGETS,
+    Array,
+    X,
+    calls,
+    model_of,
+    numbers,
+    pair,
+    same,
+    shown,
+)
+
 trains = pytest.mark.skipif(BACKEND == "numpy", reason="Keras has no fit on NumPy")
-Array = np.ndarray[Any, np.dtype[Any]]
-
-
-def numbers(*shape: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).standard_normal(shape).astype("float32")
-
-
-X = numbers(3, 7, 4)
-MASK = np.random.default_rng(1).random((3, 7)) < 0.6
-RIGHT_PADDED = np.arange(7) < np.array([[7], [3], [0]])
-
-
-def calls() -> int:
-    return sum(n for path, n in core.path_counts().items() if path.backend == "native")
-
-
-def pair(kind: str, **options: Any) -> tuple[Any, Any]:
-    """Keras' layer and ours, with the same weights."""
-    layers = [getattr(place, kind)(5, **options) for place in (keras.layers, fk)]
-    for layer in layers:
-        layer.build(X.shape)
-    weights = [numbers(*w.shape, seed=k) * 0.4 for k, w in enumerate(layers[0].get_weights())]
-    for layer in layers:
-        layer.set_weights(weights)
-    return layers[0], layers[1]
-
-
-def shown(outputs: Any) -> list[Array]:
-    flat = keras.tree.flatten(outputs)
-    return [keras.ops.convert_to_numpy(a) for a in flat]
-
-
-def same(found: Any, right: Any, bound: float = 2e-6) -> None:
-    for a, b in zip(shown(found), shown(right), strict=True):
-        assert a.shape == b.shape
-        assert a.dtype == b.dtype
-        assert np.abs(a - b).max(initial=0) <= bound
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -129,24 +108,6 @@ def test_bidirectional(kind: str, mode: str) -> None:
     right, before = shown(both[0](X, mask=MASK)), calls()
     same(both[1](X, mask=MASK), right)
     assert calls() == before + 2
-
-
-def model_of(place: Any, **options: Any) -> Any:
-    """Two recurrent layers under an Embedding with masks."""
-    return keras.Sequential(
-        [
-            keras.Input((7,)),
-            keras.layers.Embedding(11, 6, mask_zero=True),
-            keras.layers.Bidirectional(place.LSTM(5, return_sequences=True, **options)),
-            place.GRU(4, return_sequences=True, **options),
-            place.SimpleRNN(3, **options),
-            keras.layers.Dense(1),
-        ]
-    )
-
-
-IDS = np.random.default_rng(2).integers(0, 11, (12, 7))
-TARGETS = numbers(12, 1, seed=3)
 
 
 @trains
@@ -281,6 +242,64 @@ def test_accelerate_and_restore() -> None:
         fk.accelerate(3)
 
 
+@trains
+@pytest.mark.skipif(BACKEND == "jax", reason="XLA of JAX knows the kernels")
+def test_compile_with_jit_goes_on_without() -> None:
+    """Keras warns and does not compile, so the kernels compute, as the report says."""
+    without = "Proceeding with `jit_compile=False`"
+    made, accelerated = model_of(fk), model_of(keras.layers)
+    with pytest.warns(UserWarning, match=without):
+        made.compile("adam", "mse", jit_compile=True)
+    accelerated.compile("adam", "mse", jit_compile=True)
+    with pytest.warns(UserWarning, match=without):
+        fk.accelerate(accelerated)
+    for model in (made, accelerated):
+        assert not model.jit_compile
+        assert all(line.fused for line in fk.report(model, training=True))
+        before = calls()
+        model.train_on_batch(IDS, TARGETS)
+        assert calls() > before
+    assert fk.restore(accelerated).jit_compile
+    assert not fk.restore(made).jit_compile
+
+
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["kernel", "recurrent", "bias"])
+def test_weights_that_differ_in_one_number(place: int) -> None:
+    """The pack of the first weights is not taken for the second."""
+    if BACKEND == "jax":
+        pytest.skip("fusedrnn.jax has packs of its own")
+    theirs, ours = pair("LSTM")
+    ours(X)
+    weights = ours.get_weights()
+    weights[place][(-1,) * weights[place].ndim] += 1
+    for layer in (theirs, ours):
+        layer.set_weights(weights)
+    same(ours(X), theirs(X))
+
+
+def test_packs_are_kept_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call after no change packs nothing; what is kept has a number of bytes, keys included."""
+    if BACKEND == "jax":
+        pytest.skip("fusedrnn.jax has packs of its own")
+    packed = []
+    pack = core.pack
+    monkeypatch.setattr(core, "pack", lambda *a, **k: packed.append(1) or pack(*a, **k))
+    _, ours = pair("GRU")
+    one = core.PackCache()
+    monkeypatch.setattr(_walks, "PACKS", one)
+    for _ in range(3):
+        ours(X)
+    assert len(packed) == len(one) == 1
+    weights = ours.get_weights()
+    monkeypatch.setattr(_walks, "PACKS", core.PackCache(limit=3 * one.nbytes))
+    for k in range(5):
+        ours.set_weights([w + k for w in weights])
+        ours(X)
+    assert len(packed) == 6
+    assert len(_walks.PACKS) == 3
+    assert one.nbytes > sum(w.nbytes for w in weights)
+
+
 def test_a_class_of_ones_own_is_left_alone() -> None:
     class Mine(keras.layers.LSTM):
         pass
@@ -316,36 +335,3 @@ print(json.dumps(model.predict(np.array({IDS.tolist()}), verbose=0).tolist()))
 def test_no_sequence() -> None:
     _, ours = pair("GRU", return_sequences=True)
     assert shown(ours(np.zeros((0, 7, 4), "float32")))[0].shape == (0, 7, 5)
-
-
-if BACKEND == "tensorflow":
-
-    def test_a_second_derivative_is_an_error() -> None:
-        """A penalty on a gradient would otherwise be left out of a sum, silently."""
-        import tensorflow as tf
-
-        layer, x = fk.LSTM(4), tf.constant(X)
-        layer.build(X.shape)
-        with tf.GradientTape() as outer:
-            with tf.GradientTape() as inner:
-                inner.watch(x)
-                total = tf.reduce_sum(layer(x) ** 2)
-            penalty = tf.reduce_sum(inner.gradient(total, x) ** 2) + tf.reduce_sum(layer(x))
-        with pytest.raises(NotImplementedError, match=r"fusedrnn\.keras\.restore"):
-            outer.gradient(penalty, layer.trainable_variables)
-
-    def test_a_restored_model_is_exported(tmp_path: Path) -> None:
-        """A SavedModel of a restored model is loaded and called in a process of its own."""
-        model = model_of(fk)
-        right = model.predict(IDS, verbose=0)
-        fk.restore(model).export(tmp_path / "saved", verbose=False)
-        code = f"""
-import json, numpy as np, tensorflow as tf
-model = tf.saved_model.load({str(tmp_path / "saved")!r})
-print(json.dumps(model.serve(tf.constant(np.array({IDS.tolist()}), tf.float32)).numpy().tolist()))
-"""
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert np.abs(json.loads(done.stdout.splitlines()[-1]) - right).max() <= 2e-6

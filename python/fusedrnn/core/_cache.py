@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from .._activations import Options
@@ -20,9 +21,10 @@ LIMIT = 256 * 2**20
 class PackCache:
     """Packed weights, found again by the addresses of their arrays.
 
-    The key of a pack is the addresses, shapes and dtypes of its weights. A pack is returned only if
-    it `matches` what the arrays hold now, because the arrays may have been written to, or other
-    arrays may have been allocated at the same addresses. Thread-safe; a forked child begins with an
+    For `get` the key of a pack is the addresses, shapes and dtypes of its weights. A pack is
+    returned only if it `matches` what the arrays hold now, because the arrays may have been written
+    to, or other arrays may have been allocated at the same addresses. If arrays move between calls,
+    `find` and `keep` take a key of the caller's own. Thread-safe; a forked child begins with an
     empty cache.
 
     Parameters
@@ -30,6 +32,8 @@ class PackCache:
     limit : int
         Largest number of bytes of all packs together; the least recently used packs are dropped. A
         single pack above the limit is made but not kept.
+    most : int, optional
+        Largest number of packs.
 
     Examples
     --------
@@ -42,10 +46,11 @@ class PackCache:
     True
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = LIMIT, most: int | None = None) -> None:
         self.limit = _check.integer(limit, "limit", 0)
+        self.most = None if most is None else _check.integer(most, "most", 0)
         self._lock = threading.Lock()
-        self._packs: OrderedDict[tuple[Any, ...], Packed] = OrderedDict()
+        self._packs: OrderedDict[Hashable, Packed] = OrderedDict()
         _all.add(self)
 
     def get(
@@ -58,10 +63,7 @@ class PackCache:
     ) -> Packed:
         """Return a pack with the bits of `weights`; parameters and errors are those of `pack`."""
         key = _key(cell, weights, options, isa)
-        with self._lock:
-            found = self._packs.get(key)
-            if found is not None:
-                self._packs.move_to_end(key)
+        found = self.find(key)
         if found is not None and found.matches(weights):
             return found
         if found is not None:
@@ -72,17 +74,33 @@ class PackCache:
             else:
                 return found
         made = pack(cell, weights, options=options, isa=isa)
+        self.keep(key, made)
+        return made
+
+    def find(self, key: Hashable) -> Packed | None:
+        """Return the pack that was kept under a key; None if there is none.
+
+        It is not compared with anything: if the key does not hold the values of the weights, call
+        `matches`.
+        """
         with self._lock:
-            self._packs[key] = made
+            found = self._packs.get(key)
+            if found is not None:
+                self._packs.move_to_end(key)
+        return found
+
+    def keep(self, key: Hashable, packed: Packed) -> None:
+        """Keep a pack under a key, whose attribute `nbytes`, if it has one, counts too."""
+        with self._lock:
+            self._packs[key] = packed
             self._packs.move_to_end(key)
             self._shrink()
-        return made
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all packs in the cache."""
+        """Bytes of all packs and keys in the cache."""
         with self._lock:
-            return sum(packed.nbytes for packed in self._packs.values())
+            return sum(itertools.starmap(_bytes, self._packs.items()))
 
     def __len__(self) -> int:
         return len(self._packs)
@@ -93,14 +111,19 @@ class PackCache:
             self._packs.clear()
 
     def _shrink(self) -> None:
-        """Drop packs until `limit` holds; the caller holds the lock."""
-        total = sum(packed.nbytes for packed in self._packs.values())
-        while self._packs and total > self.limit:
-            total -= self._packs.popitem(last=False)[1].nbytes
+        """Drop packs until `limit` and `most` hold; the caller holds the lock."""
+        total = sum(itertools.starmap(_bytes, self._packs.items()))
+        most = len(self._packs) if self.most is None else self.most
+        while self._packs and (total > self.limit or len(self._packs) > most):
+            total -= _bytes(*self._packs.popitem(last=False))
 
     def _forget_parent(self) -> None:
         self._lock = threading.Lock()  # a thread of the parent may have held the old lock
         self._packs.clear()
+
+
+def _bytes(key: Hashable, packed: Packed) -> int:
+    return packed.nbytes + int(getattr(key, "nbytes", 0))
 
 
 def _key(cell: str, weights: object, options: object, isa: object) -> tuple[Any, ...]:

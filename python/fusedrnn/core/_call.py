@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from .._backends import choice
-from .._backends.types import Given, Gradients, Inputs
+from .._backends.types import Given, Gradients, Inputs, Wanted
 from .._cells import Array
 from . import _checks
 from ._packed import Packed
@@ -66,6 +66,49 @@ def _plain(a: object, parts: object) -> bool:
     if parts is None:
         return True
     return parts.__class__ is tuple and all(part.__class__ is np.ndarray for part in parts)
+
+
+def _whole(a: object) -> bool:
+    """Whether a call need not check an array that it writes to.
+
+    A backend that verifies its arrays sees also if one overlaps another or is not writable.
+    """
+    return a.__class__ is np.ndarray and cast("Array", a).flags.c_contiguous
+
+
+def _whole_parts(parts: object) -> bool:
+    return parts.__class__ is tuple and all(map(_whole, cast("Sequence[object]", parts)))
+
+
+def _plain_targets(
+    packed: Packed, anew: Wanted, dx: Array | None, dfirst: object, dweights: object
+) -> Wanted | None:
+    """Return what is wanted and the arrays that receive it; None if they must be checked."""
+    if dx is dfirst is dweights is None:
+        return anew
+    each = list(anew.dweights)
+    if dweights is not None:
+        sides = dweights if dweights.__class__ is list else [dweights]
+        # The gradients of gains do not go through the backend as they are.
+        if packed.spec.norm or len(cast("list[object]", sides)) != len(each):
+            return None
+        for d, of in enumerate(cast("list[object]", sides)):
+            if of.__class__ is not dict:
+                return None
+            known = each[d]
+            for name, a in of.items():
+                if known.get(name) is not True or not _whole(a):
+                    return None
+            each[d] = {**known, **of}
+    if dx is not None and not (anew.dx is True and _whole(dx)):
+        return None
+    if dfirst is not None and not (anew.dstates is True and _whole_parts(dfirst)):
+        return None
+    return anew._replace(
+        dx=anew.dx if dx is None else dx,
+        dweights=tuple(each),
+        dstates=anew.dstates if dfirst is None else cast("tuple[Array, ...]", dfirst),
+    )
 
 
 def saved_shape(packed: Packed, steps: int, batch: int) -> tuple[int, ...]:
@@ -186,14 +229,18 @@ def forward(
     run = choice.current()
     if (
         run.verifies
-        and _absent(tokens, lengths, mask, reset, initial, drop, keep, zoneout, y, final)
-        and saved.__class__ is bool
+        and _absent(tokens, lengths, mask, reset, initial, drop, keep, zoneout)
         and _plain(x, states)
+        and (saved.__class__ is bool or _whole(saved))
+        and (y is None or _whole(y))
+        and (final is None or _whole_parts(final))
     ):
         try:
             out = run.forward(
                 packed,
                 Inputs(x, None, cast("tuple[Array, ...] | None", states)),
+                y=y,
+                final=cast("tuple[Array, ...] | None", final),
                 saved=saved,
                 threads=_checks.threads(threads, at_most),
             )
@@ -352,7 +399,7 @@ def backward(
     run = choice.current()
     if (
         run.verifies
-        and _absent(tokens, initial, drop, keep, zoneout, dcells, dgates, dx, dfirst, dweights)
+        and _absent(tokens, initial, drop, keep, zoneout, dcells, dgates)
         and _absent(plan.lengths, plan.cut, group)
         and add is False
         and (want is None or want.__class__ is frozenset)
@@ -364,15 +411,18 @@ def backward(
         if dy is not None and dy.strides[2] != dy.itemsize:
             dy = np.ascontiguousarray(dy)  # the gradient of a sum is one number, broadcast
         try:
-            return run.backward(
-                packed,
-                Inputs(x, None, cast("tuple[Array, ...] | None", states)),
-                y,
-                saved,
-                Given(dy, cast("tuple[Array, ...] | None", dstates)),
-                _checks.wanted_anew(packed.names, packed.directions, want),
-                threads=_checks.threads(threads, at_most),
-            )
+            anew = _checks.wanted_anew(packed.names, packed.directions, want)
+            to = _plain_targets(packed, anew, dx, dfirst, dweights)
+            if to is not None:
+                return run.backward(
+                    packed,
+                    Inputs(x, None, cast("tuple[Array, ...] | None", states)),
+                    y,
+                    saved,
+                    Given(dy, cast("tuple[Array, ...] | None", dstates)),
+                    to,
+                    threads=_checks.threads(threads, at_most),
+                )
         except (TypeError, ValueError):  # as in `forward`
             pass
     checked = _checks.sequences(packed, x, tokens)

@@ -30,8 +30,8 @@ _lock = threading.Lock()
 _running = 0
 
 
-def _enter() -> int:
-    """Begin a call; returns its share of the threads.
+def _enter() -> int | None:
+    """Begin a call; returns its share of the threads, None if it is alone.
 
     JAX runs one program on several devices of the CPU at once, and each takes a core.
     """
@@ -39,7 +39,7 @@ def _enter() -> int:
     with _lock:
         _running += 1
         running = _running
-    return max(1, runtime.num_threads() // running)
+    return None if running == 1 else max(1, runtime.num_threads() // running)
 
 
 def _leave() -> None:
@@ -127,7 +127,7 @@ class _Operation:
             ]
             yield own, [a[k, ...] for a in results]
 
-    def compute(self, operands: Arrays, results: Arrays, threads: int) -> None:
+    def compute(self, operands: Arrays, results: Arrays, threads: int | None) -> None:
         raise NotImplementedError
 
 
@@ -139,7 +139,7 @@ class Forward(_Operation):
         self.residuals = residual_roles(call) if save else ()
         self.places = call.at("weight")
 
-    def compute(self, operands: Arrays, results: Arrays, threads: int) -> None:
+    def compute(self, operands: Arrays, results: Arrays, threads: int | None) -> None:
         """Make one call."""
         x = self.time_major(operands[0])
         if len(x) == 1 and sum([operands[k].nbytes for k in self.places]) > LARGE:
@@ -215,7 +215,7 @@ class Backward(_Operation):
             into["dweights"] = sides[0] if len(sides) == 1 else sides
         return into
 
-    def compute(self, operands: Arrays, results: Arrays, threads: int) -> None:
+    def compute(self, operands: Arrays, results: Arrays, threads: int | None) -> None:
         """Make one call."""
         packed, x = self.packed(operands), self.time_major(operands[0])
         steps, batch = x.shape[:2]

@@ -13,6 +13,8 @@ Tensor = Any
 
 # By the backends of Keras, the module whose `walk` runs a layer there.
 _WALKS = {"numpy": "_walks", "torch": "_torch", "jax": "_jax", "tensorflow": "_tensorflow"}
+# The backends whose module `refuses` calls for reasons that are not in the layer.
+_REFUSE = ("torch", "tensorflow")
 
 
 class Fused:
@@ -47,14 +49,11 @@ class Fused:
             mask = mask[0]
         weights = _tensor(cell.kernel), _tensor(cell.recurrent_kernel), _tensor(cell.bias)
         if isinstance(job, Job):
-            why = ""
+            module = import_module(f".{_WALKS[backend]}", __package__)
             if mask is not None and getattr(self, "unroll", False):
-                why = "unroll=True with a mask: backends of Keras differ in what they do"
-            elif backend == "torch":
-                from ._torch import refuses
-
-                why = refuses(sequences, *weights, *states, mask)
-            job = why or job
+                job = "unroll=True with a mask: backends of Keras differ in what they do"
+            elif backend in _REFUSE:
+                job = module.refuses(sequences, *weights, *states, mask) or job
         if isinstance(job, str):
             return super().inner_loop(  # type: ignore[misc]
                 sequences, initial_state, mask=mask, training=training
@@ -70,8 +69,7 @@ class Fused:
         if self.go_backwards:
             sequences = keras.ops.flip(sequences, axis=1)
             mask = None if mask is None else keras.ops.flip(mask, axis=1)
-        walk = import_module(f".{_WALKS[backend]}", __package__).walk
-        y, last = walk(job, sequences, states, weights, mask, drop)
+        y, last = module.walk(job, sequences, states, weights, mask, drop)
         return y[:, -1], y, last
 
 
@@ -80,9 +78,13 @@ def _tensor(weight: Any) -> Tensor | None:
 
 
 def _prepared(layer: Any) -> None:
-    """Keep Bidirectional on two walks, and TensorFlow from compiling the layer with XLA."""
+    """Keep Bidirectional on two walks, and Keras from compiling a model that has the layer.
+
+    Compilers of JAX know the kernels. XLA of TensorFlow and torch.compile do not, and would record
+    Keras' loop, which torch.compile unrolls: the first call may then take minutes.
+    """
     layer.use_cudnn = False
-    if keras.backend.backend() == "tensorflow":
+    if keras.backend.backend() in ("tensorflow", "torch"):
         layer.supports_jit = False
 
 

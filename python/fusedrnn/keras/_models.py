@@ -72,7 +72,8 @@ def accelerate(model: Any) -> Any:
 
     Returns
     -------
-    The same model. A compiled model makes its functions for training and prediction anew.
+    The same model. A compiled model makes its functions for training and prediction anew; on torch
+    and TensorFlow without ``jit_compile=True``, of which Keras warns.
 
     Raises
     ------
@@ -95,6 +96,10 @@ def accelerate(model: Any) -> Any:
             layer.__class__ = ours
             layer.__dict__["_fusedrnn_before"] = before
             _prepared(layer)
+    if getattr(model, "_jit_compile", None):
+        model.jit_compile = False  # on TensorFlow nothing happens if a value is set again
+        model.jit_compile = True  # Keras asks the layers again, and warns if one cannot
+        model.__dict__["_fusedrnn_jit"] = not model.jit_compile
     _forget_functions(model)
     return model
 
@@ -102,7 +107,8 @@ def accelerate(model: Any) -> Any:
 def restore(model: Any) -> Any:
     """Give the fused layers of a model Keras' classes again, in place: the inverse of `accelerate`.
 
-    A model of TensorFlow that is exported, or compiled with ``jit_compile=True``, needs this first.
+    A model needs this before it is saved for a process that does not have fusedrnn, and on
+    TensorFlow before it is converted (to ONNX, LiteRT).
 
     Parameters
     ----------
@@ -133,6 +139,8 @@ def restore(model: Any) -> Any:
             layer.__class__ = theirs
             cudnn, jit = layer.__dict__.pop("_fusedrnn_before", ("auto", True))
             layer.use_cudnn, layer.supports_jit = cudnn, jit
+    if model.__dict__.pop("_fusedrnn_jit", False):
+        model.jit_compile = True
     _forget_functions(model)
     return model
 

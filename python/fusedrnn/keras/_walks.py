@@ -61,52 +61,56 @@ def core_weights(
     return {name: swapped(a, job, xp) for name, a in found.items()}
 
 
-class _Kept(NamedTuple):
-    """A pack, and copies of the weights that are in it."""
+class _Values:
+    """The key of a pack: a job, and the values of the weights, laid out as Keras has them.
 
-    job: Job
-    arrays: tuple[Array | None, ...]
-    packed: core.Packed
-
-
-# The packs of the last weights, the latest first. The tuple is replaced as a whole, so threads need
-# no lock; if two of them replace it at the same time, a pack is made again later.
-_kept: tuple[_Kept, ...] = ()
-_MOST = 32
-
-
-def _pack(job: Job, *arrays: Array | None) -> core.Packed:
-    """Return the pack of a job's weights, made if there is none of these values.
-
-    It is found by value, because the backends of Keras differ in whether they write a variable in
-    place.
+    The values, because the backends of Keras differ in whether they write a variable in place. The
+    hash takes the first few, because weights that were trained differ almost everywhere.
     """
-    global _kept
-    kept = _kept
-    for one in kept:
-        if one.job == job and all(map(_equal, one.arrays, arrays)):
-            if one is not kept[0]:
-                _kept = (one, *(other for other in kept if other is not one))
-            return one.packed
-    weights = core_weights(job, *arrays)
-    packed = core.pack(
-        job.cell, {k: np.ascontiguousarray(a) for k, a in weights.items()}, options=job.options
-    )
-    copies = tuple(None if a is None else a.copy() for a in arrays)
-    _kept = (_Kept(job, copies, packed), *kept)[:_MOST]
-    return packed
+
+    def __init__(self, job: Job, arrays: tuple[Array | None, ...]) -> None:
+        self.job, self.arrays = job, arrays
+        some = [None if a is None else (a.shape, a.dtype, a.flat[:16].tobytes()) for a in arrays]
+        self._hash = hash((job, *some))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Values):
+            return NotImplemented
+        return self.job == other.job and all(map(_equal, self.arrays, other.arrays))
+
+    @property
+    def nbytes(self) -> int:
+        return sum(a.nbytes for a in self.arrays if a is not None)
+
+    def copied(self) -> _Values:
+        """Return a key that does not change if the arrays do."""
+        return _Values(self.job, tuple(None if a is None else a.copy() for a in self.arrays))
 
 
 def _equal(a: Array | None, b: Array | None) -> bool:
     if a is None or b is None:
         return a is b
-    # One row first, because weights that were trained differ almost everywhere.
-    return (
-        a.shape == b.shape
-        and a.dtype == b.dtype
-        and bool(np.array_equal(a[:1], b[:1]))
-        and bool(np.array_equal(a, b))
-    )
+    return a.dtype == b.dtype and bool(np.array_equal(a, b))
+
+
+# In training each step has other weights, so the number of packs is bounded too.
+PACKS = core.PackCache(most=32)
+
+
+def _pack(job: Job, *arrays: Array | None) -> core.Packed:
+    """Return the pack of a job's weights, made if there is none of these values."""
+    key = _Values(job, arrays)
+    packed = PACKS.find(key)
+    if packed is None:
+        weights = core_weights(job, *arrays)
+        packed = core.pack(
+            job.cell, {k: np.ascontiguousarray(a) for k, a in weights.items()}, options=job.options
+        )
+        PACKS.keep(key.copied(), packed)
+    return packed
 
 
 def _shared(given: Arrays) -> dict[str, Any]:
