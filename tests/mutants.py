@@ -305,8 +305,8 @@ PYTHON = (
     Mutant(
         "a step's output is written before its input is read",
         "python/fusedrnn/_layers/steps.py",
-        "y = self.step(x, None) if y is not None:",
-        "x[...] = 0\n        y = self.step(x, None)\n        if y is not None:",
+        "y = self.step(x, None, real, cut) if y is not None:",
+        "x[...] = 0\n        y = self.step(x, None, real, cut)\n        if y is not None:",
         killer("quick_steps", "the_output_may_be_written_over_the_input", "native"),
     ),
     Mutant(
@@ -1592,6 +1592,34 @@ OUTER = (
         killer("core", "outputs_must_not_share_memory", "reference"),
     ),
     Mutant(
+        "a quick step lets masked rows go on",
+        "csrc/bind/step.hpp",
+        "if (live != nullptr) keep(live);",
+        "",
+        killer("quick_steps", "masks_resets_and_tokens_are_quick", "gru-1-False"),
+    ),
+    Mutant(
+        "a quick step after a reset starts from zeros",
+        "csrc/bind/step.hpp",
+        "if (initial == nullptr)",
+        "if (true)",
+        killer("quick_steps", "masks_resets_and_tokens_are_quick", "gru-1-True"),
+    ),
+    Mutant(
+        "a quick step takes any id",
+        "csrc/bind/step.hpp",
+        "return id >= 0 && id < job_.layout.input;",
+        "return id >= 0 && id <= job_.layout.input;",
+        killer("quick_steps", "flags_and_ids_in_other_forms"),
+    ),
+    Mutant(
+        "a quick step takes a float64 that is too large",
+        "csrc/bind/step.hpp",
+        "fits = fits && (",
+        "fits = fits || (",
+        killer("quick_steps", "float64_for_a_float32_layer"),
+    ),
+    Mutant(
         "caches: L1 is taken for L2",
         "csrc/outer/caches.cpp",
         "found != level",
@@ -1720,8 +1748,8 @@ OUTER = (
     Mutant(
         "quick steps write where they may not",
         "csrc/bind/step.hpp",
-        "|| !y.writeable())",
-        ")",
+        "|| !y.writeable() ||",
+        "||",
         killer("quick_steps", "core_verifies_steps"),
     ),
     Mutant(

@@ -37,7 +37,7 @@ def test_the_bits_of_one_call(native: Chosen, cell: str, dtype: str) -> None:
     stream = layer.stream(B)
     for t in range(T):
         if t in (2, 3):
-            h = stream.step(x[t], mask=np.ones(B, bool))
+            h = stream(x[t : t + 1])[0]
             assert not is_quick(stream)
         else:
             h = stream.step(x[t])
@@ -106,6 +106,75 @@ def test_the_output_may_be_written_over_the_input(backend: Chosen, layers: int) 
         wide.step(h, out=h)
     assert not wide.state.any()
     assert np.array_equal(stream.state, before)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "gru_reset_before", "rnn_tanh"])
+def test_masks_resets_and_tokens_are_quick(
+    native: Chosen, cell: str, layers: int, learned: bool
+) -> None:
+    """[N1.3] [L9] Each step has the bits of one call with masks and resets."""
+    layer = make(cell, [9, 17][:layers], layers, learn_initial_state=learned)
+    rng = np.random.default_rng(1)
+    if learned:
+        for name in layer.params:
+            if name.startswith("initial"):
+                layer.params[name] = rng.standard_normal(layer.params[name].shape)
+    steps = 12
+    x = rng.standard_normal((steps, B, layer.input_size)).astype(layer.dtype)
+    ids = rng.integers(0, layer.input_size, (steps, B))
+    mask, reset = rng.random((2, steps, B)) < 0.5
+    x[~mask] = np.nan  # what is not real is never used
+    for given in ({"x": x}, {"tokens": ids}):
+        y, last = layer(**given, mask=mask, reset=reset)
+        stream = layer.stream(B)
+        for t in range(steps):
+            one = {name: a[t] for name, a in given.items()}
+            h = stream.step(**one, mask=mask[t], reset=reset[t])
+            assert is_quick(stream)
+            assert np.array_equal(h, y[t])
+        for part, right in zip(*((s if isinstance(s, tuple) else (s,))
+                                 for s in (stream.state, last)), strict=True):  # fmt: skip
+            assert all(map(np.array_equal, part, right))
+
+
+def test_flags_and_ids_in_other_forms(native: Chosen) -> None:
+    """Lists and other integers are converted; what is wrong is refused, and changes nothing."""
+    layer = fr.GRU(4, 5, seed=0)
+    stream, right = layer.stream(B), layer.stream(B)
+    ids, flags = np.array([3, 0, 2]), np.array([True, False, True])
+    for tokens, mask in ((ids.astype(np.int8), flags.tolist()), (ids.tolist(), flags[::-1][::-1])):
+        h = stream.step(tokens=tokens, mask=mask, reset=flags)
+        assert np.array_equal(h, right.step(tokens=ids, mask=flags, reset=flags))
+        assert is_quick(stream)
+    before = stream.state
+    for wrong, text in (
+        ({"tokens": np.array([3, 0, 4])}, "tokens: expected ids in"),
+        ({"tokens": np.array([3, -1, 0])}, "tokens: expected ids in"),
+        ({"tokens": ids[:2]}, "tokens: expected shape"),
+        ({"tokens": ids, "mask": flags[:2]}, "mask: expected shape"),
+        ({"tokens": ids, "mask": ids}, "mask: expected an array of bool"),
+        ({"tokens": ids, "reset": flags[None, None]}, "reset: expected shape"),
+        ({"tokens": ids, "x": np.ones((B, 4), np.float32)}, "expected either x or tokens"),
+        ({}, "expected either x or tokens"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=text):
+            stream.step(**wrong)
+        assert np.array_equal(stream.state, before)
+
+
+def test_float64_for_a_float32_layer(native: Chosen) -> None:
+    layer = fr.GRU(4, 5, seed=0)
+    x = np.random.default_rng(0).standard_normal((3, B, 4))
+    y, _ = layer(x)
+    stream = layer.stream(B)
+    for t in range(3):
+        assert np.array_equal(stream.step(x[t]), y[t])
+        assert is_quick(stream)
+    huge = np.full((B, 4), 1e300)
+    with pytest.warns(RuntimeWarning, match="overflow"):
+        stream.step(huge)
 
 
 def test_num_threads_is_quick_too(native: Chosen) -> None:
@@ -179,19 +248,20 @@ def test_it_follows_every_choice() -> None:
     layer = fr.GRU(3, 5, seed=0, dtype=np.float64)
     x = inputs(layer)
     stream, right = layer.stream(B), layer.stream(B)
-    long = np.ones(B, bool)  # with a mask a step is a full call
+    zeros = np.zeros((1, B, 5))
+    long = {"reset": np.zeros(B, bool), "initial": zeros}  # with `initial` a step is a full call
     for t, isa in enumerate((*ISAS, *ISAS)):
         with fr.use_isa(isa):
             h = stream.step(x[t % T])
             assert fr.last_path()[:2] == ("native", isa)
-        assert np.abs(h - right.step(x[t % T], mask=long)).max() <= 1e-14
+        assert np.abs(h - right.step(x[t % T], **long)).max() <= 1e-14
     with fr.use_backend("reference"):
         h = stream.step(x[0])
         assert fr.last_path().backend == "reference"
     assert np.abs(h - right.step(x[0])).max() <= 1e-14
-    assert np.abs(stream.step(x[2]) - right.step(x[2], mask=long)).max() <= 1e-14
+    assert np.abs(stream.step(x[2]) - right.step(x[2], **long)).max() <= 1e-14
     layer.params["bias_ih_l0"] = np.ones(15)
-    assert np.abs(stream.step(x[1]) - right.step(x[1], mask=long)).max() <= 1e-14
+    assert np.abs(stream.step(x[1]) - right.step(x[1], **long)).max() <= 1e-14
     with layer.writable(), pytest.raises(RuntimeError, match="open for writing"):
         stream.step(x[2])
     with fr.set_num_threads(1):
@@ -238,7 +308,7 @@ def test_core_verifies_steps(native: Chosen) -> None:
     memory = np.zeros(16, np.float32)
     for a, b in (
         (x[:1], y),
-        (x.astype(np.float64), y),
+        (x.astype(np.int32), y),
         (x, y[:, ::2]),
         (x, np.zeros((2, 6), np.float32)),
         (x, frozen),

@@ -244,7 +244,8 @@ PYBIND11_MODULE(_core, m) {
     m.def("backward_ensemble", backward_ensemble);
     m.def("stepper", stepper, py::keep_alive<0, 1>());
     py::class_<Stepper>(m, "Stepper")
-        .def("step", &Stepper::step, py::arg("x").noconvert(), py::arg("y").noconvert())
+        .def("step", &Stepper::step, py::arg("x").noconvert(), py::arg("y").noconvert(),
+             py::arg("real") = py::none(), py::arg("cut") = py::none())
         .def("undo", &Stepper::undo)
         .def("states", &Stepper::states)
         .def("load", &Stepper::load);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ._backends.types import ANY_NUMBER, Inputs, Threads
@@ -17,6 +18,8 @@ from .core._plan import plan
 
 if TYPE_CHECKING:
     from ._layers.layer import Layer
+
+_IDS = np.dtype(np.int64)
 
 State = TypeVar("State")
 Given = TypeVar("Given")
@@ -69,12 +72,24 @@ class Stream(Generic[State, Given]):
             self._quick = None
         return self._states
 
-    def _quickly(self, x: object, out: object, num_threads: int | None) -> Array | None:
-        """Take one step with a plain array on prepared kernels; None: that is not possible."""
+    def _quickly(
+        self,
+        x: object,
+        tokens: object,
+        out: object,
+        mask: object,
+        reset: object,
+        num_threads: int | None,
+    ) -> Array | None:
+        """Take one step with plain arrays on prepared kernels; None: that is not possible."""
+        if x is None:
+            x = tokens
+        elif tokens is not None:
+            return None
         layer, quick = self.layer, self._quick
-        key = made_for(layer, num_threads)
+        key = made_for(layer, num_threads, tokens is not None)
         if quick is None or quick.key != key:
-            if not QuickSteps.suit(x, layer.dtype):
+            if not QuickSteps.suit(x, layer.dtype if tokens is None else _IDS):
                 return None
             quick = QuickSteps.of(
                 layer,
@@ -86,7 +101,7 @@ class Stream(Generic[State, Given]):
             if quick is None:
                 return None
             self._quick = quick
-        return quick.step(x, out)
+        return quick.step(x, out, mask, reset)
 
     def _first(self) -> list[States]:
         return self.layer._first_states(self.batch_size)
@@ -123,10 +138,10 @@ class Stream(Generic[State, Given]):
     ) -> Array:
         """Take one time step.
 
-        With x alone, a step costs about a microsecond besides its kernel, and some microseconds
-        more if x must be converted from another dtype or layout. Tokens cost some ten more,
-        and `mask`, `reset` or `initial` tens of microseconds: for a small layer, that is many times
-        a plain step. If many steps are known at once, call the stream.
+        A step costs about a microsecond besides its kernel, and some microseconds more if an
+        argument must be converted from another dtype or layout. `initial` costs tens of
+        microseconds: for a small layer, that is many times a plain step. If many steps are known at
+        once, call the stream.
 
         Parameters
         ----------
@@ -160,28 +175,29 @@ class Stream(Generic[State, Given]):
         ValueError
             A shape does not fit, an id is out of range, `out` does not fit exactly.
         """
-        plain = tokens is mask is reset is initial is None
-        if plain:
-            h = self._quickly(x, out, num_threads)
+        if initial is None:
+            h = self._quickly(x, tokens, out, mask, reset, num_threads)
             if h is not None:
                 return h
         layer, batch = self.layer, self.batch_size
         _check.one_of(x, tokens)
+        a = ids = None
         if x is not None:
             a = _check.step_input(x, layer.dtype, batch, layer.input_size)
-            if plain and a is not x:  # the converted array may suit
-                h = self._quickly(a, out, num_threads)
-                if h is not None:
-                    return h
             batched = a.ndim == 2
             inputs = Inputs(a.reshape(1, batch, layer.input_size), zoneout=layer._zoneout)
         else:
-            a = _check.step_tokens(tokens, batch, layer.input_size)
-            batched = a.ndim == 1
-            inputs = Inputs(None, a.reshape(1, batch), zoneout=layer._zoneout)
-        if mask is not None or reset is not None:
-            real = _check_options.step_flags(mask, "mask", batch)
-            cut = _check_options.step_flags(reset, "reset", batch)
+            ids = _check.step_tokens(tokens, batch, layer.input_size)
+            batched = ids.ndim == 1
+            inputs = Inputs(None, ids.reshape(1, batch), zoneout=layer._zoneout)
+        real = _check_options.step_flags(mask, "mask", batch)
+        cut = _check_options.step_flags(reset, "reset", batch)
+        if initial is None and not (a is x and ids is tokens and real is mask and cut is reset):
+            live, anew = (None if one is None else one[0] for one in (real, cut))
+            h = self._quickly(a, ids, out, live, anew, num_threads)  # converted, they may suit
+            if h is not None:
+                return h
+        if real is not None or cut is not None:
             walk = plan(1, batch, 1, None, real, cut)
             inputs = inputs._replace(lengths=walk.lengths, times=walk.times, cut=walk.cut)
         width = layer._output_size

@@ -63,9 +63,9 @@ class NativeSteps:
         self._step, self._isa, self._kernel = stepper.step, isa, kernel
         self.undo, self.states, self.load = stepper.undo, stepper.states, stepper.load
 
-    def step(self, x: Array, y: Array) -> bool:
+    def step(self, x: Array, y: Array, real: object, cut: object) -> bool:
         """Read x, write y, go on."""
-        threads = self._step(x, y)
+        threads = self._step(x, y, real, cut)
         if threads == 0:
             return False
         record("native", self._isa, self._kernel, threads)

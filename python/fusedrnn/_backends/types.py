@@ -165,8 +165,13 @@ class Form(Protocol):
 class Steps(Protocol):
     """A layer with a state, for calls of one step."""
 
-    def step(self, x: Array, y: Array) -> bool:
-        """Read x (B, I), write y (B, P), advance the state; False: the arrays do not suit."""
+    def step(self, x: Array, y: Array, real: object, cut: object) -> bool:
+        """Read x (B, I) or ids (B,), write y (B, P), advance the state.
+
+        `real` and `cut`: None, or (B,) bool. Rows that are not real keep their state, and their y
+        is 0; rows that are cut start from the `initial` of the inputs. False: an array does not
+        suit, and nothing was done.
+        """
 
     def undo(self) -> None:
         """Go back to the state before the last step; only once for each step."""
