@@ -118,9 +118,8 @@ class StepperOf final : public Stepper {
     }
 
     bool read_x(const py::array& x, const py::array& y) {
-        if constexpr (sizeof(T) == 4)
-            if (plain<double>(x, job_.layout.batch * job_.layout.input)) return convert(x);
-        if (!plain<T>(x, job_.layout.batch * job_.layout.input)) return false;
+        const Index items = job_.layout.batch * job_.layout.input;
+        if (!plain<T>(x, items)) return sizeof(T) == 4 && plain<double>(x, items) && convert(x);
         call_.x = static_cast<const T*>(x.data());
         const auto* to = static_cast<const T*>(y.data());
         const std::less<const T*> before;
