@@ -52,7 +52,7 @@ struct Limits {
     explicit Limits(Caches at)
         : projected(at.l2 / 2),
           merged(at.l2 / 8 * 5),
-          far(2 * at.l2),
+          far(at.l2),
           hidden(std::min(at.l3 / 2, kShareOfL3)) {}
     // W x of a block of several steps has at most this size, so that it stays in L2 until it is
     // read.
