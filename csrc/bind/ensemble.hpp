@@ -1,8 +1,9 @@
 // Calls with several sets of weights of one layer: the members of an ensemble.
 //
 // If there are at least as many members as threads, the threads divide the members: each member is
-// computed by one thread, so nobody waits for anybody within a step. With fewer members, one
-// follows the other and all threads work on each. No bit depends on which of these happens.
+// computed by one thread, so nobody waits for anybody within a step. With fewer members, or with
+// one thread, one member follows the other, which uses the caches better, and all threads work on
+// each. No bit depends on which of these happens.
 #pragma once
 
 #include <deque>
@@ -77,7 +78,8 @@ class Jobs {
 };
 
 inline bool divided(const std::vector<Member>& members, Asked asked) {
-    return static_cast<int>(members.size()) >= most_threads(asked);
+    const int most = most_threads(asked);
+    return most > 1 && static_cast<int>(members.size()) >= most;
 }
 
 // The results of each member, as `forward` returns them.
