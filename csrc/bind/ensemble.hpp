@@ -12,13 +12,6 @@
 
 namespace fusedrnn {
 
-// The threads that the user allows for an ensemble.
-inline int most_threads(Asked asked) {
-    if (asked.exactly > 0) return asked.exactly;
-    const int most = default_threads();
-    return asked.at_most > 0 ? std::min(asked.at_most, most) : most;
-}
-
 // One member of a call. `arguments` are those of `forward` or `backward`, in their order: `packed`,
 // `inputs`, then arrays.
 struct Member {

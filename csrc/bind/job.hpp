@@ -51,6 +51,13 @@ struct Asked {
     int exactly, at_most;
 };
 
+// The threads that a call may have.
+inline int most_threads(Asked asked) {
+    if (asked.exactly > 0) return asked.exactly;
+    const int most = default_threads();
+    return asked.at_most > 0 ? std::min(asked.at_most, most) : most;
+}
+
 using Packs = std::vector<PackedWeights*>;
 
 // The arguments that forward and backward calls share, verified. Owns the arrays of the schedule,
@@ -103,14 +110,7 @@ class Job {
         if (request.unpacked)
             for (PackedWeights* pack : packs) array_reading_.emplace_back(*pack);
         const bool obey = asked.exactly > 0;
-        plan = plan_threads(
-            request,
-            [&] {
-                if (obey) return asked.exactly;
-                const int most = default_threads();
-                return asked.at_most > 0 ? std::min(asked.at_most, most) : most;
-            },
-            walk == Walk::kBackward);
+        plan = plan_threads(request, [&] { return most_threads(asked); }, walk == Walk::kBackward);
         request.threads = plan.threads;
         team = {plan.threads, obey};
         if (!make_layout(request, layout))

@@ -22,6 +22,7 @@ class _Share:
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self.divided = False  # whether an array so far had an axis of members
 
     def of(self, e: int, name: str, value: Any, axes: int) -> Any:
         """The part of member e. `axes`: how many the array has for one member.
@@ -34,6 +35,7 @@ class _Share:
             raise ValueError(
                 f"{name}: expected a first axis of {self.count}, the members, got {value.shape}"
             )
+        self.divided = True
         return value[e]
 
     def parts(self, e: int, name: str, value: Any, axes: int) -> Any:
@@ -87,7 +89,7 @@ def _inputs(
     walks: tuple[Any, Any, Any] | None,
 ) -> tuple[list[Inputs], Plan]:
     """The inputs of each member, and the plan of all, made of `walks` if it is not given."""
-    found = []
+    found: list[Inputs] = []
     for e, packed in enumerate(packs):
         checked = _checks.sequences(
             packed, share.of(e, "x", x, 3), share.of(e, "tokens", tokens, 2)
@@ -110,6 +112,9 @@ def _inputs(
                 plan.cut is not None,
             )
         )
+        if not share.divided:  # all members read the same arrays, which are checked now
+            found *= len(packs)
+            break
     assert plan is not None
     return found, plan
 
@@ -298,6 +303,7 @@ def backward_ensemble(
     widths = (first.output_size, first.hidden_size)[: first.spec.states]
     dfirst = tuple(room(first.directions, batch, width) for width in widths)
     width = first.directions * first.output_size
+    shape = run.saved_shape(first, steps, batch)
     of_members = []
     for e, packed in enumerate(members):
         given = _checks.given_gradients(
@@ -318,11 +324,7 @@ def backward_ensemble(
                 packed,
                 inputs[e],
                 _checks.steps_array(share.of(e, "y", y, 3), "y", packed, plan, width),
-                _checks.saved_array(
-                    share.of(e, "saved", saved, len(run.saved_shape(first, steps, batch))),
-                    packed,
-                    run.saved_shape(packed, steps, batch),
-                ),
+                _checks.saved_array(share.of(e, "saved", saved, len(shape)), packed, shape),
                 given,
                 targets,
             )
