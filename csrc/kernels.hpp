@@ -58,7 +58,6 @@ struct Layout {
     Index out_row;     // the same for scratch [..][P]
     Index gate_row;    // padded * gates
     Index saved_row;   // padded * slots, slots = gates + states - 1
-    bool far;          // the weights that a step reads exceed L2
     bool unpacked;     // forward: kernels read the weights as the API has them, without a pack
     Index block_steps;    // steps whose W x is computed at once; 0: each step computes its own
     Index group;          // backward: rows that share a weight gradient; 0: all of them share one

@@ -175,6 +175,18 @@ FUSEDRNN_INLINE void store_as(W* to, vec<T> v) {
     }
 }
 
+// v, which the compiler must load only once: GCC 12 otherwise makes a load that three operations
+// use a memory operand of each of them, and they wait for the load ports.
+template <Single V>
+FUSEDRNN_INLINE V in_register(V v) {
+#if defined(__x86_64__)
+    asm("" : "+v"(v));
+#else
+    asm("" : "+w"(v));
+#endif
+    return v;
+}
+
 // Loads lanes [0, n) and sets the others to 0. Memory from n on is not accessed, so it may be
 // unmapped.
 template <class T>

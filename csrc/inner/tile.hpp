@@ -24,15 +24,12 @@ struct Operand {
 
 // The operand whose elements are loaded as vectors: vector v at K index q of panel j starts at
 // w[j * panel + q * k + v * kLanes]. W is the type of the elements in memory; a tile converts them
-// to T, the type that it computes in. If `far` (the weights exceed L2), a tile prefetches the next
-// piece: at each K index one cache line, `ahead` elements on.
+// to T, the type that it computes in.
 template <class W>
 struct Panels {
     const W* w;
     Index k;
     Index panel = 0;
-    bool far = false;
-    Index ahead = 0;
 };
 
 // The buffer of sums: vector v of row i of panel j starts at acc[j * panel + i * row + v * kLanes].
@@ -43,47 +40,64 @@ struct Accumulator {
     Index panel = 0;
 };
 
-// kTileRows[v] is the largest number of rows of a tile with v vectors. The registers limit it:
-// there are 32 on AVX-512 and NEON, 16 elsewhere. (Measured with GCC 12: on AVX2 the smaller
-// operand must stay in registers; on AVX-512 a tile of 8 rows and 4 vectors spills.)
+// kTileRows[v] is the largest number of rows of a tile with v vectors. The registers limit it.
+// (Measured with GCC 12: on AVX2 the smaller operand must stay in registers; on AVX-512 a tile of 8
+// rows and 4 vectors spills.)
+//
+// Tiles prefetch the next piece, each of them its share: at most a cache line for each K index, so
+// that loads of this piece do not wait behind prefetches. A piece of four vectors takes 16 KB on
+// AVX2, so that two of them fit L1 (kFetchTo = 3); on AVX-512 it takes 32 KB, and the next one is
+// brought to L2 (2). Tiles of less than kFetchingRows rows wait for bandwidth, not for latency, and
+// do not prefetch.
 #if defined(__AVX512F__) || defined(__aarch64__)
-inline constexpr int kTileRows[5] = {0, 12, 12, 8, 6};
-inline constexpr int kFewPanels = 4;
+inline constexpr int kRegisters = 32, kTileRows[5] = {0, 12, 12, 8, 6};
+inline constexpr int kFewPanels = 4, kFetchingRows = 4, kFetchTo = 2;
 #elif defined(__FMA__)
-inline constexpr int kTileRows[5] = {0, 8, 6, 4, 3};
-inline constexpr int kFewPanels = 2;
+inline constexpr int kRegisters = 16, kTileRows[5] = {0, 8, 6, 4, 3};
+inline constexpr int kFewPanels = 2, kFetchingRows = 3, kFetchTo = 3;
 #else
-inline constexpr int kTileRows[5] = {0, 8, 4, 3, 2};
-inline constexpr int kFewPanels = 2;
+inline constexpr int kRegisters = 16, kTileRows[5] = {0, 8, 4, 3, 2};
+inline constexpr int kFewPanels = 2, kFetchingRows = 4, kFetchTo = 2;
 #endif
 // With at most so many rows, a tile takes up to kFewPanels panels.
 inline constexpr Index kFewRows = 1;
 // The same if panels have a single vector.
 inline constexpr int kFewRowsOfOne = 6;
-// Tiles of fewer rows do not prefetch: they wait for bandwidth, not for latency, and prefetches
-// would delay their loads.
-inline constexpr int kFetchingRows = 4;
 // K indices of a piece. 128 x 4 vectors of weights stay in L1 while all tiles of the rows use them.
 inline constexpr Index kPiece = 128;
 
+// What all tiles of a piece have in common: the distances of Operand, Panels and Accumulator, and
+// the K indices of the piece, `segs` segments of `len`. A tile receives its pointers beside it, in
+// registers: if each tile changed them in a struct, it would first wait for its own stores, for 2
+// to 9 % of its time.
+struct Piece {
+    Index row, k, len, segs, seg, w_k, w_panel, out_row, out_panel;
+};
+
+// acc += a w for one piece. At each K index a tile that prefetches asks for `next` and adds `fetch`
+// to it.
 template <class T, class W, int R, int NV, int NP>
-[[gnu::noinline]] void tile(const Accumulator<T>& out, const Operand<T>& a, const Panels<W>& w) {
+[[gnu::noinline]] void tile(T* acc, const T* a, const W* w, const W* next, Index fetch,
+                            const Piece& of) {
     using V = vec<T>;
     V c[NP][R][NV];
     FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j) FUSEDRNN_UNROLL for (int i = 0; i < R; ++i)
         FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v) c[j][i][v] = V{};
-    const W* wp = w.w;
-    const Index row = a.row, step = a.k, wk = w.k, wpanel = w.panel, len = a.len, ahead = w.ahead;
-    for (Index g = 0; g < a.segs; ++g) {
-        const T* ap = a.a + g * a.seg;
-        for (Index q = 0; q < len; ++q, ap += step, wp += wk) {
-            if constexpr (R >= kFetchingRows) __builtin_prefetch(wp + ahead, 0, 2);
+    const Index row = of.row, k = of.k, w_k = of.w_k, w_panel = of.w_panel, len = of.len;
+    for (Index g = 0; g < of.segs; ++g) {
+        const T* ap = a + g * of.seg;
+        for (Index q = 0; q < len; ++q, ap += k, w += w_k) {
+            if constexpr (R >= kFetchingRows) {
+                __builtin_prefetch(next, 0, kFetchTo);
+                next += fetch;
+            }
             if constexpr (R <= NP * NV) {
                 V b[R];
                 FUSEDRNN_UNROLL for (int i = 0; i < R; ++i) b[i] = splat(ap[i * row]);
                 FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j)
                     FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v) {
-                    const V x = load_as<T>(wp + j * wpanel + v * kLanes<T>);
+                    V x = load_as<T>(w + j * w_panel + v * kLanes<T>);
+                    if constexpr (R > 1 && R * NP * NV + R + 1 < kRegisters) x = in_register(x);
                     FUSEDRNN_UNROLL for (int i = 0; i < R; ++i) c[j][i][v] =
                         fma(b[i], x, c[j][i][v]);
                 }
@@ -91,7 +105,7 @@ template <class T, class W, int R, int NV, int NP>
                 V x[NP][NV];
                 FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j)
                     FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v) x[j][v] =
-                        load_as<T>(wp + j * wpanel + v * kLanes<T>);
+                        load_as<T>(w + j * w_panel + v * kLanes<T>);
                 FUSEDRNN_UNROLL for (int i = 0; i < R; ++i) {
                     const V b = splat(ap[i * row]);
                     FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j)
@@ -101,91 +115,88 @@ template <class T, class W, int R, int NV, int NP>
             }
         }
     }
+    const Index out_row = of.out_row, out_panel = of.out_panel;
     FUSEDRNN_UNROLL for (int j = 0; j < NP; ++j) FUSEDRNN_UNROLL for (int i = 0; i < R; ++i)
         FUSEDRNN_UNROLL for (int v = 0; v < NV; ++v) {
-        T* to = out.acc + j * out.panel + i * out.row + v * kLanes<T>;
+        T* to = acc + j * out_panel + i * out_row + v * kLanes<T>;
         store(to, load(to) + c[j][i][v]);
     }
 }
 
-template <class T, class W, int NV, int R>
-void tile_of(Index rows, const Accumulator<T>& out, const Operand<T>& a, const Panels<W>& w) {
+template <class T, class W, int NV, int NP, int R>
+void tile_of(Index rows, T* acc, const T* a, const W* w, const W* next, Index fetch,
+             const Piece& of) {
     if (rows == R)
-        tile<T, W, R, NV, 1>(out, a, w);
+        tile<T, W, R, NV, NP>(acc, a, w, next, fetch, of);
     else if constexpr (R > 1)
-        tile_of<T, W, NV, R - 1>(rows, out, a, w);
+        tile_of<T, W, NV, NP, R - 1>(rows, acc, a, w, next, fetch, of);
 }
 
-// Splits rows evenly among tiles: 7 = 4 + 3, not 6 + 1. If the weights are far, each tile
-// prefetches another vector of the K indices of the next piece.
+// Splits rows evenly among tiles: 7 = 4 + 3, not 6 + 1.
 template <class T, class W, int NV>
-void tile_rows(Index rows, Accumulator<T> out, Operand<T> a, Panels<W> w) {
+void tile_rows(Index rows, T* acc, const T* a, const W* w, const Piece& of) {
     constexpr Index kMax = kTileRows[NV];
-    if (w.far) w.ahead = kPiece * w.k;
-    for (Index tiles = (rows + kMax - 1) / kMax; tiles > 0; --tiles) {
+    Index tiles = (rows + kMax - 1) / kMax;
+    const W* next = w + of.segs * of.len * of.w_k;
+    const Index fetch = of.w_k / tiles;
+    for (; tiles > 0; --tiles) {
         const Index n = (rows + tiles - 1) / tiles;
-        tile_of<T, W, NV, static_cast<int>(kMax)>(n, out, a, w);
-        if (w.far) w.ahead += kLanes<T>;
-        out.acc += n * out.row;
-        a.a += n * a.row;
+        tile_of<T, W, NV, 1, static_cast<int>(kMax)>(n, acc, a, w, next, fetch, of);
+        next += kPiece * fetch;
+        acc += n * of.out_row;
+        a += n * of.row;
         rows -= n;
     }
-}
-
-// Multiplies up to R rows by kFewPanels panels of one vector.
-template <class T, class W, int R = kFewRowsOfOne>
-void tile_few(Index rows, const Accumulator<T>& out, const Operand<T>& a, const Panels<W>& w) {
-    if (rows == R)
-        tile<T, W, R, 1, kFewPanels>(out, a, w);
-    else if constexpr (R > 1)
-        tile_few<T, W, R - 1>(rows, out, a, w);
 }
 
 // A single row is multiplied by several panels at once, so that enough independent chains are in
 // flight; so are a few rows if panels have a single vector.
 template <class T, class W, int NV, int NP = kFewPanels>
-void tile_panels(Index rows, int panels, Accumulator<T> out, const Operand<T>& a, Panels<W> w) {
+void tile_panels(Index rows, int panels, T* acc, const T* a, const W* w, const Piece& of) {
     if constexpr (NP > 1) {
         if (NV == 1 && NP == kFewPanels && panels == NP && rows <= kFewRowsOfOne)
-            tile_few<T, W>(rows, out, a, w);
+            tile_of<T, W, 1, kFewPanels, kFewRowsOfOne>(rows, acc, a, w, w, 0, of);
         else if (rows == 1 && panels == NP)
-            tile<T, W, 1, NV, NP>(out, a, w);
+            tile<T, W, 1, NV, NP>(acc, a, w, w, 0, of);
         else
-            tile_panels<T, W, NV, NP - 1>(rows, panels, out, a, w);
+            tile_panels<T, W, NV, NP - 1>(rows, panels, acc, a, w, of);
     } else {
-        for (int j = 0; j < panels; ++j, out.acc += out.panel, w.w += w.panel)
-            tile_rows<T, W, NV>(rows, out, a, w);
+        for (int j = 0; j < panels; ++j, acc += of.out_panel, w += of.w_panel)
+            tile_rows<T, W, NV>(rows, acc, a, w, of);
     }
 }
 
 // acc += a w over all of K for `rows` rows and `panels` panels of `vectors` vectors each.
 template <class T, class W = T>
-void product(Index rows, int vectors, int panels, const Accumulator<T>& out, Operand<T> a,
-             Panels<W> w) {
+void product(Index rows, int vectors, int panels, const Accumulator<T>& out, const Operand<T>& a,
+             const Panels<W>& w) {
     if (rows == 0 || a.len == 0) return;
     // A piece is a part of a single segment, or as many whole segments as fit.
     const bool whole = a.segs == 1 && a.len > kPiece;
     Index left = whole ? a.len : a.segs;
     const Index most = whole ? kPiece : (a.len < kPiece ? kPiece / a.len : 1);
+    const T* from = a.a;
+    const W* weights = w.w;
     while (left > 0) {
         const Index n = left < most ? left : most;
-        (whole ? a.len : a.segs) = n;
+        const Piece of{a.row, a.k,     whole ? n : a.len, whole ? 1 : n, a.seg,
+                       w.k,   w.panel, out.row,           out.panel};
         switch (vectors) {
             case 1:
-                tile_panels<T, W, 1>(rows, panels, out, a, w);
+                tile_panels<T, W, 1>(rows, panels, out.acc, from, weights, of);
                 break;
             case 2:
-                tile_panels<T, W, 2>(rows, panels, out, a, w);
+                tile_panels<T, W, 2>(rows, panels, out.acc, from, weights, of);
                 break;
             case 3:
-                tile_panels<T, W, 3>(rows, panels, out, a, w);
+                tile_panels<T, W, 3>(rows, panels, out.acc, from, weights, of);
                 break;
             default:
-                tile_panels<T, W, 4>(rows, panels, out, a, w);
+                tile_panels<T, W, 4>(rows, panels, out.acc, from, weights, of);
                 break;
         }
-        a.a += n * (whole ? a.k : a.seg);
-        w.w += n * (whole ? 1 : a.len) * w.k;
+        from += n * (whole ? a.k : a.seg);
+        weights += n * (whole ? 1 : a.len) * w.k;
         left -= n;
     }
 }

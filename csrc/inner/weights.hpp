@@ -91,15 +91,14 @@ class Weights {
   public:
     // matrix: [n*H][k]; panels: those of the slots in the pack, or null to read the matrix.
     [[gnu::noinline]] Weights(const SlotPanels<T>& slots, const T* matrix, Index k,
-                              const std::byte* panels, bool far)
+                              const std::byte* panels)
         : slots_(slots),
           matrix_(matrix),
           panels_(reinterpret_cast<const W*>(panels)),
           k_(k),
           last_(slots.count() - 1),
           wide_(slots.start(1)),
-          last_wide_(slots.stride(last_)),
-          far_(far) {}
+          last_wide_(slots.stride(last_)) {}
 
     // out += a w for `rows` rows and `count` panels from p on. If the last panel is narrower, it
     // must be multiplied alone.
@@ -109,7 +108,7 @@ class Weights {
         if (panels_ != nullptr) {
             const Index panel = wide_ * k_;
             return product<T, W>(rows, static_cast<int>(wide / L), static_cast<int>(count), out, a,
-                                 {panels_ + p * panel, wide, panel, far_});
+                                 {panels_ + p * panel, wide, panel});
         }
         for (Index j = 0; j < count; ++j, out.acc += out.panel)
             product_of_matrix(rows, slots_, p + j, out, a, matrix_, k_);
@@ -137,7 +136,6 @@ class Weights {
     const W* panels_;
     // A K index has last_wide_ elements in panel last_, and wide_ in the others.
     Index k_, last_, wide_, last_wide_;
-    bool far_;
 };
 
 // Panel p of a transposed matrix, as pack_columns packs it: up to kPanelVectors vectors of columns
@@ -147,24 +145,21 @@ class ColumnPanel {
     static constexpr Index wide = kPanelVectors * kLanes<T>;
 
   public:
-    ColumnPanel(const std::byte* panels, Index p, Index columns, Index depth, bool far)
+    ColumnPanel(const std::byte* panels, Index p, Index columns, Index depth)
         : vectors(p + 1 < column_panels<T>(columns) ? kPanelVectors
                                                     : vectors_of<T>(columns - p * wide)),
-          panel_(reinterpret_cast<const W*>(panels) + p * wide * depth),
-          far_(far) {}
+          panel_(reinterpret_cast<const W*>(panels) + p * wide * depth) {}
 
     // out += a w for `rows` rows, from K index k on.
     void multiply(Index rows, const Accumulator<T>& out, const Operand<T>& a, Index k = 0) const {
         const Index width = vectors * kLanes<T>;
-        product<T, W>(rows, static_cast<int>(vectors), 1, out, a,
-                      {panel_ + k * width, width, 0, far_});
+        product<T, W>(rows, static_cast<int>(vectors), 1, out, a, {panel_ + k * width, width});
     }
 
     const Index vectors;
 
   private:
     const W* panel_;
-    bool far_;
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -50,18 +50,13 @@ class Regions {
 // What has to fit into which cache, in bytes.
 struct Limits {
     explicit Limits(Caches at)
-        : projected(at.l2 / 2),
-          merged(at.l2 / 8 * 5),
-          far(at.l2),
-          hidden(std::min(at.l3 / 2, kShareOfL3)) {}
+        : projected(at.l2 / 2), merged(at.l2 / 8 * 5), hidden(std::min(at.l3 / 2, kShareOfL3)) {}
     // W x of a block of several steps has at most this size, so that it stays in L2 until it is
     // read.
     Index projected;
     // A step that computes W x itself need not write it and read it again. This pays with at least
     // kMergedRows rows if W and R together have at most this size, so that they stay in L2.
     Index merged;
-    // Larger weights do not stay in L2 from step to step.
-    Index far;
     // Larger weights come from memory. A large L3 cache is shared with other cores and, on a
     // virtual machine, with strangers, so only so much of it counts.
     Index hidden;
@@ -113,7 +108,6 @@ bool make_layout(const Request& call, Layout& out) {
     const bool merged =
         T == 1 ||
         (!call.unpacked && (B >= hiding || (B >= kMergedRows && weight_bytes <= limits.merged)));
-    out.far = weight_bytes > limits.far;
     if (!call.tokens && !merged && I > 0)
         out.block_steps = std::clamp<Index>(limits.projected / std::max<Index>(1, step_bytes), 1,
                                             std::max<Index>(1, T));

@@ -42,15 +42,15 @@ const std::byte* bytes(const void* data) { return static_cast<const std::byte*>(
 
 // Sums of `rows` rows for every forward panel and the weights of one K index, from panels of W.
 template <class W>
-Numbers forward(const CellInfo& cell, Index hidden, Index k, Index rows, bool far,
-                const Numbers& matrix, const Numbers& a) {
+Numbers forward(const CellInfo& cell, Index hidden, Index k, Index rows, const Numbers& matrix,
+                const Numbers& a) {
     const kernel::SlotPanels<double> slots{cell, hidden, 0, cell.gates};
     const Index width = fusedrnn::kPanelVectors * kernel::kLanes<double>, all = slots.count();
-    // A far tile prefetches past the end of the panels, which is allowed.
+    // Tiles prefetch past the end of the panels, which is allowed.
     std::vector<W> pack(static_cast<std::size_t>(all * width * k), W(7));
     W* const end = pack.data() + pack.size();
     kernel::pack_rows<double, W>(slots, matrix.data(), k, pack.data(), end, {all, 0, 1});
-    const kernel::Weights<double, W> w(slots, nullptr, k, bytes(pack.data()), far);
+    const kernel::Weights<double, W> w(slots, nullptr, k, bytes(pack.data()));
     Numbers out(static_cast<std::size_t>(all * rows * width), 0.5);
     for (Index p = 0; p < all; ++p)
         w.multiply(rows, p, 1, {out.data() + p * rows * width, slots.stride(p)},
@@ -65,7 +65,7 @@ Numbers forward(const CellInfo& cell, Index hidden, Index k, Index rows, bool fa
 
 // Sums of `rows` rows for every backward panel, from panels of W.
 template <class W>
-Numbers backward(const CellInfo& cell, Index hidden, Index columns, Index rows, bool far,
+Numbers backward(const CellInfo& cell, Index hidden, Index columns, Index rows,
                  const Numbers& matrix, const Numbers& a) {
     const Index depth = hidden * cell.gates, all = kernel::column_panels<double>(columns);
     const Index width = fusedrnn::kPanelVectors * kernel::kLanes<double>;
@@ -74,7 +74,7 @@ Numbers backward(const CellInfo& cell, Index hidden, Index columns, Index rows, 
                                     pack.data(), pack.data() + pack.size(), {all, 0, 1});
     Numbers out(static_cast<std::size_t>(all * rows * width), 0.5);
     for (Index p = 0; p < all; ++p) {
-        const kernel::ColumnPanel<double, W> w(bytes(pack.data()), p, columns, depth, far);
+        const kernel::ColumnPanel<double, W> w(bytes(pack.data()), p, columns, depth);
         w.multiply(rows, {out.data() + p * rows * width, w.vectors * kernel::kLanes<double>},
                    {a.data(), depth, 1, depth});
     }
@@ -91,15 +91,14 @@ int main() {
         for (const Index hidden : {1, 5, 8, 21})
             for (const Index k : {1, 9, 130})
                 for (const Index rows : {1, 2, 3, 7, 13}) {
-                    const bool far = (++cases % 2) == 0;
+                    ++cases;
                     const Index depth = hidden * cell.gates;
                     const Numbers matrix = numbers(depth * k, bits), exact = rounded(matrix);
                     const Numbers a = numbers(rows * k, bits), da = numbers(rows * depth, bits);
-                    expect_equal("forward", forward<float>(cell, hidden, k, rows, far, matrix, a),
-                                 forward<double>(cell, hidden, k, rows, far, exact, a));
-                    expect_equal("backward",
-                                 backward<float>(cell, hidden, k, rows, far, matrix, da),
-                                 backward<double>(cell, hidden, k, rows, far, exact, da));
+                    expect_equal("forward", forward<float>(cell, hidden, k, rows, matrix, a),
+                                 forward<double>(cell, hidden, k, rows, exact, a));
+                    expect_equal("backward", backward<float>(cell, hidden, k, rows, matrix, da),
+                                 backward<double>(cell, hidden, k, rows, exact, da));
                 }
     std::printf("test_weights: %d cases, %d failures\n", cases, failures);
     return failures == 0 ? 0 : 1;

@@ -155,7 +155,7 @@ class BackwardWalk : public BackwardView<T> {
     // dm = dh' W_hr, then the cell.
     void project(Index s, Index r, Index n, Index p) const {
         alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
-        const ColumnPanel<T> w(dir_.pack + at_.back_project, p, at_.hidden, at_.output, false);
+        const ColumnPanel<T> w(dir_.pack + at_.back_project, p, at_.hidden, at_.output);
         const Index wide = w.vectors * L, first = p * 4 * L;
         for (Index v = 0; v < n * wide; v += L) store(acc + v, V{});
         w.multiply(n, {acc, wide}, {dy(s, r), at_.out_row, 1, at_.output});

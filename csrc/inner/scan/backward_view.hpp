@@ -162,7 +162,7 @@ class BackwardView {
 
     // Panel p of the transposed slots [s0, s1), whose panels start at byte `from` of the pack.
     ColumnPanel<T> slot_columns(Index from, Index p, Index columns, int s0, int s1) const {
-        return {dir_.pack + from, p, columns, at_.hidden * (s1 - s0), at_.far};
+        return {dir_.pack + from, p, columns, at_.hidden * (s1 - s0)};
     }
 
     // out += da of `n` rows times w, a panel of the slots [s0, s1). K runs block by block, slot by

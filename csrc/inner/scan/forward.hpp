@@ -250,7 +250,7 @@ class ForwardWalk : ForwardView<T> {
         const Index all = vectors_of<T>(at_.output);
         const Operand<T> a{u(r), at_.state_row, 1, at_.hidden};
         const Weights<T> w({kOneSlot, at_.output, 0, 1}, dir_.w_hr, at_.hidden,
-                           panels(at_.pack_project), false);
+                           panels(at_.pack_project));
         for (Index p = out_panel_.begin; p < out_panel_.end; ++p) {
             const Index vectors = least(4, all - 4 * p), width = vectors * L;
             for (Index v = 0; v < n * width; v += L) store(acc + v, V{});

@@ -94,7 +94,7 @@ class ForwardView {
 
     // The weights of the slots [s0, s1); their panels start at byte `from` of the pack.
     Weights<T> weights(int s0, int s1, Index from, const T* matrix, Index k) const {
-        return {{cell_.info, at_.hidden, s0, s1}, matrix, k, panels(from), at_.far};
+        return {{cell_.info, at_.hidden, s0, s1}, matrix, k, panels(from)};
     }
     const std::byte* panels(Index from) const { return at_.unpacked ? nullptr : dir_.pack + from; }
 
