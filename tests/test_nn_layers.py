@@ -23,6 +23,7 @@ import pytest
 import fusedrnn as fr
 from conftest import Chosen
 from fusedrnn import nn
+from fusedrnn.nn import _product
 from layer_cases import check_differences, same
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -755,6 +756,17 @@ assert path.backend == "native", path
 assert path.threads == (threads if fr.build_config()["openmp"] else 1), path
 print(bits.hexdigest())
 """
+
+
+def test_a_row_of_a_product_does_not_depend_on_the_others() -> None:
+    """BLAS adds up one row in another order than it adds up many."""
+    if not fr.supported_isas():
+        pytest.skip("the reference computes with NumPy's BLAS")
+    a, w = numbers(17, 515, dtype="float32"), numbers(33, 515, dtype="float32")
+    with fr.use_backend("native"):
+        together = _product.times(a, w, None)
+        for rows in (slice(0, 1), slice(3, 5), slice(4, 17)):
+            assert (_product.times(a[rows], w, None) == together[rows]).all()
 
 
 def test_no_bit_depends_on_the_number_of_threads() -> None:

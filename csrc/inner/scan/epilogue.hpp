@@ -14,6 +14,7 @@ class Epilogue {
     static constexpr CellInfo kCell = C::kInfo;
     static constexpr int G = kCell.gates, kStates = kCell.states, kUnits = panel_units(kCell);
     static constexpr Index L = kLanes<T>;
+    static constexpr Index kMostRows = kGroupRows > kFewPanels ? kGroupRows : kFewPanels;
 
   public:
     static void gate(const View& by, const Place<T>* places, Index n, Index p, Index few,
@@ -55,71 +56,77 @@ class Epilogue {
 
     // Two rows or two panels at a time.
     static void finish_all(const View& by, Index s, const Series& of, Index count) {
-        const Index done = count / kTogether * kTogether;
-        finish_some<kTogether>(by, s, of, done);
+        const Index units = by.units_of(of.p), done = count / kTogether * kTogether;
+        const Index end = of.p * kUnits + (count - 1) * of.next_p * kUnits + units;
+        const bool whole = !by.at_.project && end * L <= by.at_.output;
+        const bool settle = by.settles_ || !(whole || by.at_.project);
+        alignas(kBlockBytes) T old_c[kStates > 1 ? kMostRows * kUnits * L : 1];
+        const bool keep = kStates > 1 && by.call_.zone_c != T(0);
+        const auto each = [&](auto body) {
+            Index n = 0;
+            for (Index i = 0; i < count; ++i)
+                for (Index u = 0; u < units; ++u, n += L)
+                    body(of.at[i * of.next_at], ((of.p + i * of.next_p) * kUnits + u) * L, n);
+        };
+        if (keep)
+            each([&](const Place<T>& at, Index unit, Index n) {
+                store(old_c + n, load(at.c + unit));
+            });
+        compute<kTogether>(by, of, done, whole);
         if (done < count)
-            finish_some<1>(by, s,
-                           {of.at + done * of.next_at, of.next_at, of.p + done * of.next_p,
-                            of.next_p, of.acc + done * of.next_acc, of.next_acc},
-                           count - done);
+            compute<1>(by,
+                       {of.at + done * of.next_at, of.next_at, of.p + done * of.next_p, of.next_p,
+                        of.acc + done * of.next_acc, of.next_acc},
+                       count - done, whole);
+        if (settle)
+            each([&](const Place<T>& at, Index unit, Index n) {
+                by.settle(s, at, unit, keep ? old_c + n : nullptr);
+            });
     }
 
-    // Activations, state update, and everything this step leaves behind, of `count` rows or
-    // panels, N at a time.
+    // Activations and new states of `count` rows or panels, which go where the step leaves them; y
+    // is left to settle() unless this panel is `whole`. There is no call in the loop, because
+    // around calls all constants would be stored and loaded again.
     template <int N>
-    [[gnu::noinline]] static void finish_some(const View& by, Index s, const Series& of,
-                                              Index count) {
+    [[gnu::noinline]] static void compute(const View& by, const Series& of, Index count,
+                                          bool whole) {
         using W = std::conditional_t<N == 1, V, Twin<V>>;
         const Index apart = by.pitch(of.p), units = by.units_of(of.p);
         const Index next_at = of.next_at, next_acc = of.next_acc,
                     next_unit = of.next_p * kUnits * L;
+        const T* vectors = in_pack<T>(by.dir_.pack, by.at_.pack_vectors);
+        const bool save = by.dir_.saved != nullptr;
         const Place<T>* at = of.at;
         const T* acc = of.acc;
         Index unit = of.p * kUnits * L;
         for (; count > 0; count -= N, at += N * next_at, acc += N * next_acc, unit += N * next_unit)
             for (Index i = 0; i < units; ++i) {
-                const Index first = unit + i * L;
+                const auto place = [&](Index w) -> const Place<T>& { return at[w * next_at]; };
+                const auto first = [&](Index w) { return unit + i * L + w * next_unit; };
                 W a[G], state[kStates], par[kCell.vectors > 0 ? kCell.vectors : 1];
                 for (int k = 0; k < G; ++k)
                     a[k] = each_of<W>(
                         [&](Index w) { return load(acc + w * next_acc + (i * G + k) * apart); });
                 for (int k = 0; k < kCell.vectors; ++k)
-                    par[k] = each_of<W>([&](Index w) {
-                        return load(in_pack<T>(by.dir_.pack, by.at_.pack_vectors) +
-                                    k * by.at_.padded + first + w * next_unit);
-                    });
+                    par[k] = each_of<W>(
+                        [&](Index w) { return load(vectors + k * by.at_.padded + first(w)); });
                 state[0] = V{};
                 if (!by.at_.project)
-                    state[0] = each_of<W>([&](Index w) {
-                        return load(at[w * next_at].old_h + first + w * next_unit);
-                    });
+                    state[0] = each_of<W>([&](Index w) { return load(place(w).old_h + first(w)); });
                 if constexpr (kStates > 1)
-                    state[1] = each_of<W>(
-                        [&](Index w) { return load(at[w * next_at].c + first + w * next_unit); });
+                    state[1] = each_of<W>([&](Index w) { return load(place(w).c + first(w)); });
                 C::forward(a, state, par, by.call_.options);
                 for (Index w = 0; w < N; ++w) {
-                    V one[G], now[kStates];
-                    for (int k = 0; k < G; ++k) one[k] = one_of(a[k], w);
-                    for (int k = 0; k < kStates; ++k) now[k] = one_of(state[k], w);
-                    leave_unit(by, s, at[w * next_at], first + w * next_unit, one, now);
+                    const V h = one_of(state[0], w);
+                    store(place(w).h + first(w), h);
+                    store((whole ? place(w).y : place(w).h) + first(w), h);
+                    if constexpr (kStates > 1) store(place(w).c + first(w), one_of(state[1], w));
+                    if (!save) continue;
+                    T* gates = place(w).gates + slot_at<T>(first(w), 0, by.slots_);
+                    for (int k = 0; k < G; ++k) store(gates + k * kBlock<T>, one_of(a[k], w));
+                    if constexpr (kStates > 1) store(gates + G * kBlock<T>, one_of(state[1], w));
                 }
             }
-    }
-
-    FUSEDRNN_INLINE static void leave_unit(const View& by, Index s, const Place<T>& at, Index unit,
-                                           const V (&a)[G], V (&state)[kStates]) {
-        if constexpr (kStates > 1) {
-            state[1] = by.zoned(1, s, at.rank, unit, state[1], load(at.c + unit));
-            store(at.c + unit, at.cut ? by.initial(1, at.rank, unit) : state[1]);
-        }
-        if (by.dir_.saved != nullptr) {
-            for (int k = 0; k < G; ++k) store(at.gates + slot_at<T>(unit, k, by.slots_), a[k]);
-            if constexpr (kStates > 1) store(at.gates + slot_at<T>(unit, G, by.slots_), state[1]);
-        }
-        if (by.at_.project)
-            store(at.u + unit, state[0]);
-        else
-            by.give(s, at, unit, state[0]);
     }
 };
 

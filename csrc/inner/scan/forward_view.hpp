@@ -17,7 +17,8 @@ template <class T>
 struct Place {
     Index rank;
     const T *old_h, *seen;  // seen: what R sees
-    T *h, *c, *y, *gates, *u;
+    T* h;                   // the next h, or u if that is projected
+    T *c, *y, *gates, *u;
     bool cut;  // the state it leaves is not what comes next
 };
 
@@ -70,6 +71,8 @@ class ForwardView {
           y_(call.y + direction * at_.output),
           gather_(dir_.scratch + at_.fwd_gather + thread * at_.fwd_gather_thread),
           slots_(dir_.saved != nullptr ? gates_ + states_ - 1 : gates_),
+          settles_(call.zone_h != T(0) || call.zone_c != T(0) || dir_.drop != nullptr ||
+                   rows_.cuts()),
           x_(weights(0, x_gates_, at_.pack_x, dir_.w_ih, at_.input)),
           h_(weights(h_first_, early_, at_.pack_h, dir_.w_hh, at_.output)) {}
 
@@ -120,8 +123,15 @@ class ForwardView {
     }
 
     Place<T> place(Index s, Index r) const {
-        return {r,           h(s, r), operand(s, r),      h(s + 1, r), c(r), y_ + rows_.y(s, r),
-                gates(s, r), u(r),    rows_.cut(s + 1, r)};
+        return {r,
+                h(s, r),
+                operand(s, r),
+                at_.project ? u(r) : h(s + 1, r),
+                c(r),
+                y_ + rows_.y(s, r),
+                gates(s, r),
+                u(r),
+                rows_.cut(s + 1, r)};
     }
 
     FUSEDRNN_INLINE void keep_h(Index s, Index r, Index unit, V value) const {
@@ -189,6 +199,21 @@ class ForwardView {
         keep_h(s + 1, at.rank, unit, at.cut ? initial(0, at.rank, unit) : now);
     }
 
+    // What a step does with new states after the cell's formulas: zoneout, recurrent dropout, cuts,
+    // and y of a panel whose lanes are not all real. old_c: c before the step, where zoneout needs
+    // it.
+    [[gnu::noinline]] void settle(Index s, const Place<T>& at, Index unit, const T* old_c) const {
+        if (states_ > 1 && (old_c != nullptr || at.cut)) {
+            V c = load(at.c + unit);
+            if (old_c != nullptr) {
+                c = old_or_fresh(call_.zone_c, 1, s, at.rank, unit, c, load(old_c));
+                if (dir_.saved != nullptr) store(at.gates + slot_at<T>(unit, gates_, slots_), c);
+            }
+            store(at.c + unit, at.cut ? initial(1, at.rank, unit) : c);
+        }
+        if (!at_.project) give(s, at, unit, load(at.h + unit));
+    }
+
     const ForwardCell<T>& cell_;
     const int gates_, x_gates_, h_first_, early_, states_, units_;
     const Forward<T>& call_;
@@ -205,6 +230,7 @@ class ForwardView {
     T* const y_;
     T* const gather_;
     const int slots_;
+    const bool settles_;      // whether a step of this call needs settle() for every panel
     const Weights<T> x_, h_;  // of W x and of R h
     Index block_ = 0;
 };

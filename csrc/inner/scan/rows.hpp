@@ -39,6 +39,7 @@ class Rows {
         return reverse_ ? length(r) - 1 - s : s;
     }
 
+    bool cuts() const { return cut_ != nullptr; }
     // True where the state that enters walk step s (leaves, at s = length) is `initial`, not what
     // step s - 1 left.
     bool cut(Index s, Index r) const {
