@@ -1870,8 +1870,8 @@ INNER = (
     Mutant(
         "normalised LSTM: c' carried on normalised",
         "csrc/inner/scan/norm_forward.hpp",
-        "zoned(1, s, r, unit, now, load(cell + unit))",
-        "zoned(1, s, r, unit, stats.of(now), load(cell + unit))",
+        "by.keep_c(s, at, unit, now, load(cell + unit));",
+        "by.keep_c(s, at, unit, stats.of(now), load(cell + unit));",
         killer("norm", "the_cell_state_is_not_normalised"),
     ),
     Mutant(
@@ -2094,8 +2094,8 @@ INNER = (
     Mutant(
         "a settled step leaves the state that was cut",
         "csrc/inner/scan/forward_view.hpp",
-        "store(at.c + unit, at.cut ? initial(1, at.rank, unit) : c);",
-        "store(at.c + unit, c);",
+        "store(at.c + unit, at.cut ? initial(1, at.rank, unit) : now);",
+        "store(at.c + unit, now);",
         killer("forward", "options", "native and reset"),
     ),
     Mutant(

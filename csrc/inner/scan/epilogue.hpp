@@ -14,7 +14,6 @@ class Epilogue {
     static constexpr CellInfo kCell = C::kInfo;
     static constexpr int G = kCell.gates, kStates = kCell.states, kUnits = panel_units(kCell);
     static constexpr Index L = kLanes<T>;
-    static constexpr Index kMostRows = kGroupRows > kFewPanels ? kGroupRows : kFewPanels;
 
   public:
     static void gate(const View& by, const Place<T>* places, Index n, Index p, Index few,
@@ -60,7 +59,7 @@ class Epilogue {
         const Index end = of.p * kUnits + (count - 1) * of.next_p * kUnits + units;
         const bool whole = !by.at_.project && end * L <= by.at_.output;
         const bool settle = by.settles_ || !(whole || by.at_.project);
-        alignas(kBlockBytes) T old_c[kStates > 1 ? kMostRows * kUnits * L : 1];
+        alignas(kBlockBytes) T old_c[kStates > 1 ? kGroupRows * kUnits * L : 1];
         const bool keep = kStates > 1 && by.call_.zone_c != T(0);
         const auto each = [&](auto body) {
             Index n = 0;
@@ -80,7 +79,7 @@ class Epilogue {
                        count - done, whole);
         if (settle)
             each([&](const Place<T>& at, Index unit, Index n) {
-                by.settle(s, at, unit, keep ? old_c + n : nullptr);
+                by.settle(s, at, unit, keep ? old_c + n : at.c + unit);
             });
     }
 

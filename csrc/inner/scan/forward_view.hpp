@@ -199,18 +199,17 @@ class ForwardView {
         keep_h(s + 1, at.rank, unit, at.cut ? initial(0, at.rank, unit) : now);
     }
 
+    // The new c, before zoneout, goes to what backward reads and to the next step.
+    FUSEDRNN_INLINE void keep_c(Index s, const Place<T>& at, Index unit, V fresh, V old) const {
+        const V now = zoned(1, s, at.rank, unit, fresh, old);
+        if (dir_.saved != nullptr) store(at.gates + slot_at<T>(unit, gates_, slots_), now);
+        store(at.c + unit, at.cut ? initial(1, at.rank, unit) : now);
+    }
+
     // What a step does with new states after the cell's formulas: zoneout, recurrent dropout, cuts,
-    // and y of a panel whose lanes are not all real. old_c: c before the step, where zoneout needs
-    // it.
+    // and y of a panel whose lanes are not all real. old_c: c before the step, if there is zoneout.
     [[gnu::noinline]] void settle(Index s, const Place<T>& at, Index unit, const T* old_c) const {
-        if (states_ > 1 && (old_c != nullptr || at.cut)) {
-            V c = load(at.c + unit);
-            if (old_c != nullptr) {
-                c = old_or_fresh(call_.zone_c, 1, s, at.rank, unit, c, load(old_c));
-                if (dir_.saved != nullptr) store(at.gates + slot_at<T>(unit, gates_, slots_), c);
-            }
-            store(at.c + unit, at.cut ? initial(1, at.rank, unit) : c);
-        }
+        if (states_ > 1) keep_c(s, at, unit, load(at.c + unit), load(old_c));
         if (!at_.project) give(s, at, unit, load(at.h + unit));
     }
 

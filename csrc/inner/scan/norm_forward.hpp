@@ -45,9 +45,7 @@ class NormEpilogue {
                 const V now = load(fresh + unit), o = load(out + unit);
                 const V m =
                     fma(load(last + unit), stats.of(now), load(last + by.at_.padded + unit));
-                const V state = by.zoned(1, s, r, unit, now, load(cell + unit));
-                store(cell + unit, at.cut ? by.initial(1, r, unit) : state);
-                if (by.dir_.saved != nullptr) store(sums + slot_at<T>(unit, G, by.slots_), state);
+                by.keep_c(s, at, unit, now, load(cell + unit));
                 by.give(s, at, unit, C::output(o, m));
             }
         }
