@@ -219,6 +219,7 @@ def test_train_and_generate(text: Path, tmp_path: Path, capsys: pytest.CaptureFi
     cold = [generated("--temperature", 0, "--seed", seed, "--length", 30) for seed in (1, 2)]
     assert cold[0] == cold[1]
     assert cold[0].strip("\n") == generated("--temperature", 1e-320, "--length", 30).strip("\n")
+    assert generated("--top-k", 1, "--seed", 3, "--length", 30) == cold[0]
     assert generated("--length", 0, "--prompt", "the") == "the\n"
 
 
@@ -560,6 +561,7 @@ def test_what_a_file_lacks_is_told_in_a_line(
         (["train", "--checkpoint-every", "-1"], "expected a number of 0 or more, got -1"),
         (["train", "--threads", "1025"], "expected 1 to 1024, got 1025"),
         (["train", "--cell", "lstn"], "invalid choice: 'lstn'"),
+        (["generate", "--top-k", "0"], "expected a whole number of 1 or more, got 0"),
         (["generate", "--temperature", "hot"], "expected a number of 0 or more, got 'hot'"),
         (["bench", "--threads", "0"], "expected a whole number of 1 or more, got 0"),
         ([], "required: command"),

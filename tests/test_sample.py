@@ -37,6 +37,8 @@ def test_generated_text_depends_on_seed_prompt_and_temperature(backend: Chosen) 
         generate(model, "a", 3, temperature=math.nan)
     with pytest.raises(ValueError, match="length: expected 0 or more, got -1"):
         generate(model, "a", -1)
+    with pytest.raises(ValueError, match="top_k: expected at least 1, got 0"):
+        generate(model, "a", 3, top_k=0)
 
 
 def test_characters_are_drawn_as_often_as_they_are_likely() -> None:
@@ -49,6 +51,8 @@ def test_characters_are_drawn_as_often_as_they_are_likely() -> None:
     sharp = "".join(generate(model, "a", 4000, seed=0, temperature=0.5))
     p = np.array([0.25, 0.09, 0.04]) / 0.38
     assert [sharp.count(c) / 4000 for c in "abc"] == pytest.approx(p, abs=0.03)
+    two = "".join(generate(model, "a", 4000, seed=0, top_k=2))
+    assert [two.count(c) / 4000 for c in "abc"] == pytest.approx([0.625, 0.375, 0], abs=0.03)
 
 
 # --- nn.sample ------------------------------------------------------------------------------------

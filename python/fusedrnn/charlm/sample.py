@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .._checks import arguments as _check
 from ..nn import sample
 from .lm import CharLM
 
@@ -19,6 +20,7 @@ def generate(
     length: int,
     *,
     temperature: float = 1.0,
+    top_k: int | None = None,
     seed: int | np.random.Generator | None = None,
 ) -> Iterator[str]:
     """Draw characters that follow a prompt.
@@ -46,8 +48,8 @@ def generate(
     Raises
     ------
     ValueError
-        The prompt has characters that the model does not know, or `length` or `temperature` is
-        negative. The call raises it, before the first character.
+        The prompt has characters that the model does not know; `length` or `temperature` is
+        negative; or `top_k` is less than 1. The call raises it, before the first character.
     FloatingPointError
         While drawing: the model's odds are not finite, because its training diverged.
 
@@ -63,11 +65,12 @@ def generate(
         raise ValueError(f"length: expected 0 or more, got {length}")
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature: expected a finite number of 0 or more, got {temperature}")
+    most_likely = None if top_k is None else _check.integer(top_k, "top_k", 1)
     alphabet = model.alphabet
     tokens = alphabet.encode(prompt)
     if not len(tokens):
         tokens = alphabet.encode("\n" if "\n" in alphabet.characters else alphabet.characters[0])
-    return _draw(model, tokens, length, temperature, np.random.default_rng(seed))
+    return _draw(model, tokens, length, temperature, most_likely, np.random.default_rng(seed))
 
 
 def _draw(
@@ -75,6 +78,7 @@ def _draw(
     tokens: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
     length: int,
     temperature: float,
+    top_k: int | None,
     rng: np.random.Generator,
 ) -> Iterator[str]:
     stream = model.recurrent.stream()
@@ -83,5 +87,6 @@ def _draw(
     token = int(tokens[-1])
     for _ in range(length):
         h = stream.step(tokens=np.array([token]))
-        token = int(sample(model.dense(h.reshape(1, -1))[0], temperature=temperature, rng=rng))
+        logits = model.dense(h.reshape(1, -1))[0]
+        token = int(sample(logits, temperature=temperature, top_k=top_k, rng=rng))
         yield model.alphabet.characters[token]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .console import note, say, shown
-from .options import count, non_negative
+from .options import count, natural, non_negative
 
 __all__ = ["add_parser"]
 
@@ -38,6 +38,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "(default: 0.7)",
     )
     parser.add_argument(
+        "--top-k",
+        type=natural,
+        metavar="K",
+        help="draw among the K likeliest characters (default: among all)",
+    )
+    parser.add_argument(
         "--seed",
         type=count,
         default=0,
@@ -64,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.prompt,
         arguments.length,
         temperature=arguments.temperature,
+        top_k=arguments.top_k,
         seed=arguments.seed,
     )
     say(arguments.prompt, end="")
