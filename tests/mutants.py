@@ -79,6 +79,20 @@ PYTHON = (
         killer("ensembles", "each_member_has_the_bits_of_its_own_call", "shared and native"),
     ),
     Mutant(
+        "ensemble: dx that goes to the caller's array is summed too",
+        "python/fusedrnn/core/_ensemble.py",
+        "if to_x is not None and dx is None and",
+        "if to_x is not None and",
+        killer("ensembles", "results_go_to_the_arrays_of_the_caller"),
+    ),
+    Mutant(
+        "ensemble: an output may be what another member reads",
+        "python/fusedrnn/core/_ensemble.py",
+        '[("dx", dx), ("dfirst", dfirst), ("dweights", dweights)],',
+        "[],",
+        killer("ensembles", "an_output_that_another_member_reads_is_refused"),
+    ),
+    Mutant(
         "ensemble: weights that changed are taken",
         "python/fusedrnn/core/_ensemble.py",
         "return tuple(one.generation for one in packs)",
@@ -1586,7 +1600,7 @@ OUTER = (
     ),
     Mutant(
         "reference: an output may lie in an input",
-        "python/fusedrnn/_backends/reference/call.py",
+        "python/fusedrnn/_checks/arguments.py",
         "if any(np.may_share_memory(out, other) for other in others):",
         "if False:",
         killer("core", "outputs_must_not_share_memory", "reference"),

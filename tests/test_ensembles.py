@@ -197,6 +197,78 @@ def test_a_member_of_many_partial_sums(native: Chosen) -> None:
             np.testing.assert_array_equal(g.dweights[0][name][e], a, name)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("cell", ["lstm", "lstm_norm"])
+def test_results_go_to_the_arrays_of_the_caller(backend: Chosen, cell: str, threads: int) -> None:
+    """Each has a first axis of members; dx of a shared x is then not summed."""
+    packs = ensemble(cell, 2)
+    right = core.forward_ensemble(packs, X, lengths=LENGTHS, saved=True)
+    assert right.saved is not None
+    # The batch is the first axis of a member's y.
+    y = normal(MEMBERS, BATCH, STEPS, 2 * HIDDEN).swapaxes(1, 2)
+    final = tuple(normal(*part.shape) for part in right.states)
+    saved = normal(*right.saved.shape)
+    found = core.forward_ensemble(
+        packs, X, lengths=LENGTHS, y=y, final=final, saved=saved, threads=threads
+    )
+    assert found.y is y
+    assert found.saved is saved
+    assert all(a is b for a, b in zip(found.states, final, strict=True))
+    np.testing.assert_array_equal(y, right.y)
+    for a, b in zip(final, right.states, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+    dy = normal(*y.shape)
+    whole = core.backward_ensemble(packs, right.plan, X, y=right.y, saved=right.saved, dy=dy)
+    dx, dfirst = normal(MEMBERS, STEPS, BATCH, INPUTS), tuple(normal(*a.shape) for a in final)
+    some = [{"w_hh": normal(*of["w_hh"].shape)} for of in whole.dweights]
+    g = core.backward_ensemble(
+        packs,
+        found.plan,
+        X,
+        y=y,
+        saved=saved,
+        dy=dy,
+        dx=dx,
+        dfirst=dfirst,
+        dweights=some,
+        threads=threads,
+    )
+    assert g.dx is dx
+    np.testing.assert_array_equal(sum(dx[1:], start=dx[0].copy()), whole.dx)
+    for e, packed in enumerate(packs):
+        own = found.plan._replace(generation=packed.generation)
+        alone = core.backward(packed, own, X, y=y[e], saved=saved[e], dy=dy[e])
+        np.testing.assert_array_equal(dx[e], alone.dx)
+    assert whole.dstates is not None
+    for a, b in zip(dfirst, whole.dstates, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for target, ours, theirs in zip(some, g.dweights, whole.dweights, strict=True):
+        assert ours["w_hh"] is target["w_hh"]
+        assert ours.keys() == theirs.keys()
+        for name, a in theirs.items():
+            np.testing.assert_array_equal(ours[name], a, name)
+
+
+def test_an_output_that_another_member_reads_is_refused(backend: Chosen) -> None:
+    """Not only the arrays of one member must be apart."""
+    packs = ensemble("rnn_tanh")
+    memory = normal(MEMBERS + 1, STEPS, BATCH, HIDDEN)
+    before = memory.copy()
+    h0, y = memory[1:, 0:1], memory[:-1]  # y of each member and the first h of the one before
+    with pytest.raises(ValueError, match=r"^y: shares memory with another array of the call"):
+        core.forward_ensemble(packs, X, states=(h0,), y=y)
+    np.testing.assert_array_equal(memory, before)
+
+    memory = normal(MEMBERS + 1, STEPS, BATCH, INPUTS)
+    before, x, dx = memory.copy(), memory[1:], memory[:-1]
+    y, _, saved, plan = core.forward_ensemble(packs, x, saved=True)
+    assert saved is not None
+    with pytest.raises(ValueError, match=r"^dx: shares memory with another array of the call"):
+        core.backward_ensemble(packs, plan, x, y=y, saved=saved, dy=y, dx=dx)
+    np.testing.assert_array_equal(memory, before)
+
+
 def test_only_what_is_wanted_is_computed(backend: Chosen) -> None:
     packs = ensemble("gru")
     y, _, saved, plan = core.forward_ensemble(packs, X, saved=True)
@@ -256,6 +328,20 @@ WRONG: dict[str, tuple[Any, str]] = {
         "states: expected a sequence of 1 array",
     ),
     "saved": (lambda p: core.forward_ensemble(p, X, saved=np.empty(3)), "saved: expected"),
+    "saved for one": (
+        lambda p: core.forward_ensemble(
+            p, X, saved=np.empty(core.saved_shape(p[0], STEPS, BATCH), np.float32)
+        ),
+        r"saved: expected shape \(5, ",
+    ),
+    "y of one": (
+        lambda p: core.forward_ensemble(p, X, y=normal(STEPS, BATCH, HIDDEN)),
+        r"y: expected shape \(5, 7, 6, 9\), got \(7, 6, 9\)",
+    ),
+    "last states of one": (
+        lambda p: core.forward_ensemble(p, X, final=(normal(1, BATCH, HIDDEN),)),
+        r"final\[0\]: expected shape \(5, 1, 6, 9\), got \(1, 6, 9\)",
+    ),
 }
 
 

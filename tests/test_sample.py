@@ -37,7 +37,7 @@ def test_generated_text_depends_on_seed_prompt_and_temperature(backend: Chosen) 
         generate(model, "a", 3, temperature=math.nan)
     with pytest.raises(ValueError, match="length: expected 0 or more, got -1"):
         generate(model, "a", -1)
-    with pytest.raises(ValueError, match="top_k: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="top_k: expected 1 or more, got 0"):
         generate(model, "a", 3, top_k=0)
 
 

@@ -156,12 +156,52 @@ def test_an_ensemble(name: str, axes: Any) -> None:
     with counted() as calls:
         found = jax.jit(jax.vmap(both, in_axes=axes))(*arguments)
         jax.block_until_ready(found)
-    assert calls == [2 * N]
+    assert calls == [2]
     for k in range(N):
         own = [a if axis is None else member(a, k) for a, axis in zip(arguments, axes, strict=True)]
         right = both(*own)
         for a, b in zip(jax.tree.leaves(member(found, k)), jax.tree.leaves(right), strict=True):
             equal(a, np.asarray(b))
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_members_with_lengths_of_their_own(batch_first: bool) -> None:
+    """Each walks other steps, so that each is a call."""
+    of = given(CASES["gru"], "plain")
+    x = of.x.swapaxes(0, 1) if batch_first else of.x
+    weights = varied(of.sides[0])
+    lengths = jnp.stack([jnp.full(B, T - k, jnp.int32) for k in range(N)])
+
+    def loss(w: Any, lengths: Any) -> Any:
+        y, h = fj.gru(x, w, lengths=lengths, batch_first=batch_first)
+        return (y * y).sum() + h.sum()
+
+    with counted() as calls:
+        found = jax.block_until_ready(jax.jit(jax.vmap(jax.grad(loss)))(weights, lengths))
+    assert calls == [2 * N]
+    for k in range(N):
+        right = jax.jit(jax.grad(loss))(member(weights, k), lengths[k])
+        for name, a in right.items():
+            equal(found[name][k], np.asarray(a), name)
+
+
+def test_an_ensemble_of_single_steps_reads_large_weights_where_they_lie() -> None:
+    size = 160  # 3 * 160 * 320 floats are more than _kernels.LARGE
+    weights = {
+        "w_ih": jnp.asarray(
+            np.random.default_rng(0).normal(0, 0.1, (N, 3 * size, size)), "float32"
+        ),
+        "w_hh": jnp.asarray(
+            np.random.default_rng(1).normal(0, 0.1, (N, 3 * size, size)), "float32"
+        ),
+    }
+    assert sum(a[0].nbytes for a in weights.values()) > _kernels.LARGE
+    x = jnp.ones((1, 2, size), jnp.float32)
+    held = len(_kernels.PACKS)
+    y, _ = jax.jit(jax.vmap(fj.gru, in_axes=(None, 0)))(x, weights)
+    assert len(_kernels.PACKS) == held
+    for k in range(N):
+        equal(y[k], np.asarray(fj.gru(x, member(weights, k))[0]))
 
 
 def test_an_ensemble_that_shares_some_weights() -> None:

@@ -46,6 +46,28 @@ def contiguous(a: Array, dtype: np.dtype[Any], *, copy: bool = False) -> Array:
     return np.array(a, dtype, order="C", copy=True, subok=False)
 
 
+def keep_apart(outputs: Iterable[tuple[str, object]], inputs: Iterable[object]) -> None:
+    """Raise a ValueError if an output of the caller shares memory with another array of the call.
+
+    Outputs are written while inputs are still being read. What is not an array is passed over; of
+    tuples, lists and mappings, each item counts.
+    """
+    others = [a for given in inputs for a in _arrays(given)]
+    for name, target in outputs:
+        for out in _arrays(target):
+            if any(np.may_share_memory(out, other) for other in others):
+                raise ValueError(f"{name}: shares memory with another array of the call")
+            others.append(out)
+
+
+def _arrays(given: object) -> list[Array]:
+    if isinstance(given, Mapping):
+        given = list(given.values())
+    if isinstance(given, (tuple, list)):
+        return [a for item in given for a in _arrays(item)]
+    return [given] if isinstance(given, np.ndarray) else []
+
+
 def read(value: object, name: str) -> Array:
     """Return a value as a NumPy array; a TypeError if NumPy cannot read it."""
     try:

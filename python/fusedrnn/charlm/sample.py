@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .._checks import arguments as _check
 from ..nn import sample
 from .lm import CharLM
 
@@ -65,12 +64,13 @@ def generate(
         raise ValueError(f"length: expected 0 or more, got {length}")
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature: expected a finite number of 0 or more, got {temperature}")
-    most_likely = None if top_k is None else _check.integer(top_k, "top_k", 1)
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k: expected 1 or more, got {top_k}")
     alphabet = model.alphabet
     tokens = alphabet.encode(prompt)
     if not len(tokens):
         tokens = alphabet.encode("\n" if "\n" in alphabet.characters else alphabet.characters[0])
-    return _draw(model, tokens, length, temperature, most_likely, np.random.default_rng(seed))
+    return _draw(model, tokens, length, temperature, top_k, np.random.default_rng(seed))
 
 
 def _draw(

@@ -405,11 +405,14 @@ def _whole_output(value: object, name: str, packed: Packed, shape: tuple[int, ..
     return value
 
 
-def states_out(packed: Packed, value: object, name: str, batch: int) -> tuple[Array, ...] | None:
-    """Check arrays that receive states."""
+def states_out(
+    packed: Packed, value: object, name: str, batch: int, members: tuple[int, ...] = ()
+) -> tuple[Array, ...] | None:
+    """Check arrays that receive states. `members`: the first axis of an ensemble, if it is one."""
     if value is None:
         return None
-    return _each(_whole_output, value, name, packed, _state_shapes(packed, batch))
+    shapes = [(*members, *shape) for shape in _state_shapes(packed, batch)]
+    return _each(_whole_output, value, name, packed, shapes)
 
 
 def saved_target(value: object, packed: Packed, shape: tuple[int, ...] | None) -> bool | Array:
@@ -486,13 +489,17 @@ def wanted(
     dweights: Any,
     add: object,
     group: object,
+    members: tuple[int, ...] = (),
 ) -> Wanted:
-    """Return which gradients are computed, and the arrays that receive them."""
+    """Return which gradients are computed, and the arrays that receive them.
+
+    `members`: the first axis of these arrays, in a call of an ensemble.
+    """
     add = _check.flag(add, "add")
     rows = 0 if group is None else _check.integer(group, "group", 1)
     if rows and walk.batch % rows:
         raise ValueError(f"group: expected a divisor of the batch of {walk.batch}, got {rows}")
-    first = (walk.batch // rows,) if rows else ()
+    first = (*members, walk.batch // rows) if rows else members
     names = packed.names
     chosen = _chosen(want, names)
     none: list[Mapping[str, Any]] = [{} for _ in range(packed.directions)]
@@ -512,9 +519,9 @@ def wanted(
     if add and dweights is None:
         raise ValueError("add: nothing to add to; dweights was not given")
     return Wanted(
-        _dx(packed, walk, "x" in chosen, dx),
+        _dx(packed, walk, "x" in chosen, dx, members),
         tuple(each),
-        _dfirst(packed, walk, "states" in chosen, dfirst),
+        _dfirst(packed, walk, "states" in chosen, dfirst, members),
         "initial" in chosen and (want is not None or walk.cut is not None),
         add,
         rows,
@@ -544,18 +551,22 @@ def _chosen(want: object, names: tuple[str, ...]) -> set[str]:
     return set(want)
 
 
-def _dx(packed: Packed, walk: Plan, wanted: bool, target: object) -> bool | Array:
+def _dx(
+    packed: Packed, walk: Plan, wanted: bool, target: object, members: tuple[int, ...]
+) -> bool | Array:
     if target is None:
         return wanted
     if not wanted:
         raise ValueError("dx: given, but 'x' is not in want")
-    found = output(target, "dx", packed, (walk.steps, walk.batch, packed.input_size))
+    found = output(target, "dx", packed, (*members, walk.steps, walk.batch, packed.input_size))
     assert found is not None
     return found
 
 
-def _dfirst(packed: Packed, walk: Plan, wanted: bool, target: object) -> bool | tuple[Array, ...]:
-    found = states_out(packed, target, "dfirst", walk.batch)
+def _dfirst(
+    packed: Packed, walk: Plan, wanted: bool, target: object, members: tuple[int, ...]
+) -> bool | tuple[Array, ...]:
+    found = states_out(packed, target, "dfirst", walk.batch, members)
     if found is None:
         return wanted
     if not wanted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,7 +132,9 @@ def forward_ensemble(
     drop: Array | None = None,
     keep: Sequence[Array] | None = None,
     zoneout: tuple[float, float] | None = None,
-    saved: bool = False,
+    y: Array | None = None,
+    final: Sequence[Array] | None = None,
+    saved: bool | Array = False,
     threads: int | None = None,
     at_most: int | None = None,
 ) -> Forward:
@@ -152,8 +154,8 @@ def forward_ensemble(
         As `forward` takes them, shared by all members; or with a first axis of E.
     lengths, mask, reset, zoneout
         As `forward` takes them; all members share them.
-    saved : bool
-        Whether to save what `backward_ensemble` needs.
+    y, final, saved
+        As `forward` takes them, each array with a first axis of E.
     threads, at_most : int, optional
         As for `forward`.
 
@@ -166,7 +168,8 @@ def forward_ensemble(
     Raises
     ------
     TypeError, ValueError
-        An argument is not as above; the text names it.
+        An argument is not as above, or an output shares memory with another array; the text names
+        the argument, and nothing was written.
     RuntimeError
         Another thread is updating a member.
 
@@ -196,30 +199,46 @@ def forward_ensemble(
         (lengths, mask, reset),
     )
     asked = _checks.threads(threads, at_most)
-    saves = _check.flag(saved, "saved")
     steps, batch, count = plan.steps, plan.batch, len(members)
-
-    def room(*shape: int) -> Array:
-        return np.empty((count, *shape), first.dtype)
-
-    y = room(steps, batch, first.directions * first.output_size)
-    widths = (first.output_size, first.hidden_size)[: first.spec.states]
-    final = tuple(room(first.directions, batch, width) for width in widths)
-    kept = room(*run.saved_shape(first, steps, batch)) if saves else None
+    shape = (count, steps, batch, first.directions * first.output_size)
+    to_y = _checks.output(y, "y", first, shape)
+    to_final = _checks.states_out(first, final, "final", batch, (count,))
+    kept_shape = (count, *run.saved_shape(first, steps, batch))
+    to_saved = _checks.saved_target(
+        saved, first, kept_shape if isinstance(saved, np.ndarray) else None
+    )
+    _check.keep_apart(
+        [("y", to_y), ("final", to_final), ("saved", to_saved)],
+        [x, tokens, states, initial, drop, keep, *[one.arrays for one in members]],
+    )
+    if to_y is None:
+        to_y = np.empty(shape, first.dtype)
+    if to_final is None:
+        to_final = _rooms_of_states(first, count, batch)
+    if isinstance(to_saved, bool | np.bool_):
+        kept = np.empty(kept_shape, first.dtype) if to_saved else None
+    else:
+        kept = to_saved
     run.forward_ensemble(
         [
             ForwardMember(
                 members[e],
                 inputs[e],
-                y[e],
-                tuple(part[e] for part in final),
+                to_y[e],
+                tuple(part[e] for part in to_final),
                 None if kept is None else kept[e],
             )
             for e in range(count)
         ],
         asked,
     )
-    return Forward(y, final, kept, plan._replace(generation=_generations(members)))
+    return Forward(to_y, to_final, kept, plan._replace(generation=_generations(members)))
+
+
+def _rooms_of_states(packed: Packed, count: int, batch: int) -> tuple[Array, ...]:
+    """New arrays for a state of each member."""
+    widths = (packed.output_size, packed.hidden_size)[: packed.spec.states]
+    return tuple(np.empty((count, packed.directions, batch, n), packed.dtype) for n in widths)
 
 
 def backward_ensemble(
@@ -240,6 +259,9 @@ def backward_ensemble(
     dcells: Array | None = None,
     dgates: Array | None = None,
     want: Collection[str] | None = None,
+    dx: Array | None = None,
+    dfirst: Sequence[Array] | None = None,
+    dweights: Mapping[str, Array] | Sequence[Mapping[str, Array]] | None = None,
     group: int | None = None,
     threads: int | None = None,
     at_most: int | None = None,
@@ -258,17 +280,20 @@ def backward_ensemble(
         As `backward` takes them, with a first axis of E; without one, all members share them.
     want, group, threads, at_most
         As for `backward`.
+    dx, dfirst, dweights
+        As `backward` takes them, each array with a first axis of E.
 
     Returns
     -------
     Gradients
-        As `backward` returns them, each with a first axis of E. If all members share x, dx is
-        (T, B, I), the sum of the members' dx in the order of the members.
+        As `backward` returns them, each with a first axis of E. If all members share x and `dx` is
+        not given, dx is (T, B, I), the sum of the members' dx in the order of the members.
 
     Raises
     ------
     TypeError, ValueError
-        An argument is not as above; the text names it.
+        An argument is not as above, or an output shares memory with another array; nothing was
+        written.
     RuntimeError
         The weights are not those of the forward call, or another thread is updating them.
 
@@ -289,19 +314,33 @@ def backward_ensemble(
     _checks.same_generation(plan, _generations(members))
     inputs, _ = _inputs(members, share, plan, x, tokens, states, initial, drop, keep, zoneout, None)
     steps, batch = plan.steps, plan.batch
-    wanted = _checks.wanted(first, plan, want, None, None, None, False, group)
+    wanted = _checks.wanted(first, plan, want, dx, dfirst, dweights, False, group, (count,))
+    _check.keep_apart(
+        [("dx", dx), ("dfirst", dfirst), ("dweights", dweights)],
+        [
+            *[x, tokens, y, saved, states, initial, drop, keep, dy, dstates, dcells, dgates],
+            *[one.arrays for one in members],
+        ],
+    )
 
-    def room(*shape: int) -> Array:
-        return np.empty((count, *shape), first.dtype)
+    def place(target: bool | Array, *shape: int) -> Array:
+        return np.empty((count, *shape), first.dtype) if isinstance(target, bool) else target
 
     groups = (batch // wanted.group,) if wanted.group else ()
-    dweights = [
-        {name: room(*groups, *a.shape) for name, a in of.items() if wanted.dweights[d][name]}
+    to_weights = [
+        {
+            name: place(wanted.dweights[d][name], *groups, *a.shape)
+            for name, a in of.items()
+            if wanted.dweights[d][name] is not False
+        }
         for d, of in enumerate(first.held())
     ]
-    dx = room(steps, batch, first.input_size) if wanted.dx and tokens is None else None
-    widths = (first.output_size, first.hidden_size)[: first.spec.states]
-    dfirst = tuple(room(first.directions, batch, width) for width in widths)
+    to_x = None
+    if wanted.dx is not False and tokens is None:
+        to_x = place(wanted.dx, steps, batch, first.input_size)
+    to_first = wanted.dstates
+    if to_first is True:
+        to_first = _rooms_of_states(first, count, batch)
     width = first.directions * first.output_size
     shape = run.saved_shape(first, steps, batch)
     of_members = []
@@ -315,9 +354,9 @@ def backward_ensemble(
             share.of(e, "dgates", dgates, 5),
         )
         targets = wanted._replace(
-            dx=False if dx is None else dx[e],
-            dweights=tuple({name: a[e] for name, a in of.items()} for of in dweights),
-            dstates=tuple(part[e] for part in dfirst) if wanted.dstates else False,
+            dx=False if to_x is None else to_x[e],
+            dweights=tuple({name: a[e] for name, a in of.items()} for of in to_weights),
+            dstates=to_first and tuple(part[e] for part in to_first),
         )
         of_members.append(
             BackwardMember(
@@ -334,14 +373,12 @@ def backward_ensemble(
     if wanted.dinitial:
         each = [one.dinitial for one in found]
         dinitial = tuple(
-            np.stack([parts[k] for parts in each if parts is not None]) for k in range(len(widths))
+            np.stack([parts[k] for parts in each if parts is not None])
+            for k in range(first.spec.states)
         )
-    return Gradients(
-        _sum_of_members(dx) if dx is not None and x is not None and x.ndim == 3 else dx,
-        tuple(dweights),
-        dfirst if wanted.dstates else None,
-        dinitial,
-    )
+    if to_x is not None and dx is None and x is not None and x.ndim == 3:
+        to_x = _sum_of_members(to_x)
+    return Gradients(to_x, tuple(to_weights), to_first or None, dinitial)
 
 
 def _sum_of_members(dx: Array) -> Array:

@@ -7,7 +7,7 @@ because a call on small arrays takes as long as this.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,9 @@ class _Operation:
                 turned = call.batch_first and role in ("mask", "reset")
                 self.optional.append((role, places, several, turned))
         self.cell, self.options = call.cell, call.options
+        self.same_steps = not any(
+            call.mapped[k] for role in _OF_PLAN for k in call.at(role) if call.mapped
+        )
 
     def _weights(self) -> list[list[tuple[str, int]]]:
         places, n = self.call.at("weight"), len(self.call.names)
@@ -92,7 +95,7 @@ class _Operation:
         return PACKS.get(self.cell, self.weights(operands), options=self.options)
 
     def time_major(self, a: Array) -> Array:
-        return a.swapaxes(0, 1) if self.batch_first else a
+        return a.swapaxes(-3, -2) if self.batch_first else a
 
     def given(self, operands: Arrays) -> dict[str, Any]:
         """Return the optional arguments of `core`."""
@@ -108,26 +111,42 @@ class _Operation:
         return found
 
     def __call__(self, operands: Arrays, results: Arrays) -> None:
-        """Compute the results, for each member."""
+        """Compute the results, of all members if there are any."""
         threads = _enter()
         try:
             if self.call.members is None:
-                self.compute(operands, results, threads)
+                self.run(self.packed(operands), operands, operands, results, threads)
                 return
-            for own, out in self._of_members(operands, results):
-                self.compute(own, out, threads)
+            each = [self.of_member(operands, k) for k in range(self.call.members)]
+            if self.together(each[0]):
+                packs = [self.packed(own) for own in each]
+                self.run(packs, each[0], operands, results, threads)
+                return
+            for k, own in enumerate(each):
+                self.run(self.packed(own), own, own, [a[k, ...] for a in results], threads)
         finally:
             _leave()
 
-    def _of_members(self, operands: Arrays, results: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
-        assert self.call.members is not None
-        for k in range(self.call.members):
-            own = [
-                a[k] if mapped else a for a, mapped in zip(operands, self.call.mapped, strict=True)
-            ]
-            yield own, [a[k, ...] for a in results]
+    def of_member(self, operands: Arrays, k: int) -> Arrays:
+        """Return what member k of an ensemble is given."""
+        return [a[k] if mapped else a for a, mapped in zip(operands, self.call.mapped, strict=True)]
 
-    def compute(self, operands: Arrays, results: Arrays, threads: int | None) -> None:
+    def together(self, first: Arrays) -> bool:
+        """Whether one call computes all members; `first` is what the first one is given.
+
+        Members that have lengths, masks or resets of their own walk different steps.
+        """
+        return self.same_steps
+
+    def run(
+        self,
+        packs: core.Packed | list[core.Packed],
+        first: Arrays,
+        operands: Arrays,
+        results: Arrays,
+        threads: int | None,
+    ) -> None:
+        """Make one call, of a list of members if there is one; `first` as for `together`."""
         raise NotImplementedError
 
 
@@ -138,36 +157,55 @@ class Forward(_Operation):
         super().__init__(call)
         self.residuals = residual_roles(call) if save else ()
         self.places = call.at("weight")
+        self.time = 1 if call.batch_first else 0
 
-    def compute(self, operands: Arrays, results: Arrays, threads: int | None) -> None:
-        """Make one call."""
-        x = self.time_major(operands[0])
-        if len(x) == 1 and sum([operands[k].nbytes for k in self.places]) > LARGE:
-            packed = core.pack(self.cell, self.weights(operands), options=self.options, copy=False)
-        else:
-            packed = self.packed(operands)
-        count = 1 + packed.spec.states
-        residuals = self.residuals
-        out = core.forward(
-            packed,
-            x,
-            y=self.time_major(results[0]),
-            final=tuple(results[1:count]),
-            saved=results[count] if residuals else False,
-            at_most=threads,
-            **self.given(operands),
+    def in_place(self, operands: Arrays) -> bool:
+        """Whether a call reads the weights where they lie."""
+        return (
+            operands[0].shape[self.time] == 1
+            and sum([operands[k].nbytes for k in self.places]) > LARGE
         )
+
+    def packed(self, operands: Arrays) -> core.Packed:
+        """Return packed weights, or what reads them where they lie."""
+        if self.in_place(operands):
+            return core.pack(self.cell, self.weights(operands), options=self.options, copy=False)
+        return super().packed(operands)
+
+    def together(self, first: Arrays) -> bool:
+        """Whether one call computes all members; it would pack what is read where it lies."""
+        return super().together(first) and not self.in_place(first)
+
+    def run(
+        self,
+        packs: core.Packed | list[core.Packed],
+        first: Arrays,
+        operands: Arrays,
+        results: Arrays,
+        threads: int | None,
+    ) -> None:
+        """Make one call."""
+        count, residuals = len(results) - len(self.residuals), self.residuals
+        arguments = {
+            "y": self.time_major(results[0]),
+            "final": tuple(results[1:count]),
+            "saved": results[count] if residuals else False,
+            "at_most": threads,
+            **self.given(operands),
+        }
+        x = self.time_major(operands[0])
+        if isinstance(packs, list):
+            plan = core.forward_ensemble(packs, x, **arguments).plan
+        else:
+            plan = core.forward(packs, x, **arguments).plan
         if len(residuals) > 1:
-            plan = out.plan
-            values = {
-                "plan lengths": plan.lengths,
-                "plan times": plan.times,
-                "plan cut": plan.cut,
-            }
+            values = {"plan lengths": plan.lengths, "plan times": plan.times, "plan cut": plan.cut}
             for role, to in zip(residuals[1:], results[count + 1 :], strict=True):
                 value = values[role]
                 assert value is not None
-                to[...] = value.view(np.int32).reshape(to.shape) if to.dtype.kind == "i" else value
+                if to.dtype.kind == "i":
+                    value = value.view(np.int32).reshape(*value.shape, 2)
+                to[...] = value  # for every member the same
 
 
 class Backward(_Operation):
@@ -201,13 +239,15 @@ class Backward(_Operation):
         a = self._one(operands, role)
         return None if a is None else a.view(np.int64).reshape(shape)
 
-    def _into(self, operands: Arrays, results: Arrays) -> dict[str, Any]:
+    def _into(self, first: Arrays, results: Arrays, members: tuple[int, ...]) -> dict[str, Any]:
         into: dict[str, Any] = {}
         if self.to_x is not None:
             into["dx"] = self.time_major(results[self.to_x])
         if self.to_states:  # `core` has them all or none
             into["dfirst"] = tuple(
-                results[self.to_states[at]] if at in self.to_states else np.empty_like(operands[at])
+                results[self.to_states[at]]
+                if at in self.to_states
+                else np.empty((*members, *first[at].shape), first[at].dtype)
                 for at in self.states
             )
         if any(self.to_weights):
@@ -215,33 +255,44 @@ class Backward(_Operation):
             into["dweights"] = sides[0] if len(sides) == 1 else sides
         return into
 
-    def compute(self, operands: Arrays, results: Arrays, threads: int | None) -> None:
+    def run(
+        self,
+        packs: core.Packed | list[core.Packed],
+        first: Arrays,
+        operands: Arrays,
+        results: Arrays,
+        threads: int | None,
+    ) -> None:
         """Make one call."""
-        packed, x = self.packed(operands), self.time_major(operands[0])
-        steps, batch = x.shape[:2]
+        members = packs if isinstance(packs, list) else [packs]
+        packed = members[0]
+        steps, batch = self.time_major(first[0]).shape[:2]
         plan = core.Plan(
             steps,
             batch,
-            self._int64(operands, "plan lengths", batch),
-            self._int64(operands, "plan times", packed.directions, batch, steps),
-            self._one(operands, "plan cut"),
+            self._int64(first, "plan lengths", batch),
+            self._int64(first, "plan times", packed.directions, batch, steps),
+            self._one(first, "plan cut"),
             packed.generation,
         )
-        dy = self._one(operands, "dy")
+        x, dy = self.time_major(operands[0]), self._one(operands, "dy")
         dstates = tuple([self._one(operands, f"dstate {k}") for k in range(packed.spec.states)])
-        core.backward(
-            packed,
-            plan,
-            x,
-            y=self.time_major(operands[self.place["y"]]),
-            saved=operands[self.place["saved"]],
-            dy=None if dy is None else self.time_major(dy),
-            dstates=None if all(d is None for d in dstates) else dstates,
-            want=self.want,
-            at_most=threads,
-            **self._into(operands, results),
+        arguments = {
+            "y": self.time_major(operands[self.place["y"]]),
+            "saved": operands[self.place["saved"]],
+            "dy": None if dy is None else self.time_major(dy),
+            "dstates": None if all(d is None for d in dstates) else dstates,
+            "want": self.want,
+            "at_most": threads,
             **self.given(operands),
-        )
+        }
+        if isinstance(packs, list):
+            arguments |= self._into(first, results, (len(packs),))
+            plan = plan._replace(generation=tuple([one.generation for one in packs]))
+            core.backward_ensemble(packs, plan, x, **arguments)
+        else:
+            arguments |= self._into(first, results, ())
+            core.backward(packs, plan, x, **arguments)
 
 
 OPERATIONS: dict[str, Callable[[Call, Any], _Operation]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -231,23 +231,3 @@ def zeros(call: Call, directions: int) -> list[Array]:
     w = call.weights
     widths = (w.output_size, w.hidden_size)[: w.spec.states]
     return [np.zeros((directions, call.batch, width), w.dtype) for width in widths]
-
-
-def keep_apart(outputs: Iterable[tuple[str, object]], inputs: Iterable[object]) -> None:
-    """Raise a ValueError if an output of the caller shares memory with another array of the call.
-
-    Outputs are written while inputs are still being read. What is not an array is passed over; of
-    a tuple, each item counts.
-    """
-    others = [a for given in inputs for a in _arrays(given)]
-    for name, target in outputs:
-        for out in _arrays(target):
-            if any(np.may_share_memory(out, other) for other in others):
-                raise ValueError(f"{name}: shares memory with another array of the call")
-            others.append(out)
-
-
-def _arrays(given: object) -> list[Array]:
-    if isinstance(given, (tuple, list)):
-        return [a for item in given for a in _arrays(item)]
-    return [given] if isinstance(given, np.ndarray) else []

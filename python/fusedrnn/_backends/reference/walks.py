@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..._cells import Array
+from ..._checks import arguments as _check
 from ..settings import record
 from ..types import (
     ANY_NUMBER,
@@ -28,7 +29,7 @@ from ..types import (
 )
 from . import cells as _cells
 from . import chosen, norm
-from .call import Call, ReferenceForm, Slots, Weights, calls, keep_apart, zeros
+from .call import Call, ReferenceForm, Slots, Weights, calls, zeros
 from .cells import Step
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class ReferenceBackend:
     ) -> Outcome:
         """Run the sequences."""
         weights = self._weights(packed)
-        keep_apart([("y", y), ("final", final), ("saved", saved)], [inputs, *packed.sources])
+        _check.keep_apart([("y", y), ("final", final), ("saved", saved)], [inputs, *packed.sources])
         directions = calls(weights, inputs)
         first, out = directions[0], weights[0].output_size
         record(self.name, "numpy", packed.kernel, 1)
@@ -150,7 +151,7 @@ class ReferenceBackend:
         weights = self._weights(packed)
         outputs = [("dstates", wanted.dstates), ("dx", wanted.dx)]
         outputs += [("weights", to) for of in wanted.dweights for to in of.values()]
-        keep_apart(outputs, [inputs, y, saved, given, *packed.sources])
+        _check.keep_apart(outputs, [inputs, y, saved, given, *packed.sources])
         if wanted.group:
             return self._by_groups(packed, inputs, y, saved, given, wanted)
         parts = calls(weights, inputs)
