@@ -732,6 +732,37 @@ def test_what_fit_refuses() -> None:
         model.fit(x, y)
 
 
+def test_a_wrong_value_is_refused_before_training_by_its_place() -> None:
+    """In x and y as they were given, whatever the order of batches; padding may be wrong."""
+    x, y, lengths = words(40)
+    model, cross = labelling(), nn.softmax_cross_entropy
+    before = states(model)
+    wrong_x, wrong_y, padded_y = x.copy(), y.copy(), y.copy()
+    lengths[37] = 5
+    wrong_x[37, 4], wrong_y[37, 4], padded_y[37, 5:] = 6, 2, 7
+    classes = r"y: expected classes in \[0, 2\), got 2 at \(37, 4\)"
+    for loss in (cross, functools.partial(cross, class_weights=[1, 2], ignore_index=-9)):
+        model.compile(loss=loss)
+        for call in (model.fit, model.evaluate):
+            with pytest.raises(ValueError, match=r"^x: expected ids in .*, got 6 at \(37, 4\)"):
+                call(wrong_x, y, lengths=lengths, batch_size=2)
+            with pytest.raises(ValueError, match=f"^{classes}"):
+                call(x, wrong_y, lengths=lengths, batch_size=2)
+        with pytest.raises(ValueError, match=f"^validation {classes}"):
+            model.fit(x, y, lengths=lengths, validation_data=(x, wrong_y, lengths))
+        assert states(model) == before
+        model.evaluate(x, padded_y, lengths=lengths)
+        if loss is not cross:
+            model.evaluate(x, np.where(wrong_y == 2, -9, y), lengths=lengths)
+    with pytest.raises(ValueError, match=r"^x: expected ids in .*, got 6 at \(37, 4\)"):
+        model.predict(wrong_x, lengths=lengths)
+    answers = (numbers(40, 1) > 0).astype(float)
+    answers[33] = 1.5
+    yes = small().compile(loss="binary_cross_entropy")
+    with pytest.raises(ValueError, match=r"^y: expected numbers in .*, got 1\.5 at \(33, 0\)"):
+        yes.fit(numbers(40, 2), answers, batch_size=2)
+
+
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     x, y, path = numbers(6, 2), numbers(6, 1), tmp_path / "run.npz"
     model = small().compile("sgd")

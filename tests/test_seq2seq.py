@@ -635,6 +635,18 @@ def test_arguments_that_do_not_fit_are_named() -> None:
         ((x, TARGETS[:, 0]), {}, ValueError, r"y: expected shape \(N, T\), a sequence of ids"),
         ((x, TARGETS[:3]), {}, ValueError, "y: expected 4 samples, as x has, got 3"),
         ((x, TARGETS * 1.0), {}, TypeError, r"y: expected ids \(integers\)"),
+        (  # by its place in x or y, and not in its batch
+            (np.where(np.arange(20).reshape(4, 5) == 17, 8, x), TARGETS),
+            {"batch_size": 1},
+            ValueError,
+            r"x: expected ids in \[0, 8\), got 8 at \(3, 2\)",
+        ),
+        (
+            (x, np.where(TARGETS == 6, 7, TARGETS)),
+            {"batch_size": 1},
+            ValueError,
+            r"y: expected classes in \[0, 7\), got 7 at \(2, 0\)",
+        ),
         ((x, np.full((4, 3), 3)), {}, ValueError, "y: expected sequences that end with end=2, fou"),
         (
             (x, np.array([[1, 3, 2]] * 4)),

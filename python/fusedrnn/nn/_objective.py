@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import arguments as _check
+from . import _rows
 from . import metrics as _metrics
 from ._optimizer import Optimizer
 from .losses import Loss, binary_cross_entropy, mae, mse, softmax_cross_entropy
@@ -70,6 +72,27 @@ class Objective(NamedTuple):
         if not isinstance(loss, Loss):
             raise TypeError(f"loss: expected a function that returns a Loss, got {loss!r}")
         return loss
+
+    def check(self, y: Array, lengths: Array | None, classes: int | None, name: str) -> None:
+        """Refuse targets that this loss would refuse for their values, by their place in all of y.
+
+        The loss itself sees a batch, maybe after many updates, and knows only places in it.
+        `classes` is the width of the prediction, if it is known.
+        """
+        loss: Any = self.loss
+        options: Mapping[str, Any] = {}
+        if isinstance(loss, functools.partial):
+            loss, options = loss.func, loss.keywords
+        counted = None if lengths is None else np.arange(y.shape[1]) < lengths[:, None]
+        if loss is softmax_cross_entropy and y.dtype.kind in "iu" and classes is not None:
+            ignored = options.get("ignore_index")
+            if ignored is not None:
+                unlike = y != _check.integer(ignored, "ignore_index", -(2**63))
+                counted = unlike if counted is None else counted & unlike
+            if counted is None or counted.shape == y.shape:
+                _rows.in_range(y, counted, classes, name)
+        elif loss is binary_cross_entropy and y.dtype.kind in "fiub":
+            _rows.in_unit(y, counted, name)
 
     def measured(
         self, y: Array, targets: Array, lengths: Array | None

@@ -136,7 +136,7 @@ def number_targets(
     return wanted, _counted(a.shape[: 1 + batched], batched, lengths, mask, batch_first)
 
 
-def in_unit(targets: Array, counted: Array | None) -> None:
+def in_unit(targets: Array, counted: Array | None, name: str = "targets") -> None:
     """Refuse targets that count and are not in [0, 1]."""
     wrong = ~((targets >= 0) & (targets <= 1))
     if counted is not None:
@@ -146,7 +146,7 @@ def in_unit(targets: Array, counted: Array | None) -> None:
         found = targets[at].item()
         place = f" at {at}" if at else ""
         hint = "; steps to leave out: lengths= or mask=" if found < 0 else ""
-        raise ValueError(f"targets: expected numbers in [0, 1], got {found}{place}{hint}")
+        raise ValueError(f"{name}: expected numbers in [0, 1], got {found}{place}{hint}")
 
 
 # --- what counts ------------------------------------------------------------------------------
