@@ -59,8 +59,8 @@ class Alphabet:
     def __len__(self) -> int:
         return len(self.characters)
 
-    def encode(self, text: str) -> NDArray[np.int64]:
-        """Return the tokens of a text, shape (len(text),).
+    def encode(self, text: str, name: str = "text") -> NDArray[np.int64]:
+        """Return the tokens of a text, shape (len(text),); `name` is what an error calls it.
 
         Raises
         ------
@@ -70,7 +70,7 @@ class Alphabet:
         unknown = sorted(set(text) - set(self.characters))
         if unknown:
             shown = " ".join(repr(c) for c in unknown[:8]) + (" ..." if len(unknown) > 8 else "")
-            raise ValueError(f"text: characters that the model does not know: {shown}")
+            raise ValueError(f"{name}: characters that the model does not know: {shown}")
         return np.searchsorted(self._codes, _code_points(text)).astype(np.int64)
 
     def decode(self, tokens: NDArray[np.integer[Any]]) -> str:

@@ -64,7 +64,7 @@ def generate(
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature: expected a finite number of 0 or more, got {temperature}")
     alphabet = model.alphabet
-    tokens = alphabet.encode(prompt)
+    tokens = alphabet.encode(prompt, "prompt")
     if not len(tokens):
         tokens = alphabet.encode("\n" if "\n" in alphabet.characters else alphabet.characters[0])
     return _draw(model, tokens, length, temperature, np.random.default_rng(seed))

@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
             "makes one"
         )
         return 2
+    model.alphabet.encode(arguments.prompt, "--prompt")  # an error names the option
     characters = generate(
         model,
         arguments.prompt,
