@@ -37,6 +37,17 @@ def test_generated_text_depends_on_seed_prompt_and_temperature(backend: Chosen) 
         generate(model, "a", 3, temperature=math.nan)
     with pytest.raises(ValueError, match="length: expected 0 or more, got -1"):
         generate(model, "a", -1)
+    wrong: Any
+    for wrong, text in (
+        ((model, b"a", 3), "prompt: expected a text, got bytes"),
+        ((model, "a", "3"), "length: expected a whole number, got str"),
+        ((model, "a", 3.5), "length: expected a whole number, got float"),
+        ((model.recurrent, "a", 3), "model: expected a CharLM, got LSTM"),
+    ):
+        with pytest.raises(TypeError, match=f"^{text}"):
+            generate(*wrong)
+    with pytest.raises(TypeError, match=r"^temperature: expected a number, got str"):
+        generate(model, "a", 3, temperature="1")  # type: ignore[arg-type]
 
 
 def test_characters_are_drawn_as_often_as_they_are_likely() -> None:

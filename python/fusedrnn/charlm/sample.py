@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -45,6 +46,8 @@ def generate(
 
     Raises
     ------
+    TypeError
+        An argument is not as above.
     ValueError
         The prompt has characters that the model does not know, or `length` or `temperature` is
         negative. The call raises it, before the first character.
@@ -59,6 +62,14 @@ def generate(
     >>> len(text), set(text) <= set("abc")
     (5, True)
     """
+    given: tuple[tuple[str, object, type, str], ...] = (
+        ("model", model, CharLM, "a CharLM"),
+        ("length", length, Integral, "a whole number"),
+        ("temperature", temperature, Real, "a number"),
+    )
+    for name, value, kind, expected in given:
+        if not isinstance(value, kind):
+            raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
     if length < 0:
         raise ValueError(f"length: expected 0 or more, got {length}")
     if not 0 <= temperature < math.inf:
