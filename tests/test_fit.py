@@ -731,6 +731,13 @@ def test_what_fit_refuses() -> None:
     with pytest.raises(TypeError, match="loss: expected a function that returns a Loss"):
         model.fit(x, y)
 
+    def nothing(*_: Array) -> Any:
+        """Lacks its `return`."""
+
+    model.compile(metrics=[nothing])
+    with pytest.raises(TypeError, match=r"^metrics: .* got 'nothing', which returns NoneType"):
+        model.fit(x, y)
+
 
 def test_a_wrong_value_is_refused_before_training_by_its_place() -> None:
     """In x and y as they were given, whatever the order of batches; padding may be wrong."""

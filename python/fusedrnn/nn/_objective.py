@@ -103,7 +103,14 @@ class Objective(NamedTuple):
         values = {"loss": loss.value}
         for name, metric in self.metrics.items():
             found = metric(y, targets, **options)
-            values[name] = float(found.value if isinstance(found, Loss) else found)
+            found = found.value if isinstance(found, Loss) else found
+            try:
+                values[name] = float(found)
+            except (TypeError, ValueError):
+                raise TypeError(
+                    f"metrics: expected a function that returns a number, got {name!r}, which "
+                    f"returns {_check.describe(found)}"
+                ) from None
         counts = NO_COUNTS
         if BALANCED in self.of_sums:
             classes = y.shape[-1] if y.ndim else 0
