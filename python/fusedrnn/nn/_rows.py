@@ -78,6 +78,12 @@ def class_targets(
     `outer` is the shape of the rows. `classes` is None if the prediction `name` is classes too: any
     class of at least 0 is right then.
     """
+    given = np.shape(targets)
+    if classes is not None and given == (*outer, classes):
+        raise ValueError(
+            f"targets: expected the class of each row, {outer}, got {given}; if these are one-hot "
+            "rows, pass targets.argmax(axis=-1)"
+        )
     wanted = integers(targets, "targets")
     last = "" if classes is None else " without its last axis"
     if wanted.shape != outer:
