@@ -681,6 +681,14 @@ def test_what_fit_refuses() -> None:
     ):
         with pytest.raises(error, match=f"^{text}"):
             model.compile(*compiled)
+    for name, loss in (
+        ("softmax", "softmax_cross_entropy"),
+        ("sigmoid", functools.partial(nn.binary_cross_entropy, pos_weight=2)),
+    ):
+        squashed = nn.Sequential([nn.Dense(2, 2), nn.Activation(name)])
+        with pytest.raises(ValueError, match=f"^loss: .* reads logits, .*'{name}'"):
+            squashed.compile(loss=loss)
+        squashed.compile(loss="mse")
     model.compile()
     before = states(model)
     for given, more, error, text in (

@@ -78,6 +78,11 @@ class Model(ABC):
         """Return the gradients of the parameters by name."""
 
     @property
+    def _squashing(self) -> str:
+        """The name of the activation that the last layer is, if it is one alone."""
+        return ""
+
+    @property
     @abstractmethod
     def _width(self) -> int | None:
         """The length of the last axis of the output; None if it is not known."""
@@ -124,10 +129,13 @@ class Model(ABC):
         Raises
         ------
         TypeError, ValueError
-            An argument is not as above.
+            An argument is not as above; or the loss reads logits, and the last layer is their
+            softmax or sigmoid.
         """
         chosen = _objective.optimizer(optimizer)
-        self._training = Training(chosen, _objective.objective(loss, metrics))
+        aim = _objective.objective(loss, metrics)
+        _objective.of_logits(aim, self._squashing)
+        self._training = Training(chosen, aim)
         return self
 
     def fit(

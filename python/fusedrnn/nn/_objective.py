@@ -160,6 +160,22 @@ class Means:
         return found
 
 
+def of_logits(aim: Objective, squashing: str) -> None:
+    """Refuse a loss that takes the softmax or sigmoid once more.
+
+    Such a model trains, but slowly, and no logit is below 0, so that its accuracy means nothing.
+    """
+    loss = aim.loss.func if isinstance(aim.loss, functools.partial) else aim.loss
+    if squashing in ("softmax", "sigmoid") and loss in (
+        softmax_cross_entropy,
+        binary_cross_entropy,
+    ):
+        raise ValueError(
+            f"loss: {loss.__name__} reads logits, and the last layer is Activation({squashing!r}); "
+            "leave that layer out, and apply it to what the trained model gives"
+        )
+
+
 def optimizer(value: object) -> Optimizer[Any]:
     """Return an optimiser, by name or as it is."""
     if isinstance(value, str):

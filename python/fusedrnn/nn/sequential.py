@@ -17,6 +17,7 @@ from ._links import INPUT_STEPS, KINDS, Call, Recurrent, backward, entered, link
 from ._model import Model
 from ._table import table
 from ._training import in_batches
+from .activation import Activation
 
 __all__ = ["Sequential"]
 
@@ -265,6 +266,11 @@ class Sequential(Model):
         return all(link.keeps_steps for link in self._links)
 
     # --- training ---------------------------------------------------------------------------------
+
+    @property
+    def _squashing(self) -> str:
+        last = self.layers[-1]
+        return last.name if isinstance(last, Activation) else ""
 
     @property
     def _width(self) -> int | None:
