@@ -452,7 +452,11 @@ WRONG: list[tuple[list[str], str]] = [
         "of memory .* smaller --hidden-size",
     ),
     (["train", "--text", "{text}", "--layers", "9" * 30], "of memory .*over 10.15 parameters"),
-    (["generate", "--model", "{model}", "--prompt", "É"], "does not know: 'É'"),
+    (["generate", "--model", "{model}", "--prompt", "É"], "error: --prompt: .* does not know: 'É'"),
+    (
+        ["generate", "--model", "{saved}"],
+        "not a model of fusedrnn train, but a file of fusedrnn.save, which fusedrnn.load reads",
+    ),
     (["generate", "--model", "missing.npz"], "missing.npz: no such file; fusedrnn train makes one"),
     (["generate", "--model", "/etc/passwd"], "/etc/passwd: not a fusedrnn model file$"),
     (["generate", "--model", "."], ".: Is a directory"),
@@ -480,6 +484,9 @@ def test_wrong_input_is_told_in_a_line(
     }.items():
         names[name] = tmp_path / name
         names[name].write_bytes(content)
+    if "{saved}" in arguments:
+        names["saved"] = tmp_path / "saved.npz"
+        fr.save(names["saved"], fr.GRU(2, 3))
     if "{nan}" in arguments:
         names["nan"] = spoiled(trained, tmp_path / "nan.npz")
     assert main([argument.format(**names) for argument in arguments]) == 2

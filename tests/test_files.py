@@ -247,6 +247,28 @@ NOT_SAVED: list[tuple[Any, type[Exception], str]] = [
 ]
 
 
+def test_what_is_no_path_is_refused() -> None:
+    """By each function that reads or writes a file; nothing is written to the descriptor 3."""
+    model = nn.Sequential([nn.Dense(3, 2)]).compile()
+    x, y = np.ones((4, 3)), np.ones((4, 2))
+    wrong: Any
+    for wrong, came in ((3, "int"), (None, "NoneType"), (io.BytesIO(), "BytesIO"), (LAYER, "GRU")):
+        calls: list[Any] = [
+            lambda path: fr.save(path, LAYER),
+            fr.load,
+            fr.load_notes,
+            lambda path: weights.save(path, LAYER),
+            weights.load,
+            model.load_checkpoint,
+        ]
+        for call in calls:
+            with pytest.raises(TypeError, match=f"^path: expected the path of a file, got {came}"):
+                call(wrong)
+        if wrong is not None:
+            with pytest.raises(TypeError, match=f"^checkpoint: expected the path .*, got {came}"):
+                model.fit(x, y, checkpoint=wrong)
+
+
 @pytest.mark.parametrize("at", range(len(NOT_SAVED)))
 def test_what_cannot_be_saved_is_refused(at: int, tmp_path: Path) -> None:
     """The text says why, and the old file is as it was."""

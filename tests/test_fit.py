@@ -23,7 +23,7 @@ import fusedrnn as fr
 from fusedrnn import nn
 from fusedrnn._interrupts import ENDING
 from fusedrnn.nn._batches import SORTED, Data, Piece, batches
-from layer_cases import same
+from layer_cases import agree, same
 
 Array = np.ndarray[Any, np.dtype[Any]]
 STOPS = list(ENDING)
@@ -382,8 +382,8 @@ def test_predict_is_the_model_without_what_is_padded() -> None:
     whole = model(x, lengths)
     real = np.arange(9) < lengths[:, None]
     found = model.predict(x, 4, lengths=lengths)
-    assert same(found, np.where(real[..., None], whole, 0).astype(np.float32))
-    assert same(model.predict(x, 4), model(x))
+    assert agree(found, np.where(real[..., None], whole, 0).astype(np.float32))
+    assert agree(model.predict(x, 4), model(x))
     loss = nn.softmax_cross_entropy(whole, y, lengths=lengths, batch_first=True)
     values = model.evaluate(x, y, lengths=lengths, batch_size=4)
     assert math.isclose(values["loss"], loss.value, rel_tol=1e-6)
@@ -392,7 +392,7 @@ def test_predict_is_the_model_without_what_is_padded() -> None:
     assert values["perplexity"] == math.exp(values["loss"])
     last = nn.Sequential([fr.GRU(1, 2, seed=0), nn.Last()])
     x = numbers(7, 4, 1)
-    assert same(last.predict(x, 3, lengths=[4, 1, 2, 3, 0, 1, 4]), last(x, [4, 1, 2, 3, 0, 1, 4]))
+    assert agree(last.predict(x, 3, lengths=[4, 1, 2, 3, 0, 1, 4]), last(x, [4, 1, 2, 3, 0, 1, 4]))
 
 
 def test_losses_and_metrics_by_name_and_as_functions() -> None:
@@ -681,6 +681,14 @@ def test_what_fit_refuses() -> None:
     ):
         with pytest.raises(error, match=f"^{text}"):
             model.compile(*compiled)
+    for name, loss in (
+        ("softmax", "softmax_cross_entropy"),
+        ("sigmoid", functools.partial(nn.binary_cross_entropy, pos_weight=2)),
+    ):
+        squashed = nn.Sequential([nn.Dense(2, 2), nn.Activation(name)])
+        with pytest.raises(ValueError, match=f"^loss: .* reads logits, .*'{name}'"):
+            squashed.compile(loss=loss)
+        squashed.compile(loss="mse")
     model.compile()
     before = states(model)
     for given, more, error, text in (
@@ -730,6 +738,44 @@ def test_what_fit_refuses() -> None:
     model.compile(loss=lambda *_: 0.0)  # type: ignore[arg-type, return-value]
     with pytest.raises(TypeError, match="loss: expected a function that returns a Loss"):
         model.fit(x, y)
+
+    def nothing(*_: Array) -> Any:
+        """Lacks its `return`."""
+
+    model.compile(metrics=[nothing])
+    with pytest.raises(TypeError, match=r"^metrics: .* got 'nothing', which returns NoneType"):
+        model.fit(x, y)
+
+
+def test_a_wrong_value_is_refused_before_training_by_its_place() -> None:
+    """In x and y as they were given, whatever the order of batches; padding may be wrong."""
+    x, y, lengths = words(40)
+    model, cross = labelling(), nn.softmax_cross_entropy
+    before = states(model)
+    wrong_x, wrong_y, padded_y = x.copy(), y.copy(), y.copy()
+    lengths[37] = 5
+    wrong_x[37, 4], wrong_y[37, 4], padded_y[37, 5:] = 6, 2, 7
+    classes = r"y: expected classes in \[0, 2\), got 2 at \(37, 4\)"
+    for loss in (cross, functools.partial(cross, class_weights=[1, 2], ignore_index=-9)):
+        model.compile(loss=loss)
+        for call in (model.fit, model.evaluate):
+            with pytest.raises(ValueError, match=r"^x: expected ids in .*, got 6 at \(37, 4\)"):
+                call(wrong_x, y, lengths=lengths, batch_size=2)
+            with pytest.raises(ValueError, match=f"^{classes}"):
+                call(x, wrong_y, lengths=lengths, batch_size=2)
+        with pytest.raises(ValueError, match=f"^validation {classes}"):
+            model.fit(x, y, lengths=lengths, validation_data=(x, wrong_y, lengths))
+        assert states(model) == before
+        model.evaluate(x, padded_y, lengths=lengths)
+        if loss is not cross:
+            model.evaluate(x, np.where(wrong_y == 2, -9, y), lengths=lengths)
+    with pytest.raises(ValueError, match=r"^x: expected ids in .*, got 6 at \(37, 4\)"):
+        model.predict(wrong_x, lengths=lengths)
+    answers = (numbers(40, 1) > 0).astype(float)
+    answers[33] = 1.5
+    yes = small().compile(loss="binary_cross_entropy")
+    with pytest.raises(ValueError, match=r"^y: expected numbers in .*, got 1\.5 at \(33, 0\)"):
+        yes.fit(numbers(40, 2), answers, batch_size=2)
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

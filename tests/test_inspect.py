@@ -545,6 +545,7 @@ def test_errors_name_the_argument() -> None:
         (lambda: inspect.gradient_norms(gru, x), ValueError, "dy: expected the gradient.*neither"),
         (lambda: inspect.gradient_norms(gru, x, y[1:]), ValueError, r"dy: expected shape \(5, 2"),
         (lambda: inspect.gradient_norms(gru, x, lambda y: y[-1]), ValueError, "dy: expected shape"),
+        (lambda: inspect.gradient_norms(gru, x, lambda y: None), TypeError, "dy: .* returns None"),
         (lambda: inspect.gradient_norms(gru, x, "mse"), TypeError, "dy: expected an array"),
         (lambda: inspect.gradient_norms(gru, x, dstate=y), ValueError, "dh_n: expected shape"),
         (lambda: inspect.gradient_norms(gru, x[..., 1:], y), ValueError, "x: expected shape"),

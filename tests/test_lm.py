@@ -147,6 +147,11 @@ def test_bits_are_those_of_one_reading() -> None:
     assert model.bits(tokens) == pytest.approx(right, rel=1e-12)
     assert math.isnan(model.bits(tokens[:1]))
     assert math.isnan(model.bits(tokens[:0], context=context))
+    text: Any = "abc"
+    with pytest.raises(TypeError, match=r"^tokens: expected whole numbers of shape \(n,\), got <U"):
+        model.bits(text)
+    with pytest.raises(TypeError, match=r"^context: expected whole numbers of shape \(n,\)"):
+        model.bits(tokens, context=text)
 
 
 def trainer(dtype: str = "float32", cell: str = "lstm", layers: int = 1, **options: Any) -> Trainer:

@@ -29,7 +29,7 @@ def test_generated_text_depends_on_seed_prompt_and_temperature(backend: Chosen) 
     assert set(write()) <= set(TEXT)
     assert write(temperature=0.0, seed=0) == write(temperature=0.0, seed=1)
     assert len(write("")) == 40
-    with pytest.raises(ValueError, match="does not know: 'É'"):
+    with pytest.raises(ValueError, match=r"^prompt: .* does not know: 'É'"):
         generate(model, "É", 3)
     with pytest.raises(
         ValueError, match="temperature: expected a finite number of 0 or more, got nan"
@@ -39,6 +39,19 @@ def test_generated_text_depends_on_seed_prompt_and_temperature(backend: Chosen) 
         generate(model, "a", -1)
     with pytest.raises(ValueError, match="top_k: expected 1 or more, got 0"):
         generate(model, "a", 3, top_k=0)
+    wrong: Any
+    for wrong, text in (
+        ((model, b"a", 3), "prompt: expected a text, got bytes"),
+        ((model, "a", "3"), "length: expected a whole number, got str"),
+        ((model, "a", 3.5), "length: expected a whole number, got float"),
+        ((model.recurrent, "a", 3), "model: expected a CharLM, got LSTM"),
+    ):
+        with pytest.raises(TypeError, match=f"^{text}"):
+            generate(*wrong)
+    with pytest.raises(TypeError, match=r"^temperature: expected a number, got str"):
+        generate(model, "a", 3, temperature="1")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^top_k: expected a whole number, got float"):
+        generate(model, "a", 3, top_k=2.5)  # type: ignore[arg-type]
 
 
 def test_characters_are_drawn_as_often_as_they_are_likely() -> None:

@@ -25,6 +25,14 @@ def test_alphabet() -> None:
     assert alphabet.encode("").shape == (0,)
     with pytest.raises(ValueError, match="does not know: 'c' 'd'"):
         alphabet.encode("bcd")
+    wrong: Any = 5
+    for call, name in (
+        (lambda: Alphabet(wrong), "characters"),
+        (lambda: alphabet.encode(wrong), "text"),
+        (lambda: corpus.Corpus.of(wrong), "text"),
+    ):
+        with pytest.raises(TypeError, match=f"^{name}: expected a text, got int"):
+            call()
 
 
 def test_builtin_text_is_long_and_real(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ import numpy as np
 
 from . import _npz
 from ._cells import Array
+from ._checks import arguments as _check
 from ._checks.arguments import describe
 from ._storage import replacing
 from ._version import __version__
@@ -84,8 +85,8 @@ def save(
     Raises
     ------
     TypeError
-        `what` cannot be saved, `optimizer` has no ``state_dict``, or JSON cannot hold something in
-        `notes`.
+        `path` is no path, `what` cannot be saved, `optimizer` has no ``state_dict``, or JSON cannot
+        hold something in `notes`.
     ValueError
         A name cannot be kept in a file; a layer is in `what` twice, and would be loaded as two; or
         `load` would make another class.
@@ -104,6 +105,7 @@ def save(
     >>> fr.load("model.npz")
     GRU(3, 5)
     """
+    _check.path(path)
     several = isinstance(what, Mapping)
     parts: dict[str, Saveable] = dict(_named(what)) if isinstance(what, Mapping) else {"": what}
     configs: dict[str, dict[str, Any]] = {}
@@ -278,7 +280,7 @@ def load(path: str | os.PathLike[str], *, optimizer: Any = None) -> Any:
         It is damaged, of a later version, not from `save`, or without a state of such an optimiser.
         The text begins with the path.
     TypeError
-        `optimizer` has no ``load_state_dict``.
+        `path` is no path, or `optimizer` has no ``load_state_dict``.
 
     Notes
     -----
@@ -294,6 +296,7 @@ def load(path: str | os.PathLike[str], *, optimizer: Any = None) -> Any:
     GRU(5, 3)
     """
     wanted = None if optimizer is None else _optimizer_kind(optimizer)
+    _check.path(path)
     name = os.fspath(path)
     with _npz.opened(path) as archive:
         header = _header(name, archive)
@@ -336,6 +339,7 @@ def load_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
     >>> fr.load_notes("model.npz")
     {'epoch': 7}
     """
+    _check.path(path)
     with _npz.opened(path) as archive:
         return _header(os.fspath(path), archive).notes or {}
 

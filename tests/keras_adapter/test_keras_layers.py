@@ -336,3 +336,13 @@ print(json.dumps(model.predict(np.array({IDS.tolist()}), verbose=0).tolist()))
 def test_no_sequence() -> None:
     _, ours = pair("GRU", return_sequences=True)
     assert shown(ours(np.zeros((0, 7, 4), "float32")))[0].shape == (0, 7, 5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_numbers_are_promoted_as_by_keras(kind: str) -> None:
+    theirs, ours = pair(kind, return_sequences=True, return_state=True)
+    whole, before = np.arange(84).reshape(3, 7, 4) % 5, calls()
+    states = [np.ones((3, 5), "int32")] * (2 if kind == "LSTM" else 1)
+    for x in (whole, whole.astype("uint8"), whole > 2):
+        same(ours(x, initial_state=states), theirs(x, initial_state=states))
+    assert calls() > before

@@ -113,7 +113,7 @@ def test_what_is_left_alone_and_why() -> None:
     assert "ParametrizedGRU is a class of its own" in lines["parametrized"].why
     assert lines["weight_norm"].why == "weight_hh_l0 is made by weight_norm, prune or the like"
     assert lines["pruned"].why == "weight_hh is made by weight_norm, prune or the like"
-    assert lines["bf16"].why == "torch's forward: dtype torch.bfloat16 beside torch.bfloat16"
+    assert lines["bf16"].why == "torch's forward: the kernels have no torch.bfloat16"
     text = str(ft.report(model))
     assert "plain         fusedrnn.torch.RNN" in text
     assert text.count("\n") == 5

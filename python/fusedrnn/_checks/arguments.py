@@ -8,6 +8,7 @@ those that are not. An error text names the argument, what was expected and what
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
@@ -392,6 +393,12 @@ def text(value: object, name: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected a name, got {describe(value)}")
     return value
+
+
+def path(value: object, name: str = "path") -> None:
+    """Check the name of a file."""
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise TypeError(f"{name}: expected the path of a file, got {describe(value)}")
 
 
 def choice(value: object, name: str, choices: tuple[str, ...], why: str = "") -> str:

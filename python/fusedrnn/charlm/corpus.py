@@ -53,24 +53,26 @@ class Alphabet:
     """
 
     def __init__(self, characters: str) -> None:
-        self.characters = "".join(sorted(set(characters)))
+        self.characters = "".join(sorted(set(_text(characters, "characters"))))
         self._codes = _code_points(self.characters)
 
     def __len__(self) -> int:
         return len(self.characters)
 
-    def encode(self, text: str) -> NDArray[np.int64]:
-        """Return the tokens of a text, shape (len(text),).
+    def encode(self, text: str, name: str = "text") -> NDArray[np.int64]:
+        """Return the tokens of a text, shape (len(text),); `name` is what an error calls it.
 
         Raises
         ------
+        TypeError
+            Not a text.
         ValueError
             The text has characters outside the alphabet; the error names them.
         """
-        unknown = sorted(set(text) - set(self.characters))
+        unknown = sorted(set(_text(text, name)) - set(self.characters))
         if unknown:
             shown = " ".join(repr(c) for c in unknown[:8]) + (" ..." if len(unknown) > 8 else "")
-            raise ValueError(f"text: characters that the model does not know: {shown}")
+            raise ValueError(f"{name}: characters that the model does not know: {shown}")
         return np.searchsorted(self._codes, _code_points(text)).astype(np.int64)
 
     def decode(self, tokens: NDArray[np.integer[Any]]) -> str:
@@ -128,9 +130,12 @@ class Corpus(NamedTuple):
 
         Raises
         ------
+        TypeError
+            `text` is not a text.
         ValueError
             The text is too short to learn from, or `validation` out of range.
         """
+        _text(text, "text")
         if not 0 < validation < 1:
             raise ValueError(f"validation: expected a share above 0 and below 1, got {validation}")
         split = len(text) - int(len(text) * validation)
@@ -277,6 +282,12 @@ def _sources(name: str) -> list[str]:
             # A loader of a single file knows only its own name.
             texts.append(one.loader.get_source(one.name))
     return [text for text in texts if text]
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a text, got {type(value).__name__}")
+    return value
 
 
 def _code_points(text: str) -> NDArray[np.uint32]:

@@ -243,7 +243,8 @@ class CharLM:
         float
             Mean of -log2 p; NaN if nothing is predicted.
         """
-        before = tokens[:0] if context is None else context[-WARM_UP:]
+        tokens = _tokens(tokens, "tokens")
+        before = tokens[:0] if context is None else _tokens(context, "context")[-WARM_UP:]
         text = np.concatenate([before, tokens])
         first = max(len(before), 1)  # the first predicted position
         count = len(text) - first
@@ -355,6 +356,16 @@ class CharLM:
         model = cls(alphabet, **options, seed=0)  # these parameters are replaced
         model.load_state_dict(state)
         return model
+
+
+def _tokens(value: object, name: str) -> Array:
+    tokens = np.asarray(value)
+    if tokens.ndim != 1 or (tokens.size and tokens.dtype.kind not in "iu"):
+        raise TypeError(
+            f"{name}: expected whole numbers of shape (n,), got {tokens.dtype} of shape "
+            f"{tokens.shape}"
+        )
+    return tokens
 
 
 def _alphabet(characters: object) -> Alphabet:

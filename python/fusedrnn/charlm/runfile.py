@@ -27,6 +27,7 @@ __all__ = ["RunFile", "load", "recognised", "save"]
 Array = NDArray[Any]
 
 FORMAT = "fusedrnn run"
+SAVED = "fusedrnn"  # the format of fusedrnn.save
 # Increased when this code would misread files of the version before.
 FORMAT_VERSION = 1
 # The name of the JSON text among the arrays.
@@ -259,6 +260,11 @@ def _header(archive: _npz.Archive) -> Any:
 def _ours(header: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         name = os.fspath(path)
+        if isinstance(header, dict) and header.get("format") == SAVED:
+            raise ValueError(
+                f"{name}: not a model of fusedrnn train, but a file of fusedrnn.save, which "
+                "fusedrnn.load reads"
+            )
         raise ValueError(f"{name}: not a fusedrnn model file (an archive of something else)")
     return header
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -46,6 +47,8 @@ def generate(
 
     Raises
     ------
+    TypeError
+        An argument is not as above.
     ValueError
         The prompt has characters that the model does not know; `length` or `temperature` is
         negative; or `top_k` is less than 1. The call raises it, before the first character.
@@ -60,6 +63,15 @@ def generate(
     >>> len(text), set(text) <= set("abc")
     (5, True)
     """
+    given: tuple[tuple[str, object, type, str], ...] = (
+        ("model", model, CharLM, "a CharLM"),
+        ("length", length, Integral, "a whole number"),
+        ("temperature", temperature, Real, "a number"),
+        ("top_k", 1 if top_k is None else top_k, Integral, "a whole number"),
+    )
+    for name, value, kind, expected in given:
+        if not isinstance(value, kind):
+            raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
     if length < 0:
         raise ValueError(f"length: expected 0 or more, got {length}")
     if not 0 <= temperature < math.inf:
@@ -67,7 +79,7 @@ def generate(
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k: expected 1 or more, got {top_k}")
     alphabet = model.alphabet
-    tokens = alphabet.encode(prompt)
+    tokens = alphabet.encode(prompt, "prompt")
     if not len(tokens):
         tokens = alphabet.encode("\n" if "\n" in alphabet.characters else alphabet.characters[0])
     return _draw(model, tokens, length, temperature, top_k, np.random.default_rng(seed))

@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             "makes one"
         )
         return 2
+    model.alphabet.encode(arguments.prompt, "--prompt")  # an error names the option
     characters = generate(
         model,
         arguments.prompt,

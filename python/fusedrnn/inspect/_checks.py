@@ -32,6 +32,14 @@ def some_gradient(dy: object, dstate: object) -> None:
         )
 
 
+def returned_gradient(dy: object, dstate: object) -> None:
+    """Refuse a function that returns nothing: without its `return` all norms would be 0."""
+    if dy is None and dstate is None:
+        raise TypeError(
+            "dy: expected a function that returns the gradient of y, got one that returns None"
+        )
+
+
 def peepholes(layer: Any) -> None:
     """Refuse gates whose slope does not follow from their value."""
     if layer.peepholes and (

@@ -112,7 +112,9 @@ def gradient_norms(
         _checks.peepholes(layer)
     _checks.some_gradient(dy, dstate)
     run = walk(layer, x, tokens=tokens, state=state, lengths=lengths)
-    dy = dy(run.y) if callable(dy) else dy
+    if callable(dy):
+        dy = dy(run.y)
+        _checks.returned_gradient(dy, dstate)
     dy = getattr(dy, "gradient", dy) if hasattr(dy, "value") else dy
     layer.backward(run.saved, dy, dstate)  # checks both
     of_h, of_c = _norms(layer, run, _time_major(layer, run, dy), dstate)

@@ -39,12 +39,18 @@ class Fused:
         job = job_of(self, self._fused_kind)
         return job if isinstance(job, str) else refusal(self, training) or job
 
+    def _floats(self, a: Tensor) -> Tensor:
+        """Return numbers that Keras' products would promote as the dtype that they give."""
+        kind = keras.backend.standardize_dtype(a.dtype)
+        whole = kind == "bool" or "int" in kind
+        return keras.ops.cast(a, self.compute_dtype) if whole else a  # type: ignore[attr-defined]
+
     def inner_loop(
         self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False
     ) -> Any:
         """Walk over time; Keras calls this with states, dropout and masks prepared."""
         job, backend, cell = self._job(training), keras.backend.backend(), self.cell
-        states = list(keras.tree.flatten(initial_state))
+        sequences, *states = map(self._floats, (sequences, *keras.tree.flatten(initial_state)))
         if keras.tree.is_nested(mask):
             mask = mask[0]
         weights = _tensor(cell.kernel), _tensor(cell.recurrent_kernel), _tensor(cell.bias)

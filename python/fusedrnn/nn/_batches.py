@@ -76,6 +76,12 @@ class Data(NamedTuple):
     def __len__(self) -> int:
         return len(self.x)
 
+    def real(self) -> Array:
+        """Return x with 0 in place of padding; x is ids, (N, T) or (N,)."""
+        if self.lengths is None:
+            return self.x
+        return np.where(np.arange(self.x.shape[1]) < self.lengths[:, None], self.x, 0)
+
     def steps_of(self, rows: Array | slice) -> int:
         """Return the number of steps that are real in one of these sequences, at least 1."""
         steps: int = self.x.shape[1]

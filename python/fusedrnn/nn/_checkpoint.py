@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _npz
+from .._checks import arguments as _check
 from .._storage import replacing
 from ._optimizer import Optimizer
 
@@ -80,6 +81,7 @@ def _describes(old: object, new: object) -> bool:
 
 def load(path: str | os.PathLike[str], model: Model, optimizer: Optimizer[Any]) -> Position:
     """Give a model and its optimiser what a file holds; a ValueError changes nothing."""
+    _check.path(path)
     name = os.fspath(path)
     with _npz.opened(path) as archive:
         header = _header(name, archive)

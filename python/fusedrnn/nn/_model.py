@@ -77,6 +77,16 @@ class Model(ABC):
     def _gradients(self, saved: Any, dy: Array) -> dict[str, Array]:
         """Return the gradients of the parameters by name."""
 
+    @property
+    def _squashing(self) -> str:
+        """The name of the activation that the last layer is, if it is one alone."""
+        return ""
+
+    @property
+    @abstractmethod
+    def _width(self) -> int | None:
+        """The length of the last axis of the output; None if it is not known."""
+
     def _piece_size(self, truncate: object, data: Data) -> int | None:
         """Check `truncate`, the number of steps of a piece of a sequence."""
         if truncate is not None:
@@ -119,10 +129,13 @@ class Model(ABC):
         Raises
         ------
         TypeError, ValueError
-            An argument is not as above.
+            An argument is not as above; or the loss reads logits, and the last layer is their
+            softmax or sigmoid.
         """
         chosen = _objective.optimizer(optimizer)
-        self._training = Training(chosen, _objective.objective(loss, metrics))
+        aim = _objective.objective(loss, metrics)
+        _objective.of_logits(aim, self._squashing)
+        self._training = Training(chosen, aim)
         return self
 
     def fit(
@@ -239,11 +252,11 @@ class Model(ABC):
         (True, 30, 30)
         """
         training = self._compiled("fit")
-        data = self._read(x, y, lengths)
+        data = self._checked(x, y, lengths)
         plan = planned(
             training.objective.names,
             data,
-            read=self._read,
+            read=self._checked,
             validation_data=validation_data,
             validation_split=validation_split,
             epochs=epochs,
@@ -293,7 +306,7 @@ class Model(ABC):
             As in `fit`.
         """
         objective = self._compiled("evaluate").objective
-        data = self._read(x, y, lengths)
+        data = self._checked(x, y, lengths)
         size = _check.integer(batch_size, "batch_size", 1)
         found = evaluated(self, objective, data, size, self._piece_size(truncate, data))
         assert found is not None  # no signal is looked for
@@ -348,6 +361,14 @@ class Model(ABC):
         10
         """
         self._compiled("load_checkpoint").load(path, self)
+
+    def _checked(self, x: object, y: object, lengths: object, where: str = "") -> Data:
+        """Check arrays of samples, and the values of all targets."""
+        data = self._read(x, y, lengths, where)
+        whole = self._batch(data, Piece(slice(None)))
+        objective = self._compiled("fit").objective
+        objective.check(whole.targets, whole.lengths, self._width, f"{where}y")
+        return data
 
     def _compiled(self, what: str) -> Training:
         if self._training is None:

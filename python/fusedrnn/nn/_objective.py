@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import arguments as _check
+from . import _rows
 from . import metrics as _metrics
 from ._optimizer import Optimizer
 from .losses import Loss, binary_cross_entropy, mae, mse, softmax_cross_entropy
@@ -71,6 +73,27 @@ class Objective(NamedTuple):
             raise TypeError(f"loss: expected a function that returns a Loss, got {loss!r}")
         return loss
 
+    def check(self, y: Array, lengths: Array | None, classes: int | None, name: str) -> None:
+        """Refuse targets that this loss would refuse for their values, by their place in all of y.
+
+        The loss itself sees a batch, maybe after many updates, and knows only places in it.
+        `classes` is the width of the prediction, if it is known.
+        """
+        loss: Any = self.loss
+        options: Mapping[str, Any] = {}
+        if isinstance(loss, functools.partial):
+            loss, options = loss.func, loss.keywords
+        counted = None if lengths is None else np.arange(y.shape[1]) < lengths[:, None]
+        if loss is softmax_cross_entropy and y.dtype.kind in "iu" and classes is not None:
+            ignored = options.get("ignore_index")
+            if ignored is not None:
+                unlike = y != _check.integer(ignored, "ignore_index", -(2**63))
+                counted = unlike if counted is None else counted & unlike
+            if counted is None or counted.shape == y.shape:
+                _rows.in_range(y, counted, classes, name)
+        elif loss is binary_cross_entropy and y.dtype.kind in "fiub":
+            _rows.in_unit(y, counted, name)
+
     def measured(
         self, y: Array, targets: Array, lengths: Array | None
     ) -> tuple[Loss, dict[str, float], Array]:
@@ -80,7 +103,14 @@ class Objective(NamedTuple):
         values = {"loss": loss.value}
         for name, metric in self.metrics.items():
             found = metric(y, targets, **options)
-            values[name] = float(found.value if isinstance(found, Loss) else found)
+            found = found.value if isinstance(found, Loss) else found
+            try:
+                values[name] = float(found)
+            except (TypeError, ValueError):
+                raise TypeError(
+                    f"metrics: expected a function that returns a number, got {name!r}, which "
+                    f"returns {_check.describe(found)}"
+                ) from None
         counts = NO_COUNTS
         if BALANCED in self.of_sums:
             classes = y.shape[-1] if y.ndim else 0
@@ -128,6 +158,22 @@ class Means:
                     _metrics.balanced(self.counts) if of_loss is None else of_loss(found["loss"])
                 )
         return found
+
+
+def of_logits(aim: Objective, squashing: str) -> None:
+    """Refuse a loss that takes the softmax or sigmoid once more.
+
+    Such a model trains, but slowly, and no logit is below 0, so that its accuracy means nothing.
+    """
+    loss = aim.loss.func if isinstance(aim.loss, functools.partial) else aim.loss
+    if squashing in ("softmax", "sigmoid") and loss in (
+        softmax_cross_entropy,
+        binary_cross_entropy,
+    ):
+        raise ValueError(
+            f"loss: {loss.__name__} reads logits, and the last layer is Activation({squashing!r}); "
+            "leave that layer out, and apply it to what the trained model gives"
+        )
 
 
 def optimizer(value: object) -> Optimizer[Any]:

@@ -89,6 +89,7 @@ def planned(
     if monitor is not None:
         watched = _check.choice(monitor, "monitor", tuple(watchable))
     if checkpoint is not None:
+        _check.path(checkpoint, "checkpoint")
         folder = os.path.dirname(os.path.abspath(checkpoint))
         if not os.path.isdir(folder):
             raise FileNotFoundError(f"checkpoint: there is no folder {folder}")

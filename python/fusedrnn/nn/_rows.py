@@ -78,6 +78,12 @@ def class_targets(
     `outer` is the shape of the rows. `classes` is None if the prediction `name` is classes too: any
     class of at least 0 is right then.
     """
+    given = np.shape(targets)
+    if classes is not None and given == (*outer, classes):
+        raise ValueError(
+            f"targets: expected the class of each row, {outer}, got {given}; if these are one-hot "
+            "rows, pass targets.argmax(axis=-1)"
+        )
     wanted = integers(targets, "targets")
     last = "" if classes is None else " without its last axis"
     if wanted.shape != outer:
@@ -136,7 +142,7 @@ def number_targets(
     return wanted, _counted(a.shape[: 1 + batched], batched, lengths, mask, batch_first)
 
 
-def in_unit(targets: Array, counted: Array | None) -> None:
+def in_unit(targets: Array, counted: Array | None, name: str = "targets") -> None:
     """Refuse targets that count and are not in [0, 1]."""
     wrong = ~((targets >= 0) & (targets <= 1))
     if counted is not None:
@@ -146,7 +152,7 @@ def in_unit(targets: Array, counted: Array | None) -> None:
         found = targets[at].item()
         place = f" at {at}" if at else ""
         hint = "; steps to leave out: lengths= or mask=" if found < 0 else ""
-        raise ValueError(f"targets: expected numbers in [0, 1], got {found}{place}{hint}")
+        raise ValueError(f"{name}: expected numbers in [0, 1], got {found}{place}{hint}")
 
 
 # --- what counts ------------------------------------------------------------------------------

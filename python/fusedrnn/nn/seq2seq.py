@@ -537,7 +537,7 @@ class Seq2Seq(Model):
             As in `generate`.
         """
         size = _check.integer(batch_size, "batch_size", 1)
-        data = Data.read(x, None, lengths)
+        data = self._sources(x, None, lengths)
         found: dict[int, Array] = {}
         for rows in in_batches(data, size):
             part = data.taken(Piece(rows))
@@ -620,8 +620,14 @@ class Seq2Seq(Model):
 
     # --- training ---------------------------------------------------------------------------------
 
-    def _read(self, x: object, y: object, lengths: object, where: str = "") -> Data:
+    def _sources(self, x: object, y: object, lengths: object, where: str = "") -> Data:
         data = Data.read(x, y, lengths, where=where)
+        if "source" in self._parts and data.x.dtype.kind in "iu" and data.x.ndim == 2:
+            _checks.ids(data.real(), self._parts["source"].num_embeddings, f"{where}x")
+        return data
+
+    def _read(self, x: object, y: object, lengths: object, where: str = "") -> Data:
+        data = self._sources(x, y, lengths, where)
         assert data.y is not None
         if data.y.ndim != 2 or not data.y.shape[1]:
             raise ValueError(
@@ -631,6 +637,10 @@ class Seq2Seq(Model):
         ends = self._lengths(data.y, f"{where}y")
         self._usual(data.y, f"{where}y")
         return Data(data.x, data.y, data.lengths, ends)
+
+    @property
+    def _width(self) -> int:
+        return self._tokens
 
     def _usual(self, y: Array, name: str) -> None:
         """Refuse targets that would teach something else than what their author wants."""

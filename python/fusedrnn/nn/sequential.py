@@ -11,11 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._checks import arguments as _check
 from .._checks import options as _check_options
+from . import _checks
 from ._batches import Batch, Data, Piece, pieces
 from ._links import INPUT_STEPS, KINDS, Call, Recurrent, backward, entered, links
 from ._model import Model
 from ._table import table
 from ._training import in_batches
+from .activation import Activation
 
 __all__ = ["Sequential"]
 
@@ -265,8 +267,21 @@ class Sequential(Model):
 
     # --- training ---------------------------------------------------------------------------------
 
+    @property
+    def _squashing(self) -> str:
+        last = self.layers[-1]
+        return last.name if isinstance(last, Activation) else ""
+
+    @property
+    def _width(self) -> int | None:
+        return self._flows[-1].width
+
     def _read(self, x: object, y: object, lengths: object, where: str = "") -> Data:
-        return Data.read(x, y, lengths, aligned=self._keeps_steps, where=where)
+        data = Data.read(x, y, lengths, aligned=self._keeps_steps, where=where)
+        count = self._links[0].ids
+        if count is not None and data.x.dtype.kind in "iu" and data.x.ndim < 3:
+            _checks.ids(data.real(), count, f"{where}x")
+        return data
 
     def _batch(self, data: Data, piece: Piece) -> Batch:
         aligned = self._keeps_steps
@@ -341,7 +356,7 @@ class Sequential(Model):
             As calling the model.
         """
         size = _check.integer(batch_size, "batch_size", 1)
-        data = Data.read(x, None, lengths)
+        data = self._read(x, None, lengths)
         found: Array | None = None
         state: Any = None
         for piece in pieces(data, in_batches(data, size), self._piece_size(truncate, data)):

@@ -54,7 +54,9 @@ def of_tensors(tensors: Sequence[Tensor], dtype: Any) -> str:
         if not eligible(t) or t.dtype is not dtype:
             if not isinstance(t, torch.Tensor):
                 return f"a {type(t).__name__} in place of a tensor"
-            if t.dtype not in FLOATS or t.dtype is not dtype:
+            if t.dtype not in FLOATS:
+                return f"the kernels have no {t.dtype}"
+            if t.dtype is not dtype:
                 return f"dtype {t.dtype} beside {dtype}"
             return f"a tensor of type {type(t).__name__}, {t.layout}, on {t.device}"
     return ""

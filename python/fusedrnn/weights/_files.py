@@ -204,7 +204,8 @@ WRITERS: dict[str, Writer] = {
 
 
 def _reader(path: str | os.PathLike[str]) -> Reader:
-    suffix = Path(path).suffix.lower()
+    _check.path(path)
+    suffix = Path(os.fsdecode(path)).suffix.lower()
     if suffix not in READERS:
         expected = f"a file name that ends in {', '.join(READERS)}; other pickles are never read"
         _check.weights_differ("load", expected, str(path))
@@ -212,7 +213,8 @@ def _reader(path: str | os.PathLike[str]) -> Reader:
 
 
 def _writer(path: str | os.PathLike[str]) -> Writer:
-    suffix = Path(path).suffix.lower()
+    _check.path(path)
+    suffix = Path(os.fsdecode(path)).suffix.lower()
     if suffix not in WRITERS:
         expected = f"a file name that ends in {', '.join(WRITERS)}"
         _check.weights_differ("save", expected, str(path))
