@@ -18,6 +18,9 @@ LONGEST_SEASON = 400
 LIMIT_OF_KPSS = 0.463
 # A season must repeat this often in the series.
 REPEATS = 3
+# A series repeats itself after two seasons too, and noise may lift that peak above the first one.
+# The shortest lag is taken whose peak is at least this share of the highest.
+NEARLY_HIGHEST = 0.8
 
 
 def autocorrelation(values: Array, lags: int) -> Array:
@@ -72,12 +75,13 @@ def detect_season(values: Array) -> int:
     Notes
     -----
     Differences are taken because a trend hides the season. If all values are positive, they are
-    differences of logarithms. The season is the lag of the highest peak of the autocorrelations, of
-    those from 2 to n / 3 (a season is seen three times) and at most 400. There is a season if the
-    peak passes the limit of 1.645 standard errors of Bartlett's formula, ``sqrt((1 + 2 * sum of the
-    squares of the shorter lags) / n)``; this is the test for seasons of the M4 competition
-    (Makridakis, Spiliotis and Assimakopoulos, International Journal of Forecasting, 2020), which
-    knows the season and only asks whether it matters.
+    differences of logarithms. Of the peaks of the autocorrelations at lags from 2 to n / 3 (a
+    season is seen three times) and at most 400, those count that have at least 0.8 of the highest;
+    the season is the shortest of their lags, because the others may be its multiples. There is a
+    season if its peak passes the limit of 1.645 standard errors of Bartlett's formula,
+    ``sqrt((1 + 2 * sum of the squares of the shorter lags) / n)``; this is the test for seasons of
+    the M4 competition (Makridakis, Spiliotis and Assimakopoulos, International Journal of
+    Forecasting, 2020), which knows the season and only asks whether it matters.
 
     Examples
     --------
@@ -97,7 +101,8 @@ def detect_season(values: Array) -> int:
     shorter = np.concatenate([[0.0, 0.0], np.cumsum(r[1:-1] ** 2)])  # of the lags below each lag
     limits = 1.645 * np.sqrt((1 + 2 * shorter) / len(changes))
     peaks = [k for k in range(2, lags + 1) if r[k] > r[k - 1] and r[k] >= r[k + 1]]
-    best = max(peaks, key=lambda k: r[k], default=0)
+    highest = max([r[k] for k in peaks], default=0.0)
+    best = next((k for k in peaks if r[k] >= NEARLY_HIGHEST * highest > 0), 0)
     return best if best and r[best] > limits[best] else 1
 
 
