@@ -247,7 +247,9 @@ def test_the_same_seed_gives_the_same_run(text: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_resume_goes_on_exactly(text: Path, tmp_path: Path, dtype: str) -> None:
+def test_resume_goes_on_exactly(
+    text: Path, tmp_path: Path, dtype: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole, part = tmp_path / "whole.npz", tmp_path / "part.npz"
     # With --seconds the learning rate follows the clock, so only runs of fixed length can be
     # compared.
@@ -256,6 +258,8 @@ def test_resume_goes_on_exactly(text: Path, tmp_path: Path, dtype: str) -> None:
     before = part.read_bytes()
     assert main(["train", "--resume", str(part)]) == 0  # complete: nothing is added
     assert part.read_bytes() == before
+    shown = " ".join(capsys.readouterr().out.split())  # without the breaks of lines
+    assert "; it has 40 updates, and goes on if --steps is larger" in shown
     assert main(["train", "--resume", str(part), "--steps", "45"]) == 0
     assert losses(part)[:40] == losses(whole)
     assert len(losses(part)) == 45

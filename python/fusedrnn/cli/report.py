@@ -73,6 +73,9 @@ def introduction(corpus: Corpus, trainer: Trainer, run: dict[str, Any], out: Pat
         else f"{run['seconds']:g} seconds of updates"
     )
     resumed = f", {trainer.updates:,} of them done" if trainer.updates else ""
+    ending = f"{resumed}; Ctrl-C saves {shown(out)}, --resume goes on"
+    if "steps" in run and 0 < run["steps"] <= trainer.updates:
+        ending = f"; it has {plural(trainer.updates, 'update')}, and goes on if --steps is larger"
     lines = (
         ("Text:", shown(corpus.name)),
         (
@@ -87,8 +90,7 @@ def introduction(corpus: Corpus, trainer: Trainer, run: dict[str, Any], out: Pat
         ),
         (
             "Run:",
-            f"{length} of {trainer.batch:,} x {trainer.chunk:,} characters{resumed}; Ctrl-C saves "
-            f"{shown(out)}, --resume goes on",
+            f"{length} of {trainer.batch:,} x {trainer.chunk:,} characters{ending}",
         ),
     )
     return "\n".join(labelled(label, line, INDENT) for label, line in lines)
