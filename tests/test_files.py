@@ -482,6 +482,10 @@ def test_files_that_are_none_of_ours(tmp_path: Path) -> None:
         np.savez(path, header=np.array(text))
         with pytest.raises(ValueError, match=r"expected a file of fusedrnn.save, found format"):
             fr.load(path)
+    for kind, reader in (("run", "fusedrnn generate or fusedrnn"), ("fit", "load_checkpoint of")):
+        np.savez(path, header=np.array(f'{{"format": "fusedrnn {kind}"}}'))
+        with pytest.raises(ValueError, match=f"found format 'fusedrnn {kind}', which {reader}"):
+            fr.load(path)
     np.savez(path, header=np.array([print], object))
     with pytest.raises(ValueError, match="'header': it holds Python objects, which are never unpi"):
         fr.load(path)

@@ -36,6 +36,11 @@ __all__ = ["load", "load_notes", "save"]
 HEADER = "header"
 FORMAT = "fusedrnn"
 FORMAT_VERSION = 1
+# What reads the other archives of this package.
+OTHER_FORMATS = {
+    "fusedrnn run": "fusedrnn generate or fusedrnn train --resume",
+    "fusedrnn fit": "load_checkpoint of the model",
+}
 MAPPING = "mapping"  # the kind of a file that holds several layers
 PARAMETERS, OPTIMIZER = "params", "optimizer"
 # Sizes up to this are accepted; a larger one must not exceed the number of parameters in the file.
@@ -360,7 +365,11 @@ def _header(path: str, archive: _npz.Archive) -> Header:
         raise ValueError(f"{path}: header: no JSON: {error}") from error
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         found = fields.get("format") if isinstance(fields, dict) else fields
-        raise ValueError(f"{path}: expected a file of fusedrnn.save, found format {found!r}")
+        reader = OTHER_FORMATS.get(found) if isinstance(found, str) else None
+        raise ValueError(
+            f"{path}: expected a file of fusedrnn.save, found format {found!r}"
+            + (f", which {reader} reads" if reader else "")
+        )
     version = fields.get("format_version")
     if type(version) is not int or version < 1:
         raise ValueError(f"{path}: format_version: expected a whole number, found {version!r}")
