@@ -36,6 +36,8 @@ H_GATES = {
     "gru_reset_before": (("r", 0), ("z", 1)),
     "dense": (),
 }
+# The row block of a late gate, which is called n.
+LATE = {"gru_reset_before": 2}
 ONLY = (("a", 0),)
 Values = dict[str, Array]
 
@@ -265,14 +267,14 @@ class Law:
             return np.concatenate([self.sums(f"da_{name}", right(name)) for name, _ in parts])
 
         recurrent = self.h_gates
-        if self.cell == "gru_reset_before":
-            recurrent = (*recurrent, ("n", 2))
+        if self.cell in LATE:
+            recurrent = (*recurrent, ("n", LATE[self.cell]))
         out = {
             "dw_ih 0": stack(self.x_gates, lambda _: "x"),
             "db_ih 0": stack(self.x_gates, lambda _: None),
         }
         if recurrent:
-            late = "u" if self.cell == "gru_reset_before" else "h"
+            late = "u" if self.cell in LATE else "h"
             out["dw_hh 0"] = stack(recurrent, lambda name: late if name == "n" else "h")
             out["db_hh 0"] = stack(recurrent, lambda _: None)
         if self.w.p is not None:

@@ -461,8 +461,8 @@ def test_the_floor_runs_anywhere(dtype_bytes: int) -> None:
     assert not re.search(WIDE, code)
 
 
-# A cell costs its own functions, not another copy of the walk over time, so a module of all
-# instruction sets has room for many more cells.
+# A cell costs its own functions, 20 to 80 KB, and not another copy of the walk over time. A new
+# cell raises the limit by no more than that.
 MOST_BYTES = 2_000_000
 
 

@@ -1,13 +1,13 @@
 // A cell is two pure functions on SIMD lanes and a handful of integers.
 //
-// Slots are the pre-activations of one hidden unit. Two windows of them receive products:
+// Slots are the pre-activations of one hidden unit. Three windows of them receive products:
 //
 //     slot      0 ........ h_first ........ x_gates ........ gates-late .. gates
 //     W x       [---------------------------)
 //     R h                  [--------------------------------)
 //     R gate(h)                                              [-----------)
 //
-// A slot in both windows is one sum: bias, then x by rising index, then h by rising index. Slot s
+// A slot of W x and R h is one sum: bias, then x by rising index, then h by rising index. Slot s
 // uses row block (s - h_first) mod x_gates of the weights as the API has them.
 #pragma once
 
