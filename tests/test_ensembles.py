@@ -301,6 +301,12 @@ def test_weights_that_changed_are_refused(backend: Chosen) -> None:
         core.backward(packs[0], plan, X, y=y[0], saved=saved[0])
 
 
+def backward_of_tokens(packs: list[core.Packed]) -> None:
+    y, _, saved, plan = core.forward_ensemble(packs, tokens=TOKENS, saved=True)
+    assert saved is not None
+    core.backward_ensemble(packs, plan, tokens=TOKENS, y=y, saved=saved, dx=OWN_X)
+
+
 WRONG: dict[str, tuple[Any, str]] = {
     "no sequence": (lambda p: core.forward_ensemble(p[0], X), "packs: expected a sequence of"),
     "nothing": (lambda p: core.forward_ensemble([], X), "packs: expected a sequence of packed"),
@@ -333,6 +339,18 @@ WRONG: dict[str, tuple[Any, str]] = {
             p, X, saved=np.empty(core.saved_shape(p[0], STEPS, BATCH), np.float32)
         ),
         r"saved: expected shape \(5, ",
+    ),
+    "dx of tokens": (backward_of_tokens, "dx: tokens have no gradient"),
+    "dx of tokens, one pack": (
+        lambda p: core.backward(
+            p[0],
+            core.plan_of(p[0], STEPS, BATCH),
+            tokens=TOKENS[0],
+            y=normal(STEPS, BATCH, HIDDEN),
+            saved=np.empty(core.saved_shape(p[0], STEPS, BATCH), np.float32),
+            dx=normal(STEPS, BATCH, INPUTS),
+        ),
+        "dx: tokens have no gradient",
     ),
     "y of one": (
         lambda p: core.forward_ensemble(p, X, y=normal(STEPS, BATCH, HIDDEN)),

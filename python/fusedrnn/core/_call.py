@@ -352,7 +352,7 @@ def backward(
         What to compute: "x", "states", "initial", and names of weights. Everything if not given
         ("initial" only after a reset); the compiled kernels skip the rest.
     dx : ndarray, shape (T, B, I), optional
-        Array to receive the gradient of x.
+        Array to receive the gradient of x; not with `tokens`.
     dfirst : sequence of ndarray, as `states`, optional
         Arrays to receive the gradients of the first states.
     dweights : mapping of str to ndarray, or a pair of them, optional
@@ -426,6 +426,7 @@ def backward(
         except (TypeError, ValueError):  # as in `forward`
             pass
     checked = _checks.sequences(packed, x, tokens)
+    _checks.dx_or_tokens(dx, tokens)
     _checks.same_sizes(plan, checked.sequence.shape)
     cut = plan.cut is not None
     inputs = _checks.rest_of_inputs(

@@ -563,6 +563,12 @@ def _dx(
     return found
 
 
+def dx_or_tokens(dx: object, tokens: object) -> None:
+    """Refuse an array for the gradient of x where there is no x."""
+    if dx is not None and tokens is not None:
+        raise ValueError("dx: tokens have no gradient; expected None")
+
+
 def _dfirst(
     packed: Packed, walk: Plan, wanted: bool, target: object, members: tuple[int, ...]
 ) -> bool | tuple[Array, ...]:

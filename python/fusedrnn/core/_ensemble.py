@@ -314,6 +314,7 @@ def backward_ensemble(
     _checks.same_generation(plan, _generations(members))
     inputs, _ = _inputs(members, share, plan, x, tokens, states, initial, drop, keep, zoneout, None)
     steps, batch = plan.steps, plan.batch
+    _checks.dx_or_tokens(dx, tokens)
     wanted = _checks.wanted(first, plan, want, dx, dfirst, dweights, False, group, (count,))
     _check.keep_apart(
         [("dx", dx), ("dfirst", dfirst), ("dweights", dweights)],
