@@ -66,6 +66,19 @@ def cases() -> list[Any]:
     return found
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_shapes_that_do_not_fit_are_named_as_the_caller_has_them(kind: str) -> None:
+    layer, x = getattr(fk, kind)(4), np.ones((2, 5, 3), "float32")
+    with pytest.raises(ValueError, match=r"mask: expected shape \(2, 5\), got \(2, 4\)"):
+        layer(x, mask=np.ones((2, 4), bool))
+    states = [np.ones((2, n), "float32") for n in ((4, 3) if kind == "LSTM" else (3,))]
+    last = len(states) - 1
+    with pytest.raises(
+        ValueError, match=rf"initial_state\[{last}\]: expected shape \(2, 4\), got \(2, 3\)"
+    ):
+        layer(x, initial_state=states)
+
+
 @pytest.mark.parametrize("mask", [None, MASK, RIGHT_PADDED], ids=["whole", "gaps", "padded"])
 @pytest.mark.parametrize(("kind", "options"), cases())
 def test_outputs(kind: str, options: dict[str, Any], mask: Array | None) -> None:

@@ -64,6 +64,7 @@ class Fused:
             return super().inner_loop(  # type: ignore[misc]
                 sequences, initial_state, mask=mask, training=training
             )
+        _check_shapes(sequences, states, mask, cell.units)
         drop = None
         if training and cell.dropout:
             factors = cell.get_dropout_mask(sequences[:, 0, :])
@@ -77,6 +78,17 @@ class Fused:
             mask = None if mask is None else keras.ops.flip(mask, axis=1)
         y, last = module.walk(job, sequences, states, weights, mask, drop)
         return y[:, -1], y, last
+
+
+def _check_shapes(sequences: Tensor, states: list[Tensor], mask: Tensor | None, units: int) -> None:
+    """Refuse a mask or a state that does not fit; errors of the kernels have axes of their own."""
+    batch, steps = sequences.shape[:2]
+    given = [(f"initial_state[{k}]", state, (batch, units)) for k, state in enumerate(states)]
+    given += [] if mask is None else [("mask", mask, (batch, steps))]
+    for name, a, shape in given:
+        known = [n for n in zip(a.shape, shape, strict=False) if None not in n]
+        if len(a.shape) != len(shape) or any(n != wanted for n, wanted in known):
+            raise ValueError(f"{name}: expected shape {shape}, got {tuple(a.shape)}")
 
 
 def _tensor(weight: Any) -> Tensor | None:
