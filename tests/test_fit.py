@@ -341,10 +341,16 @@ def test_what_cannot_be_read_in_pieces() -> None:
     for model, targets, truncate, error, text in (
         (following(), y, 0, ValueError, "truncate: expected at least 1, got 0"),
         (following(), y, 2.5, TypeError, "truncate: expected a whole number"),
-        (following(), y[:, :-1], 5, ValueError, "y: expected a target for each step of x, of shap"),
-        (small(), y, 5, ValueError, "truncate: .*without a recurrent layer"),
+        (following(), y[:, :-1], 5, ValueError, r"y: expected the shape of the output, \(4, 40, 1"),
         (
-            nn.Sequential([fr.GRU(1, 2), nn.Last()]),
+            nn.Sequential([nn.Dense(1, 1)]),
+            y,
+            5,
+            ValueError,
+            "truncate: .*without a recurrent layer",
+        ),
+        (
+            nn.Sequential([fr.GRU(1, 1), nn.Last()]),
             y[:, 0],
             5,
             ValueError,
@@ -362,7 +368,9 @@ def test_what_cannot_be_read_in_pieces() -> None:
             model.compile().fit(x, targets, truncate=truncate)  # type: ignore[arg-type]
         with pytest.raises(error, match=f"^{text}"):
             model.evaluate(x, targets, truncate=truncate)  # type: ignore[arg-type]
-    model = following()
+    model = following().compile(loss=lambda prediction, _: nn.mse(prediction, prediction))
+    with pytest.raises(ValueError, match=r"^y: expected a target for each step of x, of shape"):
+        model.fit(x, y[:, :-1], truncate=5)
     _, saved = model.forward(x)
     for state, error, text in (
         (saved.state[:2], TypeError, "state: expected a list with one entry for each of 4"),
@@ -444,6 +452,27 @@ def test_balanced_accuracy_of_answers() -> None:
     right = (model(x) > 0) == (y > 0)
     found = model.evaluate(x, y, batch_size=3)["balanced_accuracy"]
     assert math.isclose(found, (right[:4].mean() + right[4:].mean()) / 2)
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", "binary_cross_entropy"])
+def test_targets_may_lack_an_axis_of_length_one(loss: str) -> None:
+    x, y = series()
+    y, lengths = (y > 0).astype(float), [40, 13, 0, 26]
+    accuracy = ["accuracy", "balanced_accuracy"] if loss == "binary_cross_entropy" else []
+    for steps, shaped in (({"lengths": lengths, "truncate": 15}, y), ({}, y[:, -1])):
+        found = []
+        for targets in (shaped, shaped[..., 0]):
+            model = following() if steps else nn.Sequential([fr.GRU(1, 1, seed=0), nn.Last()])
+            model.compile(nn.Adam(0.01), loss, ["mse", nn.mae, *accuracy])
+            given: Any = {"batch_size": 2, **steps}
+            history = model.fit(x, targets, 2, validation_split=0.25, **given)
+            model.fit(x, targets, validation_data=(x, targets), **given)
+            found.append((states(model), dict(history), model.evaluate(x, targets, **given)))
+        assert found[0] == found[1]
+    weighted = functools.partial(nn.binary_cross_entropy, pos_weight=2)
+    model.compile("sgd", weighted, ["accuracy", "balanced_accuracy"])
+    right = (model(x)[:, 0] > 0) == y[:, -1, 0]
+    assert model.evaluate(x, y[:, -1, 0])["accuracy"] == right.mean()
 
 
 # --- runs that end and go on ----------------------------------------------------------------------
@@ -696,7 +725,14 @@ def test_what_fit_refuses() -> None:
         ((x[:0], y[:0]), {}, ValueError, "x: expected at least one sample"),
         ((np.ma.masked_array(x), y), {}, TypeError, "x: expected .*, got a masked array"),
         ((x, y), {"lengths": [1] * 6}, ValueError, r"y: expected 2 steps, as x has, got"),
-        ((x, y[:, 0]), {}, ValueError, r"targets: expected the shape of prediction"),
+        ((x, x), {}, ValueError, r"y: expected the shape of the output, \(6, 1\), got \(6, 2\)"),
+        ((x, y[..., None]), {}, ValueError, r"y: expected the shape of the output, \(6, 1\), got"),
+        (
+            (x, y.astype(str)),
+            {},
+            TypeError,
+            r"y: expected real numbers, got ndarray <U\d+ \(6, 1\)",
+        ),
         ((x[:, :1], y), {}, ValueError, r"x: expected shape"),
         ((x, y, 0), {}, ValueError, "epochs: expected at least 1, got 0"),
         ((x, y), {"lengths": [1] * 5}, ValueError, r"lengths: expected shape \(6,\), got"),
@@ -713,8 +749,18 @@ def test_what_fit_refuses() -> None:
         ((x[:1], y[:1]), {"validation_split": 0.1}, ValueError, "validation_split: 0.1 of 1 samp"),
         ((x, y), {"validation_data": x}, TypeError, r"validation_data: expected \(x, y\) or"),
         ((x, y), {"validation_data": (x, y[:2])}, ValueError, "validation y: expected 6 samples"),
-        ((x, y), {"validation_data": (x, x)}, ValueError, "targets: expected the shape of"),
-        ((x, y), {"validation_data": (y, y)}, ValueError, r"x: expected shape \(B, T, 2\) or"),
+        (
+            (x, y),
+            {"validation_data": (x, x)},
+            ValueError,
+            r"validation y: .* output, \(6, 1\), got",
+        ),
+        (
+            (x, y),
+            {"validation_data": (y, y)},
+            ValueError,
+            r"validation x: expected shape \(B, T, 2",
+        ),
         ((x, y), {"early_stopping": 3}, TypeError, r"early_stopping: .*nn.EarlyStopping\(patience"),
         ((x, y), {"schedule": 0.1}, TypeError, "schedule: expected a function of the update"),
         ((x, y), {"clip_norm": 0}, ValueError, "clip_norm: expected a number above 0"),
@@ -735,6 +781,23 @@ def test_what_fit_refuses() -> None:
             tagger.fit(ids, labels, lengths=lengths, validation_data=(ids, targets, lengths))
         with pytest.raises(ValueError, match=r"^y: expected 9 steps"):
             tagger.evaluate(ids, targets, lengths=lengths)
+    for targets, error, text in (
+        (np.eye(2)[labels], ValueError, r"the class of each row, \(6, 9\), got \(6, 9, 2\)"),
+        (labels[..., None], ValueError, r"the shape of the output without .*, got \(6, 9, 1"),
+        (labels.astype(float), TypeError, r"integers, got ndarray float64 \(6, 9\)"),
+    ):
+        with pytest.raises(error, match=f"^y: expected {text}"):
+            tagger.fit(ids, targets, batch_size=2)
+        with pytest.raises(error, match=f"^validation y: expected {text}"):
+            tagger.fit(ids, labels, batch_size=2, validation_data=(ids, targets))
+    for metric in ("accuracy", nn.metrics.accuracy, "balanced_accuracy"):
+        with pytest.raises(
+            ValueError, match=r"^metrics\[0\]: '\w+' needs classes, and mae compares"
+        ):
+            model.compile(loss="mae", metrics=[metric])
+        model.compile(loss=lambda *_: nn.Loss(0.0, y), metrics=[metric])
+        with pytest.raises(TypeError, match=r"^y for the metric '\w+': expected integers, got"):
+            model.fit(x, y)
     model.compile(loss=lambda *_: 0.0)  # type: ignore[arg-type, return-value]
     with pytest.raises(TypeError, match="loss: expected a function that returns a Loss"):
         model.fit(x, y)

@@ -82,10 +82,9 @@ class Model(ABC):
         """The name of the activation that the last layer is, if it is one alone."""
         return ""
 
-    @property
     @abstractmethod
-    def _width(self) -> int | None:
-        """The length of the last axis of the output; None if it is not known."""
+    def _output(self, data: Data) -> tuple[int, ...]:
+        """Return the shape of the output for all samples in one call."""
 
     def _piece_size(self, truncate: object, data: Data) -> int | None:
         """Check `truncate`, the number of steps of a piece of a sequence."""
@@ -171,7 +170,8 @@ class Model(ABC):
         x : array_like, shape (N, ...)
             Samples, as calling the model takes them.
         y : array_like, shape (N, ...)
-            The targets, as the loss takes them.
+            The targets, as the loss takes them. For "mse", "mae" and "binary_cross_entropy" they
+            have the shape of the output; if its last axis is 1, y may lack that axis.
         epochs : int
             How often to read all samples, at least 1.
         batch_size : int
@@ -363,12 +363,13 @@ class Model(ABC):
         self._compiled("load_checkpoint").load(path, self)
 
     def _checked(self, x: object, y: object, lengths: object, where: str = "") -> Data:
-        """Check arrays of samples, and the values of all targets."""
+        """Check arrays of samples, and the shape and values of all targets."""
         data = self._read(x, y, lengths, where)
-        whole = self._batch(data, Piece(slice(None)))
+        assert data.y is not None
+        ends = self._batch(data, Piece(slice(None))).lengths
         objective = self._compiled("fit").objective
-        objective.check(whole.targets, whole.lengths, self._width, f"{where}y")
-        return data
+        targets = objective.checked(data.y, ends, self._output(data), f"{where}y")
+        return Data(data.x, targets, data.lengths, data.ends)
 
     def _compiled(self, what: str) -> Training:
         if self._training is None:

@@ -38,6 +38,10 @@ METRICS: dict[str, Callable[..., float | Loss]] = {
     "mse": mse,
     "mae": mae,
 }
+# What the losses and metrics of this room compare with a prediction (..., V): the class of each
+# row, or a number for each element.
+OF_CLASSES = (softmax_cross_entropy, _metrics.accuracy, _metrics.balanced_accuracy)
+OF_NUMBERS = (mse, mae, binary_cross_entropy, _metrics.r2)
 # Metrics that follow from the mean loss.
 OF_LOSS: dict[str, Callable[[float], float]] = {
     "perplexity": _metrics.perplexity,
@@ -73,26 +77,30 @@ class Objective(NamedTuple):
             raise TypeError(f"loss: expected a function that returns a Loss, got {loss!r}")
         return loss
 
-    def check(self, y: Array, lengths: Array | None, classes: int | None, name: str) -> None:
-        """Refuse targets that this loss would refuse for their values, by their place in all of y.
+    def checked(self, y: Array, lengths: Array | None, shape: tuple[int, ...], name: str) -> Array:
+        """Return all targets in the shape in which they are compared with an output of `shape`.
 
-        The loss itself sees a batch, maybe after many updates, and knows only places in it.
-        `classes` is the width of the prediction, if it is known.
+        Targets that a loss or metric would refuse are refused here by their place in all of y: it
+        sees a batch, maybe after many updates, and knows only places in that.
         """
-        loss: Any = self.loss
-        options: Mapping[str, Any] = {}
-        if isinstance(loss, functools.partial):
-            loss, options = loss.func, loss.keywords
+        loss, options = _parted(self.loss)
+        if loss in OF_NUMBERS and shape[-1] == 1 and y.shape == shape[:-1]:
+            y = y[..., None]
+        _fits(loss, y, shape, name)
+        for metric, one in self.metrics.items():
+            _fits(_parted(one)[0], y, shape, f"{name} for the metric {metric!r}")
+        if BALANCED in self.of_sums and loss is not binary_cross_entropy:
+            _fits(_metrics.balanced_accuracy, y, shape, f"{name} for the metric {BALANCED!r}")
         counted = None if lengths is None else np.arange(y.shape[1]) < lengths[:, None]
-        if loss is softmax_cross_entropy and y.dtype.kind in "iu" and classes is not None:
+        if loss is softmax_cross_entropy:
             ignored = options.get("ignore_index")
             if ignored is not None:
                 unlike = y != _check.integer(ignored, "ignore_index", -(2**63))
                 counted = unlike if counted is None else counted & unlike
-            if counted is None or counted.shape == y.shape:
-                _rows.in_range(y, counted, classes, name)
-        elif loss is binary_cross_entropy and y.dtype.kind in "fiub":
+            _rows.in_range(y, counted, shape[-1], name)
+        elif loss is binary_cross_entropy:
             _rows.in_unit(y, counted, name)
+        return y
 
     def measured(
         self, y: Array, targets: Array, lengths: Array | None
@@ -114,7 +122,7 @@ class Objective(NamedTuple):
         counts = NO_COUNTS
         if BALANCED in self.of_sums:
             classes = y.shape[-1] if y.ndim else 0
-            if self.loss is binary_cross_entropy:
+            if _parted(self.loss)[0] is binary_cross_entropy:
                 y, targets, classes = *_answers(y, targets), 2
             counts = _metrics.counts_of_classes(y, targets, classes=classes, **options)
         return loss, values, counts
@@ -160,12 +168,27 @@ class Means:
         return found
 
 
+def _parted(one: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Return a loss or metric, and the options that functools.partial gave it."""
+    return (one.func, one.keywords) if isinstance(one, functools.partial) else (one, {})
+
+
+def _fits(function: object, y: Array, shape: tuple[int, ...], name: str) -> None:
+    """Refuse targets that a loss or metric cannot compare with an output of this shape."""
+    if function in OF_CLASSES:
+        if y.dtype.kind == "b" and function is not softmax_cross_entropy:
+            y = y.astype(np.int8)
+        _rows.classes_of_rows(y, shape[:-1], shape[-1], "the output", name)
+    elif function in OF_NUMBERS:
+        _rows.numbers_like(y, shape, "the output", name)
+
+
 def of_logits(aim: Objective, squashing: str) -> None:
     """Refuse a loss that takes the softmax or sigmoid once more.
 
     Such a model trains, but slowly, and no logit is below 0, so that its accuracy means nothing.
     """
-    loss = aim.loss.func if isinstance(aim.loss, functools.partial) else aim.loss
+    loss, _ = _parted(aim.loss)
     if squashing in ("softmax", "sigmoid") and loss in (
         softmax_cross_entropy,
         binary_cross_entropy,
@@ -202,6 +225,7 @@ def objective(loss: object, metrics: object) -> Objective:
         metrics = (metrics,)
     if not isinstance(metrics, (list, tuple)):
         raise TypeError(f"metrics: expected a list, got {_check.describe(metrics)}")
+    of, _ = _parted(loss)
     functions: dict[str, Callable[..., float | Loss]] = {}
     of_sums = []
     for k, one in enumerate(metrics):
@@ -213,9 +237,14 @@ def objective(loss: object, metrics: object) -> Objective:
         name = one if isinstance(one, str) else getattr(one, "__name__", place)
         if name in functions or name in of_sums or name == "loss":
             raise ValueError(f"{place}: {name!r} is there already")
+        if of in (mse, mae) and (name == BALANCED or METRICS.get(name, one) in OF_CLASSES):
+            raise ValueError(
+                f"{place}: {name!r} needs classes, and {of.__name__} compares numbers; metrics of "
+                "a regression are 'mse' and 'mae'"
+            )
         if one in (*OF_LOSS, BALANCED, _metrics.balanced_accuracy):
             of_sums.append(name)
-        elif name == "accuracy" and loss is binary_cross_entropy:
+        elif name == "accuracy" and of is binary_cross_entropy:
             functions[name] = _accuracy_of_answers
         else:
             functions[name] = METRICS[one] if isinstance(one, str) else one

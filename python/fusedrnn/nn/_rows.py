@@ -16,10 +16,12 @@ from .._checks import options as _check_options
 __all__ = [
     "chosen",
     "class_targets",
+    "classes_of_rows",
     "in_range",
     "in_unit",
     "integers",
     "number_targets",
+    "numbers_like",
     "positive_weights",
     "prediction",
     "spread",
@@ -78,18 +80,7 @@ def class_targets(
     `outer` is the shape of the rows. `classes` is None if the prediction `name` is classes too: any
     class of at least 0 is right then.
     """
-    given = np.shape(targets)
-    if classes is not None and given == (*outer, classes):
-        raise ValueError(
-            f"targets: expected the class of each row, {outer}, got {given}; if these are one-hot "
-            "rows, pass targets.argmax(axis=-1)"
-        )
-    wanted = integers(targets, "targets")
-    last = "" if classes is None else " without its last axis"
-    if wanted.shape != outer:
-        raise ValueError(
-            f"targets: expected the shape of {name}{last}, {outer}, got {wanted.shape}"
-        )
+    wanted = classes_of_rows(targets, outer, classes, name)
     if (lengths is not None or mask is not None) and len(outer) not in (1, 2):
         axes, row = "B, T" if batch_first else "T, B", "" if classes is None else ", V"
         came = outer if classes is None else (*outer, classes)
@@ -103,6 +94,27 @@ def class_targets(
         counted = unlike if counted is None else counted & unlike
     in_range(wanted, counted, classes, "targets")
     return wanted, counted
+
+
+def classes_of_rows(
+    targets: ArrayLike,
+    outer: tuple[int, ...],
+    classes: int | None,
+    like: str,
+    name: str = "targets",
+) -> Array:
+    """Return whole numbers, one for each row of what error texts call `like`."""
+    given = np.shape(targets)
+    if classes not in (None, 1) and given == (*outer, classes):
+        raise ValueError(
+            f"{name}: expected the class of each row, {outer}, got {given}; if these are one-hot "
+            "rows, pass their argmax(axis=-1)"
+        )
+    wanted = integers(targets, name)
+    last = "" if classes is None else " without its last axis"
+    if wanted.shape != outer:
+        raise ValueError(f"{name}: expected the shape of {like}{last}, {outer}, got {wanted.shape}")
+    return wanted
 
 
 def in_range(given: Array, counted: Array | None, classes: int | None, name: str) -> None:
@@ -128,11 +140,7 @@ def number_targets(
     batch_first: bool,
 ) -> tuple[Array, Array | None]:
     """Return the right value of each element of the prediction `a`, and which steps count."""
-    wanted = np.asarray(targets)
-    if isinstance(targets, np.ma.MaskedArray) or wanted.dtype.kind not in "fiub":
-        raise TypeError(f"targets: expected real numbers, got {_came(targets, 'targets')}")
-    if wanted.shape != a.shape:
-        raise ValueError(f"targets: expected the shape of {name}, {a.shape}, got {wanted.shape}")
+    wanted = numbers_like(targets, a.shape, name)
     batched = a.ndim > 2
     if a.ndim == 2:  # (T, B) or (T, features): the shape of mask or lengths decides
         sequences = a.shape[0 if batch_first else 1]
@@ -140,6 +148,18 @@ def number_targets(
     elif a.ndim == 0 and not (lengths is None and mask is None):
         raise ValueError(f"{name}: expected a first axis of steps with lengths or mask, got ()")
     return wanted, _counted(a.shape[: 1 + batched], batched, lengths, mask, batch_first)
+
+
+def numbers_like(
+    targets: ArrayLike, shape: tuple[int, ...], like: str, name: str = "targets"
+) -> Array:
+    """Return real numbers of the shape of what error texts call `like`."""
+    wanted = np.asarray(targets)
+    if isinstance(targets, np.ma.MaskedArray) or wanted.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected real numbers, got {_came(targets, name)}")
+    if wanted.shape != shape:
+        raise ValueError(f"{name}: expected the shape of {like}, {shape}, got {wanted.shape}")
+    return wanted
 
 
 def in_unit(targets: Array, counted: Array | None, name: str = "targets") -> None:

@@ -638,9 +638,9 @@ class Seq2Seq(Model):
         self._usual(data.y, f"{where}y")
         return Data(data.x, data.y, data.lengths, ends)
 
-    @property
-    def _width(self) -> int:
-        return self._tokens
+    def _output(self, data: Data) -> tuple[int, ...]:
+        assert data.y is not None
+        return (*data.y.shape, self._tokens)
 
     def _usual(self, y: Array, name: str) -> None:
         """Refuse targets that would teach something else than what their author wants."""

@@ -13,7 +13,7 @@ from .._checks import arguments as _check
 from .._checks import options as _check_options
 from . import _checks
 from ._batches import Batch, Data, Piece, pieces
-from ._links import INPUT_STEPS, KINDS, Call, Recurrent, backward, entered, links
+from ._links import INPUT_STEPS, KINDS, Call, Recurrent, backward, entered, links, outer_axes
 from ._model import Model
 from ._table import table
 from ._training import in_batches
@@ -272,12 +272,17 @@ class Sequential(Model):
         last = self.layers[-1]
         return last.name if isinstance(last, Activation) else ""
 
-    @property
-    def _width(self) -> int | None:
-        return self._flows[-1].width
+    def _output(self, data: Data) -> tuple[int, ...]:
+        outer, last = outer_axes(self._links[0], self._flows[0], data.x, "x"), self._flows[-1]
+        if isinstance(last.steps, int):
+            outer = (len(data), last.steps)
+        elif last.steps is None:
+            outer = (len(data),)
+        return (*outer, last.width or data.x.shape[-1])
 
     def _read(self, x: object, y: object, lengths: object, where: str = "") -> Data:
         data = Data.read(x, y, lengths, aligned=self._keeps_steps, where=where)
+        outer_axes(self._links[0], self._flows[0], data.x, f"{where}x")
         count = self._links[0].ids
         if count is not None and data.x.dtype.kind in "iu" and data.x.ndim < 3:
             _checks.ids(data.real(), count, f"{where}x")
