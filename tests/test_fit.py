@@ -644,6 +644,35 @@ def test_a_run_that_diverges_is_an_error() -> None:
     assert states(spoiled) == before
 
 
+def test_a_loss_that_is_not_finite_names_the_number_that_is_not() -> None:
+    """Its place in x or y as they were given, and not the learning rate; padding may be wrong."""
+    x, y = numbers(16, 2), numbers(16, 1, seed=1)
+    y[[9, 12]] = -np.inf
+    where = r"y: expected finite numbers, got -inf at \(9, 0\)\. The model has .* before"
+    with pytest.raises(FloatingPointError, match=rf"^epoch 1, batch 1: loss inf: {where}"):
+        small().compile().fit(x, y)
+    x[15, 1] = np.nan
+    with pytest.raises(FloatingPointError, match=r": x: expected finite .*, got nan at \(15, 1\)"):
+        small().compile().fit(x, y[:, 0])
+    x, y = series()
+    lengths = np.array([40, 13, 0, 26])
+    x[np.arange(40) >= lengths[:, None]] = np.nan
+    y[np.arange(40) >= lengths[:, None]] = np.nan
+    given: Any = {"lengths": lengths, "batch_size": 2, "truncate": 10, "validation_split": 0.25}
+    model = following().compile("sgd")
+    assert math.isfinite(model.fit(x, y, **given)["loss"][0])
+    # The infinite x saturates the gates, so the loss of its piece is finite.
+    for name, a in (("x", x), ("y", y)):
+        a[0, 17] = np.inf
+        text = rf"batch \d: loss \S+: {name}: expected .*, got inf at \(0, 17, 0\)"
+        with pytest.raises(FloatingPointError, match=text):
+            model.fit(x, y, **given)
+        a[0, 17] = 0
+    model.optimizer.lr = 1e30
+    with pytest.raises(FloatingPointError, match="the run diverged"):
+        model.fit(x, y, 30, **given)
+
+
 def test_a_run_whose_gradients_are_not_finite_says_their_norm() -> None:
     def loss(prediction: Array, targets: Array) -> nn.Loss:
         return nn.Loss(1.0, np.full_like(prediction, np.nan))

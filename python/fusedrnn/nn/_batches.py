@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .._checks import arguments as _check
 from .._checks import options as _check_options
 
-__all__ = ["Batch", "Data", "Piece", "batches", "pieces", "split"]
+__all__ = ["Batch", "Data", "Piece", "batches", "not_finite", "pieces", "split"]
 
 Array = NDArray[Any]
 
@@ -113,6 +113,24 @@ class Data(NamedTuple):
         """Return these places with sequences of similar length next to each other."""
         sizes = [of[rows] for of in (self.ends, self.lengths) if of is not None]
         return rows[np.lexsort(sizes)] if sizes else rows
+
+
+def not_finite(batch: Batch) -> str:
+    """Say which of x and y has a number that is not finite, and where; "" if none has.
+
+    What is padding is not looked at.
+    """
+    x, lengths = batch.inputs["x"], batch.inputs["lengths"]
+    for name, a, real in (("x", x, lengths), ("y", batch.targets, batch.lengths)):
+        if a.dtype.kind != "f":
+            continue
+        wrong = ~np.isfinite(a)
+        if real is not None:
+            wrong[np.arange(a.shape[1]) >= real[:, None]] = False
+        if wrong.any():
+            at = tuple(np.argwhere(wrong)[0].tolist())
+            return f"{name}: expected finite numbers, got {float(a[at])} at {at}"
+    return ""
 
 
 def _samples(value: object, name: str) -> Array:

@@ -230,8 +230,9 @@ class Model(ABC):
         TypeError, ValueError
             An argument is not as above, or does not fit the model or the loss.
         FloatingPointError
-            The loss, or with `clip_norm` the norm of the gradients, is not finite. The model has
-            the parameters of the best epoch so far, or those before that update.
+            The loss, or with `clip_norm` the norm of the gradients, is not finite. The text says
+            where x or y is not finite, or that the run diverged. The model has the
+            parameters of the best epoch so far, or those before that update.
 
         Notes
         -----
