@@ -23,7 +23,7 @@ import fusedrnn as fr
 from fusedrnn import nn
 from fusedrnn._interrupts import ENDING
 from fusedrnn.nn._batches import SORTED, Data, Piece, batches
-from layer_cases import agree, same
+from layer_cases import agree, check_differences, same
 
 Array = np.ndarray[Any, np.dtype[Any]]
 STOPS = list(ENDING)
@@ -473,6 +473,120 @@ def test_targets_may_lack_an_axis_of_length_one(loss: str) -> None:
     model.compile("sgd", weighted, ["accuracy", "balanced_accuracy"])
     right = (model(x)[:, 0] > 0) == y[:, -1, 0]
     assert model.evaluate(x, y[:, -1, 0])["accuracy"] == right.mean()
+
+
+# --- weights of samples ---------------------------------------------------------------------------
+
+LOSSES = ["softmax_cross_entropy", "mse", "mae", "binary_cross_entropy"]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("last", [False, True])
+def test_the_gradient_of_weighted_samples_is_that_of_their_loss(loss: str, last: bool) -> None:
+    """An update of SGD at rate 1 is minus the gradient; `evaluate` gives the loss."""
+    of_numbers = loss != "softmax_cross_entropy"
+    layers = [fr.GRU(1, 3, dtype="float64", seed=0), *([nn.Last(dtype="float64")] if last else [])]
+    model = nn.Sequential([*layers, nn.Dense(3, 2, dtype="float64", seed=1)])
+    x, shape = numbers(5, 4, 1), (5,) if last else (5, 4)
+    y: Array = (numbers(*shape, *([2] if of_numbers else []), seed=1) > 0).astype(int)
+    given: Any = {"lengths": [4, 2, 0, 3, 1], "sample_weight": [0.5, 2.0, 3.0, 0.0, 1.0]}
+    before = model.state_dict()
+    model.compile(nn.SGD(1.0), loss).fit(x, y, batch_size=5, **given)
+    steps = {name: a - before[name] for name, a in model.state_dict().items()}
+    model.load_state_dict(before)
+    gradients = {name: -step for name, step in steps.items()}
+    check_differences(model, lambda: model.evaluate(x, y, **given)["loss"], {}, gradients)
+
+
+@pytest.mark.parametrize("kind", ["labels", "pieces", "numbers", "seq2seq"])
+def test_sample_weights_are_repeated_samples(kind: str) -> None:
+    x, y, lengths = words(12)
+    times, more = np.resize([1, 3, 0, 2], 12), {}
+    model: Any = labelling("float64", dropout=0.0)
+    compiled: Any = ("sgd", "softmax_cross_entropy", ["perplexity"])
+    if kind == "pieces":
+        layers = [nn.Embedding(6, 5, dtype="float64", seed=0), fr.GRU(5, 2, dtype="float64")]
+        model, more = nn.Sequential(layers), {"truncate": 4}
+    elif kind == "numbers":
+        model = nn.Sequential([fr.RNN(6, 1, dtype="float64", seed=0), nn.Last(dtype="float64")])
+        y, compiled = numbers(12), ("adam", "mse")
+    elif kind == "seq2seq":
+        model = nn.Seq2Seq(
+            fr.GRU(6, 4, dtype="float64", seed=0), fr.GRU(3, 4, dtype="float64", seed=1),
+            nn.Dense(4, 3, dtype="float64", seed=2), start=2,
+        )  # fmt: skip
+        y = np.where(np.arange(9) < lengths[:, None], y, -1)
+        model.compile(*compiled).fit(x, y, sample_weight=times)  # without lengths of x
+    again = copy.deepcopy(model).compile(*compiled)
+    model.compile(*compiled)
+    given = [np.repeat(a, times, axis=0) for a in (x, y, lengths)]
+    options: Any = {"shuffle": False, "validation_data": (x, y, lengths), **more}  # and one batch
+    one = model.fit(x, y, 4, lengths=lengths, sample_weight=times, **options)
+    two = again.fit(*given[:2], 4, lengths=given[2], **options)
+    for name, values in one.items():
+        np.testing.assert_allclose(values, two[name], rtol=1e-9, err_msg=name)
+    for name, a in model.params.items():
+        np.testing.assert_allclose(a, again.params[name], rtol=1e-9, atol=1e-12, err_msg=name)
+    expected = again.evaluate(*given[:2], lengths=given[2], batch_size=18, **more)
+    for batch_size in (1, 5, 12):
+        found = model.evaluate(
+            x, y, lengths=lengths, sample_weight=times / 8, batch_size=batch_size, **more
+        )
+        assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_sample_weights_and_class_weights() -> None:
+    """Their product; metrics are not weighted, and validation_split keeps the weights."""
+    x, y, lengths = words(20)
+    y[3], weights = 7, np.arange(20.0) % 4
+    weights[3] = 0  # its targets are no classes, and are not looked at
+    cross = functools.partial(nn.softmax_cross_entropy, class_weights=[1.0, 3.0])
+    model = labelling("float64").compile(nn.SGD(0.0), cross)
+    out = model(x, lengths)
+    found = model.evaluate(x, y, lengths=lengths, sample_weight=weights, batch_size=20)
+    loss = cross(out, y, lengths=lengths, weights=weights, batch_first=True)
+    assert math.isclose(found["loss"], loss.value, rel_tol=1e-12)
+    counted = (np.arange(9) < lengths[:, None]) & (weights > 0)[:, None]
+    by_hand = -np.log(np.exp(out) / np.exp(out).sum(axis=-1, keepdims=True))[counted]
+    right = y[counted]
+    w = (weights[:, None] * np.ones(9))[counted] * np.array([1.0, 3.0])[right]
+    by_hand = (w * by_hand[np.arange(len(right)), right]).sum() / w.sum()
+    assert math.isclose(found["loss"], by_hand, rel_tol=1e-12)
+
+    y[3] = 0
+    model.compile(nn.SGD(0.0), "softmax_cross_entropy", ["accuracy", "balanced_accuracy"])
+    plain = model.evaluate(x, y, lengths=lengths, batch_size=3)
+    given: Any = {"lengths": lengths, "sample_weight": weights, "batch_size": 3}
+    found = model.evaluate(x, y, **given)
+    assert found["loss"] != plain.pop("loss")
+    assert {name: found[name] for name in plain} == pytest.approx(plain)
+    history = model.fit(x, y, validation_split=0.25, **given)
+    part: Any = {"lengths": lengths[15:], "sample_weight": weights[15:]}
+    assert history["val_loss"][0] == model.evaluate(x[15:], y[15:], batch_size=3, **part)["loss"]
+    nothing = model.evaluate(x, y, lengths=lengths, sample_weight=np.zeros(20))
+    assert math.isnan(nothing.pop("loss"))
+    assert nothing == pytest.approx(plain)
+
+
+def test_sample_weights_that_are_refused() -> None:
+    x, y = numbers(6, 2), numbers(6, 1)
+    model = small().compile()
+    for weights, error, text in (
+        (np.ones(5), ValueError, r"expected shape \(6,\), got \(5,\)"),
+        (np.ones((6, 1)), ValueError, r"expected shape \(6,\), got \(6, 1\)"),
+        ({0: 1.0}, TypeError, "expected real numbers, got ndarray object"),
+        ([1, 1, 1, 1, -1, 1], ValueError, r"expected finite .*, got -1.0 at \(4,\)"),
+    ):
+        for call in (model.fit, model.evaluate):
+            with pytest.raises(error, match=f"^sample_weight: {text}"):
+                call(x, y, sample_weight=weights)  # type: ignore[arg-type]
+    y[2] = np.nan
+    weights = np.arange(6) != 2
+    history = model.fit(x, y, sample_weight=weights.astype(float))
+    assert math.isfinite(history["loss"][0])
+    y[3] = np.nan
+    with pytest.raises(FloatingPointError, match=r"y: expected finite .*, got nan at \(3, 0\)"):
+        model.fit(x, y, sample_weight=weights.astype(float))
 
 
 # --- runs that end and go on ----------------------------------------------------------------------

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._checks import arguments as _check
 from .._interrupts import uninterrupted
 from .._layers.params import StateDict
-from . import _objective
+from . import _objective, _rows
 from ._batches import Batch, Data, Piece
 from ._model_params import ModelParameters
 from ._optimizer import Optimizer
@@ -112,7 +112,8 @@ class Model(ABC):
         loss : {"mse", "mae", "softmax_cross_entropy", "binary_cross_entropy"} or callable
             The loss of that name in `fusedrnn.nn`; or a function like them, of a prediction and its
             targets, which also takes ``lengths=`` and ``batch_first=`` if there is a target for
-            each step of sequences with lengths. For class weights use `functools.partial`.
+            each step of sequences with lengths, and ``weights=`` with `sample_weight`. For class
+            weights use `functools.partial`.
         metrics : list of str or callable
             "accuracy", "balanced_accuracy", "mse", "mae", or "perplexity" and "bits_per_character",
             which follow from the mean loss; or functions as in `fusedrnn.nn.metrics`, whose values
@@ -145,6 +146,7 @@ class Model(ABC):
         *,
         batch_size: int = 32,
         lengths: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
         validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
         shuffle: bool = True,
@@ -181,10 +183,18 @@ class Model(ABC):
             and steps that are real in none of them are not computed. If the output of a
             `Sequential` has the steps of the input (no `Last`), loss and metrics count real steps
             only.
+        sample_weight : array_like, shape (N,), optional
+            The weight w of each sample in the loss, a finite number of at least 0. The loss of a
+            batch is then sum(w * loss) / sum(w), over what the loss counts: samples, or real steps
+            with the w of their sequence. A mean over batches weighs each by its sum(w). So weight 2
+            is that of the same sample twice, and a sample of weight 0 does not count; Keras divides
+            by the number of samples. Metrics are not weighted, except those that follow from the
+            loss.
         validation_data : (x, y) or (x, y, lengths), optional
             Samples that are not trained on; they are measured after each epoch.
         validation_split : float
-            Share of the samples, from their end, to hold out in place of `validation_data`.
+            Share of the samples, from their end, to hold out in place of `validation_data`; they
+            keep their weights.
         shuffle : bool
             Whether to draw a new order in each epoch.
         seed : int
@@ -253,7 +263,7 @@ class Model(ABC):
         (True, 30, 30)
         """
         training = self._compiled("fit")
-        data = self._checked(x, y, lengths)
+        data = self._checked(x, y, lengths, sample_weight)
         plan = planned(
             training.objective.names,
             data,
@@ -281,6 +291,7 @@ class Model(ABC):
         y: ArrayLike,
         *,
         lengths: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
         batch_size: int = 32,
         truncate: int | None = None,
     ) -> dict[str, float]:
@@ -288,7 +299,7 @@ class Model(ABC):
 
         Parameters
         ----------
-        x, y, lengths, batch_size
+        x, y, lengths, sample_weight, batch_size
             As in `fit`. Each value is a mean over the batches, weighted by their samples or real
             steps, except those that `compile` names.
         truncate : int, optional
@@ -307,7 +318,7 @@ class Model(ABC):
             As in `fit`.
         """
         objective = self._compiled("evaluate").objective
-        data = self._checked(x, y, lengths)
+        data = self._checked(x, y, lengths, sample_weight)
         size = _check.integer(batch_size, "batch_size", 1)
         found = evaluated(self, objective, data, size, self._piece_size(truncate, data))
         assert found is not None  # no signal is looked for
@@ -363,14 +374,24 @@ class Model(ABC):
         """
         self._compiled("load_checkpoint").load(path, self)
 
-    def _checked(self, x: object, y: object, lengths: object, where: str = "") -> Data:
+    def _checked(
+        self,
+        x: object,
+        y: object,
+        lengths: object,
+        sample_weight: ArrayLike | None = None,
+        where: str = "",
+    ) -> Data:
         """Check arrays of samples, and the shape and values of all targets."""
         data = self._read(x, y, lengths, where)
         assert data.y is not None
+        weights = None
+        if sample_weight is not None:
+            weights = _rows.weights(sample_weight, "sample_weight", ((len(data),),))
         ends = self._batch(data, Piece(slice(None))).lengths
         objective = self._compiled("fit").objective
-        targets = objective.checked(data.y, ends, self._output(data), f"{where}y")
-        return Data(data.x, targets, data.lengths, data.ends)
+        targets = objective.checked(data.y, ends, weights, self._output(data), f"{where}y")
+        return Data(data.x, targets, data.lengths, data.ends, weights)
 
     def _compiled(self, what: str) -> Training:
         if self._training is None:

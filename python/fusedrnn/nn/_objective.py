@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .._checks import arguments as _check
 from . import _rows
 from . import metrics as _metrics
+from ._batches import Batch, Weight
 from ._optimizer import Optimizer
 from .losses import Loss, binary_cross_entropy, mae, mse, softmax_cross_entropy
 from .optim import SGD, Adam, AdamW, RMSprop
@@ -51,6 +52,7 @@ OF_LOSS: dict[str, Callable[[float], float]] = {
 # because a batch may lack a class.
 BALANCED = "balanced_accuracy"
 NO_COUNTS = np.zeros((2, 0))
+NO_WEIGHT = Weight(0, 0)
 
 
 class Objective(NamedTuple):
@@ -70,14 +72,22 @@ class Objective(NamedTuple):
         """The names of all values."""
         return ["loss", *self.metrics, *self.of_sums]
 
-    def of(self, y: Array, targets: Array, lengths: Array | None) -> Loss:
+    def of(self, y: Array, batch: Batch) -> Loss:
         """Return the loss of a batch."""
-        loss = self.loss(y, targets, **_options(lengths))
+        weights = {} if batch.weights is None else {"weights": batch.weights}
+        loss = self.loss(y, batch.targets, **_options(batch.lengths), **weights)
         if not isinstance(loss, Loss):
             raise TypeError(f"loss: expected a function that returns a Loss, got {loss!r}")
         return loss
 
-    def checked(self, y: Array, lengths: Array | None, shape: tuple[int, ...], name: str) -> Array:
+    def checked(
+        self,
+        y: Array,
+        lengths: Array | None,
+        weights: Array | None,
+        shape: tuple[int, ...],
+        name: str,
+    ) -> Array:
         """Return all targets in the shape in which they are compared with an output of `shape`.
 
         Targets that a loss or metric would refuse are refused here by their place in all of y: it
@@ -92,6 +102,9 @@ class Objective(NamedTuple):
         if BALANCED in self.of_sums and loss is not binary_cross_entropy:
             _fits(_metrics.balanced_accuracy, y, shape, f"{name} for the metric {BALANCED!r}")
         counted = None if lengths is None else np.arange(y.shape[1]) < lengths[:, None]
+        if weights is not None:
+            weighed = _rows.under(weights > 0, y.shape if counted is None else counted.shape)
+            counted = weighed if counted is None else counted & weighed
         if loss is softmax_cross_entropy:
             ignored = options.get("ignore_index")
             if ignored is not None:
@@ -102,12 +115,10 @@ class Objective(NamedTuple):
             _rows.in_unit(y, counted, name)
         return y
 
-    def measured(
-        self, y: Array, targets: Array, lengths: Array | None
-    ) -> tuple[Loss, dict[str, float], Array]:
+    def measured(self, y: Array, batch: Batch) -> tuple[Loss, dict[str, float], Array]:
         """Return the loss of a batch, its values by name, and its counts of classes."""
-        options = _options(lengths)
-        loss = self.of(y, targets, lengths)
+        targets, options = batch.targets, _options(batch.lengths)
+        loss = self.of(y, batch)
         values = {"loss": loss.value}
         for name, metric in self.metrics.items():
             found = metric(y, targets, **options)
@@ -139,32 +150,32 @@ class Means:
     def __init__(
         self,
         sums: Mapping[str, float] | None = None,
-        weight: int = 0,
+        weight: Weight = NO_WEIGHT,
         counts: Array = NO_COUNTS,
     ) -> None:
         self.sums = dict(sums or {})  # each value times its weight
         self.weight = weight
         self.counts = counts
 
-    def add(self, values: Mapping[str, float], weight: int, counts: Array) -> None:
+    def add(self, values: Mapping[str, float], weight: Weight, counts: Array) -> None:
         """Add a batch."""
         self.counts = self.counts + counts if self.counts.size else counts
-        if weight:
-            self.weight += weight
-            for name, value in values.items():
-                self.sums[name] = self.sums.get(name, 0.0) + value * weight
+        self.weight = Weight(self.weight.loss + weight.loss, self.weight.metrics + weight.metrics)
+        for name, value in values.items():
+            if weight.of(name):
+                self.sums[name] = self.sums.get(name, 0.0) + value * weight.of(name)
 
     def values(self, names: list[str]) -> dict[str, float]:
         """Return the values of an objective by name; NaN if nothing counted."""
-        if not self.weight:
-            return dict.fromkeys(names, math.nan)
-        found = {name: total / self.weight for name, total in self.sums.items()}
+        found = dict.fromkeys(names, math.nan)
         for name in names:
-            if name not in found:
-                of_loss = OF_LOSS.get(name)
-                found[name] = (
-                    _metrics.balanced(self.counts) if of_loss is None else of_loss(found["loss"])
-                )
+            weight = self.weight.of(name)
+            if name in self.sums:
+                found[name] = self.sums[name] / weight if weight else math.nan
+            elif weight and name in OF_LOSS:
+                found[name] = OF_LOSS[name](found["loss"])
+            elif weight and name == BALANCED:
+                found[name] = _metrics.balanced(self.counts)
         return found
 
 

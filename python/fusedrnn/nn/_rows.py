@@ -24,8 +24,12 @@ __all__ = [
     "numbers_like",
     "positive_weights",
     "prediction",
+    "shares",
     "spread",
+    "under",
+    "weights",
     "weights_of_classes",
+    "weights_of_rows",
 ]
 
 Array = NDArray[Any]
@@ -74,11 +78,12 @@ def class_targets(
     mask: ArrayLike | None,
     ignore_index: int | None,
     batch_first: bool,
+    weights: Array | None = None,
 ) -> tuple[Array, Array | None]:
     """Return the class of each row, and which rows count (None: all); those are in [0, classes).
 
-    `outer` is the shape of the rows. `classes` is None if the prediction `name` is classes too: any
-    class of at least 0 is right then.
+    `outer` is the shape of the rows, and of their `weights`. `classes` is None if the prediction
+    `name` is classes too: any class of at least 0 is right then.
     """
     wanted = classes_of_rows(targets, outer, classes, name)
     if (lengths is not None or mask is not None) and len(outer) not in (1, 2):
@@ -92,6 +97,8 @@ def class_targets(
     if ignore_index is not None:
         unlike = wanted != _check.integer(ignore_index, "ignore_index", -(2**63))
         counted = unlike if counted is None else counted & unlike
+    if weights is not None:
+        counted = weights > 0 if counted is None else counted & (weights > 0)
     in_range(wanted, counted, classes, "targets")
     return wanted, counted
 
@@ -220,37 +227,55 @@ def spread(gradient: Array, shape: tuple[int, ...], counted: Array | None) -> Ar
 
 def weights_of_classes(
     value: ArrayLike, classes: int, targets: Array, counted: Array | None
-) -> tuple[Array, Array]:
-    """Return each counted row's share in the weighted mean, and which rows count.
-
-    Rows of a class of weight 0 do not count.
-    """
-    weights = _weights(value, "class_weights", ((classes,),), f"({classes},)")
+) -> Array:
+    """Return the weight of each row by its class; 0 in rows that do not count."""
+    of_classes = weights(value, "class_weights", ((classes,),))
     of_rows = np.zeros(targets.shape)
     where = np.ones(targets.shape, bool) if counted is None else counted
-    of_rows[where] = weights[targets[where]]
-    counted = of_rows > 0
-    shares = of_rows[counted]
-    if shares.size:
-        shares = shares / shares.max()  # so that no sum of finite weights is infinite
-        shares /= shares.sum()
-    return shares, counted
+    of_rows[where] = of_classes[targets[where]]
+    return of_rows
+
+
+def weights_of_rows(value: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Return the weights of what lies under the first axes of an array of this shape."""
+    least = min(1, len(shape))
+    return weights(value, "weights", tuple(shape[:k] for k in range(least, len(shape) + 1)))
+
+
+def shares(of_rows: Array, counted: Array | None) -> tuple[Array, Array]:
+    """Return each counted row's share in the weighted mean, and which rows count.
+
+    Weights and `counted` have the shape of the first axes of one array. Rows of weight 0 do not
+    count.
+    """
+    if counted is not None:
+        shape = max(of_rows.shape, counted.shape, key=len)
+        of_rows = np.where(under(counted, shape), under(of_rows, shape), 0.0)
+    counted = np.asarray(of_rows > 0)
+    found = of_rows[counted]
+    if found.size:
+        found = found / found.max()  # so that no sum of finite weights is infinite
+        found /= found.sum()
+    return found, counted
+
+
+def under(a: Array, shape: tuple[int, ...]) -> Array:
+    """Return an array whose shape is the first axes of `shape`, repeated along the other axes."""
+    return np.broadcast_to(a.reshape(a.shape + (1,) * (len(shape) - a.ndim)), shape)
 
 
 def positive_weights(value: ArrayLike, shape: tuple[int, ...]) -> Array:
     """Return a weight for each element of a prediction, from one number or one for each column."""
-    last = shape[-1:]
-    weights = _weights(value, "pos_weight", ((), last), f"() or {last}")
-    return np.broadcast_to(weights, shape)
+    return np.broadcast_to(weights(value, "pos_weight", ((), shape[-1:])), shape)
 
 
-def _weights(
-    value: ArrayLike, name: str, shapes: tuple[tuple[int, ...], ...], expected: str
-) -> Array:
+def weights(value: ArrayLike, name: str, shapes: tuple[tuple[int, ...], ...]) -> Array:
+    """Return finite numbers of at least 0, of one of these shapes."""
     a = _check.read(value, name)
     if isinstance(value, np.ma.MaskedArray) or a.dtype.kind not in "fiu":
         raise TypeError(f"{name}: expected real numbers, got {_check.describe(a)}")
     if a.shape not in shapes:
+        expected = " or ".join(map(str, shapes))
         raise ValueError(f"{name}: expected shape {expected}, got {a.shape}")
     a = a.astype(np.float64)
     wrong = ~((a >= 0) & np.isfinite(a))

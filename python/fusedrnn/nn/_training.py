@@ -123,7 +123,7 @@ class Training:
         if held_out is not None:
             one = model._batch(held_out, Piece(slice(1)))
             y, _ = model._inferred(one, None)
-            self.objective.of(y, one.targets, one.lengths)
+            self.objective.of(y, one)
 
     def _catch_up(self, plan: Plan, stopping: EarlyStopping) -> None:
         """Tell early stopping and the schedule, if they are new, about the epochs so far."""
@@ -198,7 +198,7 @@ class Training:
         if plan.schedule is not None and not isinstance(plan.schedule, ReduceOnPlateau):
             self.optimizer.lr = plan.schedule(self.updates + k)
         y, saved, state = model._learned(batch, state, rng)
-        loss, values, counts = self.objective.measured(y, batch.targets, batch.lengths)
+        loss, values, counts = self.objective.measured(y, batch)
         values, weight, counts = plan.processes.shared(values, batch.weight, counts, stops)
         norm = 0.0
         if math.isfinite(values["loss"]):
@@ -287,7 +287,7 @@ def evaluated(
             return None
         batch = model._batch(data, piece)
         y, state = model._inferred(batch, state if piece.start else None)
-        _, values, counts = objective.measured(y, batch.targets, batch.lengths)
+        _, values, counts = objective.measured(y, batch)
         means.add(values, batch.weight, counts)
     return means
 

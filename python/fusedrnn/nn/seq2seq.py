@@ -660,7 +660,7 @@ class Seq2Seq(Model):
         assert part.y is not None
         assert part.ends is not None
         inputs = {"x": part.x, "targets": part.y, "lengths": part.lengths}
-        return Batch(inputs, part.y, part.ends, int(part.ends.sum()))
+        return Batch(inputs, part.y, part.ends, int(part.ends.sum()), part.weights)
 
     def _inferred(self, batch: Batch, state: Any) -> tuple[Array, Any]:
         return self(**batch.inputs), None

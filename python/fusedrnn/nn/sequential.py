@@ -293,10 +293,10 @@ class Sequential(Model):
         part = data.taken(piece, aligned)
         assert part.y is not None
         real = part.lengths if aligned else None
-        weight = len(part) if piece.stop is None else part.x.shape[0] * part.x.shape[1]
+        count = len(part) if piece.stop is None else part.x.shape[0] * part.x.shape[1]
         if real is not None:
-            weight = int(real.sum())
-        return Batch({"x": part.x, "lengths": part.lengths}, part.y, real, weight)
+            count = int(real.sum())
+        return Batch({"x": part.x, "lengths": part.lengths}, part.y, real, count, part.weights)
 
     def _inferred(self, batch: Batch, state: Any) -> tuple[Array, Any]:
         return self._called(**batch.inputs, state=state)
