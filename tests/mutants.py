@@ -691,7 +691,7 @@ MODELS = (
         killer("losses", "class_weights_by_hand"),
     ),
     Mutant(
-        "loss: a row is as large as its weight, but the mean is over the number of rows",
+        "loss: the shares of a weighted mean of numbers do not sum to 1",
         "python/fusedrnn/nn/losses.py",
         "shares / (values.size // len(shares))",
         "shares * len(shares) / (values.size // len(shares))",

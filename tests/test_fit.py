@@ -916,6 +916,24 @@ def test_what_fit_refuses() -> None:
     assert states(model) == before
     assert model.epochs == 0
     ids, labels, lengths = words(6)
+    ragged = [[1, 2, 3], [4], [1, 2], [3], [4], [5]]
+    advice = "expected sequences of one length, got lengths from 1 to 3; pad to one length and pass"
+    for given in (ragged, np.array(ragged, object), [np.array(row) for row in ragged]):
+        one = nn.Sequential([nn.Embedding(6, 2), fr.GRU(2, 1), nn.Last()]).compile()
+        for run in (one, one.forward, one.predict, functools.partial(one.fit, y=y)):
+            with pytest.raises(TypeError, match=f"^x: {advice} lengths=$"):
+                run(given)  # type: ignore[operator]
+        for call in (one.fit, one.evaluate):
+            with pytest.raises(TypeError, match=f"^y: {advice} lengths=$"):
+                call(ids, given)  # type: ignore[operator]
+        with pytest.raises(TypeError, match=f"^validation y: {advice}"):
+            one.fit(ids, y, validation_data=(ids, given))
+        with pytest.raises(TypeError, match=f"^targets: {advice}"):
+            nn.mse(y, given)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=f"^targets: {advice}"):
+            nn.softmax_cross_entropy(x, given)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=f"^tokens: {advice}"):
+            fr.GRU(6, 2)(tokens=given)  # type: ignore[arg-type]
     tagger = labelling().compile(loss="softmax_cross_entropy")
     for targets in (labels[:, 1:], np.concatenate([labels, labels], axis=1), labels[:, 0]):
         with pytest.raises(ValueError, match=r"^y: expected 9 steps, as x has, got shape \(6,"):

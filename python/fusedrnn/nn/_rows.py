@@ -53,7 +53,7 @@ def prediction(value: object, name: str) -> Array:
 
 def integers(value: ArrayLike, name: str) -> Array:
     """Return an array of integers."""
-    a = np.asarray(value)
+    a = _check.read(value, name)
     if isinstance(value, np.ma.MaskedArray) or (a.size and a.dtype.kind not in "iu"):
         raise TypeError(f"{name}: expected integers, got {_came(value, name)}")
     return a
@@ -111,7 +111,7 @@ def classes_of_rows(
     name: str = "targets",
 ) -> Array:
     """Return whole numbers, one for each row of what error texts call `like`."""
-    given = np.shape(targets)
+    given = _check.read(targets, name).shape
     if classes not in (None, 1) and given == (*outer, classes):
         raise ValueError(
             f"{name}: expected the class of each row, {outer}, got {given}; if these are one-hot "
@@ -161,7 +161,7 @@ def numbers_like(
     targets: ArrayLike, shape: tuple[int, ...], like: str, name: str = "targets"
 ) -> Array:
     """Return real numbers of the shape of what error texts call `like`."""
-    wanted = np.asarray(targets)
+    wanted = _check.read(targets, name)
     if isinstance(targets, np.ma.MaskedArray) or wanted.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real numbers, got {_came(targets, name)}")
     if wanted.shape != shape:
