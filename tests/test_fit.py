@@ -808,11 +808,13 @@ def test_progress_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> N
     model = small().compile()
     model.fit(x, y, 2)
     model.fit(x, y, 2, verbose=False)
+    model.fit(x, y, 2, verbose=0)
     assert capsys.readouterr().err == ""
-    model.fit(x, y, 2, validation_data=(x, y), verbose=True)
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("epoch 5/6  loss ")
-    assert "val_loss" in second
+    for k, verbose in enumerate((True, 1, 2, np.True_)):
+        model.fit(x, y, 2, validation_data=(x, y), verbose=verbose)  # type: ignore[arg-type]
+        first, second = capsys.readouterr().err.splitlines()
+        assert first.startswith(f"epoch {7 + 2 * k}/{8 + 2 * k}  loss ")
+        assert "val_loss" in second
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
@@ -825,7 +827,7 @@ def test_progress_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> N
     model.fit(x, y, 2, verbose=False)
     assert terminal.getvalue() == shown
     terminal.close()  # the terminal is gone, and the run goes on
-    assert model.fit(x, y, 2).epoch == 12
+    assert model.fit(x, y, 2).epoch == 20
 
 
 # --- errors ---------------------------------------------------------------------------------------
@@ -908,7 +910,13 @@ def test_what_fit_refuses() -> None:
         ((x, y), {"schedule": 0.1}, TypeError, "schedule: expected a function of the update"),
         ((x, y), {"clip_norm": 0}, ValueError, "clip_norm: expected a number above 0"),
         ((x, y), {"monitor": "val_loss"}, ValueError, "monitor: expected .*loss.*, got 'val_loss'"),
-        ((x, y), {"verbose": 2}, TypeError, "verbose: expected True or False"),
+        (
+            (x, y),
+            {"verbose": 3},
+            ValueError,
+            "verbose: expected True or False, or 0, 1 or 2, got 3",
+        ),
+        ((x, y), {"verbose": "auto"}, TypeError, "verbose: expected True .* or 2, got str"),
         ((x, y), {"checkpoint": "no/run.npz"}, FileNotFoundError, "checkpoint: there is no folder"),
     ):
         with pytest.raises(error, match=f"^{text}"):

@@ -129,8 +129,8 @@ class Model(ABC):
         Raises
         ------
         TypeError, ValueError
-            An argument is not as above; or the loss reads logits, and the last layer is their
-            softmax or sigmoid.
+            An argument is not as above; the loss reads logits, and the last layer is their softmax
+            or sigmoid; or a metric needs classes, and the loss is "mse" or "mae".
         """
         chosen = _objective.optimizer(optimizer)
         aim = _objective.objective(loss, metrics)
@@ -158,7 +158,7 @@ class Model(ABC):
         truncate: int | None = None,
         all_reduce: AllReduce | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
-        verbose: bool | None = None,
+        verbose: bool | int | None = None,
     ) -> History:
         """Train for some epochs; a later call goes on from there and counts the epochs on.
 
@@ -224,8 +224,9 @@ class Model(ABC):
             then the same: those of one process whose batches are all of theirs together.
         checkpoint : path, optional
             A file to write after each epoch, for `load_checkpoint`; an old file is replaced.
-        verbose : bool, optional
-            Whether to show progress on standard error, by default only on a terminal.
+        verbose : bool, or 0, 1 or 2, optional
+            Whether to show progress on standard error, by default only on a terminal. As in Keras 0
+            is False; 1 and 2 are True.
 
         Returns
         -------

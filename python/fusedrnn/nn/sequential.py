@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,9 +79,9 @@ class Sequential(Model):
     Notes
     -----
     A parameter has the place of its layer before its name, as in torch.nn.Sequential:
-    "0.weight_ih_l0". An optimiser steps the model as it steps a layer. No bit depends on the number
-    of threads. `copy.deepcopy` and pickle take the layers, but
-    not what `compile` and `fit` made.
+    "0.weight_ih_l0"; the layer itself is ``model[0]``, and a loop over the model is one over its
+    layers. An optimiser steps the model as it steps a layer. No bit depends on the number of
+    threads. `copy.deepcopy` and pickle take the layers, but not what `compile` and `fit` made.
 
     Examples
     --------
@@ -116,6 +116,21 @@ class Sequential(Model):
         """The dtype of all layers."""
         dtype: np.dtype[Any] = self._links[0].layer.dtype
         return dtype
+
+    def __len__(self) -> int:
+        """Return the number of layers."""
+        return len(self._links)
+
+    def __getitem__(self, index: int) -> Any:
+        """Return the layer at a place; from the end if it is negative."""
+        k, count = _check.integer(index, "index", -(2**63)), len(self)
+        if not -count <= k < count:
+            raise IndexError(f"index: expected a number in [{-count}, {count}), got {k}")
+        return self.layers[k]
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over the layers."""
+        return iter(self.layers)
 
     def __repr__(self) -> str:
         return f"Sequential([{', '.join(map(repr, self.layers))}])"
