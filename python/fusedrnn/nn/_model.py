@@ -187,9 +187,9 @@ class Model(ABC):
             The weight w of each sample in the loss, a finite number of at least 0. The loss of a
             batch is then sum(w * loss) / sum(w), over what the loss counts: samples, or real steps
             with the w of their sequence. A mean over batches weighs each by its sum(w). So weight 2
-            is that of the same sample twice, and a sample of weight 0 does not count; Keras divides
-            by the number of samples. Metrics are not weighted, except those that follow from the
-            loss.
+            is that of the same sample twice, and a sample of weight 0 does not count, though its x
+            is read and must be finite; Keras divides by the number of samples. Metrics are not
+            weighted, except those that follow from the loss.
         validation_data : (x, y) or (x, y, lengths), optional
             Samples that are not trained on; they are measured after each epoch.
         validation_split : float
