@@ -686,22 +686,36 @@ MODELS = (
     Mutant(
         "loss: a weighted mean is divided by the number of rows",
         "python/fusedrnn/nn/_rows.py",
-        "shares /= shares.sum()",
-        "shares /= shares.size",
+        "found /= found.sum()",
+        "found /= found.size",
         killer("losses", "class_weights_by_hand"),
+    ),
+    Mutant(
+        "loss: the shares of a weighted mean of numbers do not sum to 1",
+        "python/fusedrnn/nn/losses.py",
+        "shares / (values.size // len(shares))",
+        "shares * len(shares) / (values.size // len(shares))",
+        killer("losses", "weights_are_repeated_rows"),
+    ),
+    Mutant(
+        "fit: a batch of small sample weights counts as one of large weights",
+        "python/fusedrnn/nn/_batches.py",
+        "return Weight(float((self.weights * steps).sum()), self.counted)",
+        "return Weight(self.counted, self.counted)",
+        killer("fit", "sample_weights_are_repeated_samples"),
     ),
     Mutant(
         "loss: rows of weight 0 count",
         "python/fusedrnn/nn/_rows.py",
-        "counted = of_rows > 0",
-        "counted = where",
+        "counted = np.asarray(of_rows > 0)",
+        "counted = np.asarray(of_rows >= 0)",
         killer("losses", "rows_of_weight_zero_do_not_count"),
     ),
     Mutant(
         "loss: the weight of a yes is that of a no",
         "python/fusedrnn/nn/losses.py",
-        "yes = yes * weights",
-        "no = no * weights",
+        "yes = yes * of_yes",
+        "no = no * of_yes",
         killer("losses", "binary_cross_entropy_by_hand"),
     ),
     Mutant(
@@ -1024,15 +1038,15 @@ CHAINS = (
     Mutant(
         "fit: a small batch counts as a large one",
         "python/fusedrnn/nn/sequential.py",
-        "weight = len(part) if piece.stop is None",
-        "weight = 1 if piece.stop is None",
+        "count = len(part) if piece.stop is None",
+        "count = 1 if piece.stop is None",
         killer("fit", "fit_is_the_loop_by_hand"),
     ),
     Mutant(
         "fit: padding is learned",
         "python/fusedrnn/nn/_training.py",
-        "loss, values, counts = self.objective.measured(y, batch.targets, batch.lengths)",
-        "loss, values, counts = self.objective.measured(y, batch.targets, None)",
+        "loss, values, counts = self.objective.measured(y, batch)",
+        "loss, values, counts = self.objective.measured(y, batch._replace(lengths=None))",
         killer("fit", "what_is_padded_changes_nothing"),
     ),
     Mutant(
@@ -1052,7 +1066,7 @@ CHAINS = (
     Mutant(
         "fit: balanced accuracy with logits as answers",
         "python/fusedrnn/nn/_objective.py",
-        "if self.loss is binary_cross_entropy: y,",
+        "if _parted(self.loss)[0] is binary_cross_entropy: y,",
         "if False: y,",
         killer("fit", "balanced_accuracy_of_answers"),
     ),
@@ -1206,15 +1220,15 @@ CHAINS = (
     Mutant(
         "parallel: a small batch counts as a large one",
         "python/fusedrnn/nn/_parallel.py",
-        "share = weight / whole if whole else 0.0",
+        "share = weight.loss / whole.loss if whole.loss else 0.0",
         "share = 0.5",
         killer("parallel", "processes_are_one_process_with_all_samples"),
     ),
     Mutant(
         "parallel: a signal is not passed on",
         "python/fusedrnn/nn/_parallel.py",
-        "self._stop = int(found[0]), bool(found[1] > 0)",
-        "self._stop = int(found[0]), stops.name is not None",
+        "bool(found[2] > 0)",
+        "stops.name is not None",
         killer("parallel", "a_signal_of_one_process_ends_all_at_one_update"),
     ),
     Mutant(
@@ -1297,8 +1311,8 @@ CHAINS = (
     Mutant(
         "seq2seq: padding of the targets is learned",
         "python/fusedrnn/nn/seq2seq.py",
-        "return Batch(inputs, part.y, part.ends, int(part.ends.sum()))",
-        "return Batch(inputs, np.maximum(part.y, 0), None, int(part.ends.sum()))",
+        "return Batch(inputs, part.y, part.ends,",
+        "return Batch(inputs, np.maximum(part.y, 0), None,",
         killer("seq2seq", "what_is_padded_changes_nothing"),
     ),
     Mutant(

@@ -23,7 +23,7 @@ import fusedrnn as fr
 from fusedrnn import nn
 from fusedrnn._interrupts import ENDING
 from fusedrnn.nn._batches import SORTED, Data, Piece, batches
-from layer_cases import agree, same
+from layer_cases import agree, check_differences, same
 
 Array = np.ndarray[Any, np.dtype[Any]]
 STOPS = list(ENDING)
@@ -341,10 +341,16 @@ def test_what_cannot_be_read_in_pieces() -> None:
     for model, targets, truncate, error, text in (
         (following(), y, 0, ValueError, "truncate: expected at least 1, got 0"),
         (following(), y, 2.5, TypeError, "truncate: expected a whole number"),
-        (following(), y[:, :-1], 5, ValueError, "y: expected a target for each step of x, of shap"),
-        (small(), y, 5, ValueError, "truncate: .*without a recurrent layer"),
+        (following(), y[:, :-1], 5, ValueError, r"y: expected the shape of the output, \(4, 40, 1"),
         (
-            nn.Sequential([fr.GRU(1, 2), nn.Last()]),
+            nn.Sequential([nn.Dense(1, 1)]),
+            y,
+            5,
+            ValueError,
+            "truncate: .*without a recurrent layer",
+        ),
+        (
+            nn.Sequential([fr.GRU(1, 1), nn.Last()]),
             y[:, 0],
             5,
             ValueError,
@@ -362,7 +368,9 @@ def test_what_cannot_be_read_in_pieces() -> None:
             model.compile().fit(x, targets, truncate=truncate)  # type: ignore[arg-type]
         with pytest.raises(error, match=f"^{text}"):
             model.evaluate(x, targets, truncate=truncate)  # type: ignore[arg-type]
-    model = following()
+    model = following().compile(loss=lambda prediction, _: nn.mse(prediction, prediction))
+    with pytest.raises(ValueError, match=r"^y: expected a target for each step of x, of shape"):
+        model.fit(x, y[:, :-1], truncate=5)
     _, saved = model.forward(x)
     for state, error, text in (
         (saved.state[:2], TypeError, "state: expected a list with one entry for each of 4"),
@@ -444,6 +452,141 @@ def test_balanced_accuracy_of_answers() -> None:
     right = (model(x) > 0) == (y > 0)
     found = model.evaluate(x, y, batch_size=3)["balanced_accuracy"]
     assert math.isclose(found, (right[:4].mean() + right[4:].mean()) / 2)
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", "binary_cross_entropy"])
+def test_targets_may_lack_an_axis_of_length_one(loss: str) -> None:
+    x, y = series()
+    y, lengths = (y > 0).astype(float), [40, 13, 0, 26]
+    accuracy = ["accuracy", "balanced_accuracy"] if loss == "binary_cross_entropy" else []
+    for steps, shaped in (({"lengths": lengths, "truncate": 15}, y), ({}, y[:, -1])):
+        found = []
+        for targets in (shaped, shaped[..., 0]):
+            model = following() if steps else nn.Sequential([fr.GRU(1, 1, seed=0), nn.Last()])
+            model.compile(nn.Adam(0.01), loss, ["mse", nn.mae, *accuracy])
+            given: Any = {"batch_size": 2, **steps}
+            history = model.fit(x, targets, 2, validation_split=0.25, **given)
+            model.fit(x, targets, validation_data=(x, targets), **given)
+            found.append((states(model), dict(history), model.evaluate(x, targets, **given)))
+        assert found[0] == found[1]
+    weighted = functools.partial(nn.binary_cross_entropy, pos_weight=2)
+    model.compile("sgd", weighted, ["accuracy", "balanced_accuracy"])
+    right = (model(x)[:, 0] > 0) == y[:, -1, 0]
+    assert model.evaluate(x, y[:, -1, 0])["accuracy"] == right.mean()
+
+
+# --- weights of samples ---------------------------------------------------------------------------
+
+LOSSES = ["softmax_cross_entropy", "mse", "mae", "binary_cross_entropy"]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("last", [False, True])
+def test_the_gradient_of_weighted_samples_is_that_of_their_loss(loss: str, last: bool) -> None:
+    """An update of SGD at rate 1 is minus the gradient; `evaluate` gives the loss."""
+    of_numbers = loss != "softmax_cross_entropy"
+    layers = [fr.GRU(1, 3, dtype="float64", seed=0), *([nn.Last(dtype="float64")] if last else [])]
+    model = nn.Sequential([*layers, nn.Dense(3, 2, dtype="float64", seed=1)])
+    x, shape = numbers(5, 4, 1), (5,) if last else (5, 4)
+    y: Array = (numbers(*shape, *([2] if of_numbers else []), seed=1) > 0).astype(int)
+    given: Any = {"lengths": [4, 2, 0, 3, 1], "sample_weight": [0.5, 2.0, 3.0, 0.0, 1.0]}
+    before = model.state_dict()
+    model.compile(nn.SGD(1.0), loss).fit(x, y, batch_size=5, **given)
+    steps = {name: a - before[name] for name, a in model.state_dict().items()}
+    model.load_state_dict(before)
+    gradients = {name: -step for name, step in steps.items()}
+    check_differences(model, lambda: model.evaluate(x, y, **given)["loss"], {}, gradients)
+
+
+@pytest.mark.parametrize("kind", ["labels", "pieces", "numbers", "seq2seq"])
+def test_sample_weights_are_repeated_samples(kind: str) -> None:
+    x, y, lengths = words(12)
+    times, more = np.resize([1, 3, 0, 2], 12), {}
+    model: Any = labelling("float64", dropout=0.0)
+    compiled: Any = ("sgd", "softmax_cross_entropy", ["perplexity"])
+    if kind == "pieces":
+        layers = [nn.Embedding(6, 5, dtype="float64", seed=0), fr.GRU(5, 2, dtype="float64")]
+        model, more = nn.Sequential(layers), {"truncate": 4}
+    elif kind == "numbers":
+        model = nn.Sequential([fr.RNN(6, 1, dtype="float64", seed=0), nn.Last(dtype="float64")])
+        y, compiled = numbers(12), ("adam", "mse")
+    elif kind == "seq2seq":
+        model = nn.Seq2Seq(
+            fr.GRU(6, 4, dtype="float64", seed=0), fr.GRU(3, 4, dtype="float64", seed=1),
+            nn.Dense(4, 3, dtype="float64", seed=2), start=2,
+        )  # fmt: skip
+        y = np.where(np.arange(9) < lengths[:, None], y, -1)
+        model.compile(*compiled).fit(x, y, sample_weight=times)  # without lengths of x
+    again = copy.deepcopy(model).compile(*compiled)
+    model.compile(*compiled)
+    given = [np.repeat(a, times, axis=0) for a in (x, y, lengths)]
+    options: Any = {"shuffle": False, "validation_data": (x, y, lengths), **more}  # and one batch
+    one = model.fit(x, y, 4, lengths=lengths, sample_weight=times, **options)
+    two = again.fit(*given[:2], 4, lengths=given[2], **options)
+    for name, values in one.items():
+        np.testing.assert_allclose(values, two[name], rtol=1e-9, err_msg=name)
+    for name, a in model.params.items():
+        np.testing.assert_allclose(a, again.params[name], rtol=1e-9, atol=1e-12, err_msg=name)
+    expected = again.evaluate(*given[:2], lengths=given[2], batch_size=18, **more)
+    for batch_size in (1, 5, 12):
+        found = model.evaluate(
+            x, y, lengths=lengths, sample_weight=times / 8, batch_size=batch_size, **more
+        )
+        assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_sample_weights_and_class_weights() -> None:
+    """Their product; metrics are not weighted, and validation_split keeps the weights."""
+    x, y, lengths = words(20)
+    y[3], weights = 7, np.arange(20.0) % 4
+    weights[3] = 0  # its targets are no classes, and are not looked at
+    cross = functools.partial(nn.softmax_cross_entropy, class_weights=[1.0, 3.0])
+    model = labelling("float64").compile(nn.SGD(0.0), cross)
+    out = model(x, lengths)
+    found = model.evaluate(x, y, lengths=lengths, sample_weight=weights, batch_size=20)
+    loss = cross(out, y, lengths=lengths, weights=weights, batch_first=True)
+    assert math.isclose(found["loss"], loss.value, rel_tol=1e-12)
+    counted = (np.arange(9) < lengths[:, None]) & (weights > 0)[:, None]
+    by_hand = -np.log(np.exp(out) / np.exp(out).sum(axis=-1, keepdims=True))[counted]
+    right = y[counted]
+    w = (weights[:, None] * np.ones(9))[counted] * np.array([1.0, 3.0])[right]
+    by_hand = (w * by_hand[np.arange(len(right)), right]).sum() / w.sum()
+    assert math.isclose(found["loss"], by_hand, rel_tol=1e-12)
+
+    y[3] = 0
+    model.compile(nn.SGD(0.0), "softmax_cross_entropy", ["accuracy", "balanced_accuracy"])
+    plain = model.evaluate(x, y, lengths=lengths, batch_size=3)
+    given: Any = {"lengths": lengths, "sample_weight": weights, "batch_size": 3}
+    found = model.evaluate(x, y, **given)
+    assert found["loss"] != plain.pop("loss")
+    assert {name: found[name] for name in plain} == pytest.approx(plain)
+    history = model.fit(x, y, validation_split=0.25, **given)
+    part: Any = {"lengths": lengths[15:], "sample_weight": weights[15:]}
+    assert history["val_loss"][0] == model.evaluate(x[15:], y[15:], batch_size=3, **part)["loss"]
+    nothing = model.evaluate(x, y, lengths=lengths, sample_weight=np.zeros(20))
+    assert math.isnan(nothing.pop("loss"))
+    assert nothing == pytest.approx(plain)
+
+
+def test_sample_weights_that_are_refused() -> None:
+    x, y = numbers(6, 2), numbers(6, 1)
+    model = small().compile()
+    for weights, error, text in (
+        (np.ones(5), ValueError, r"expected shape \(6,\), got \(5,\)"),
+        (np.ones((6, 1)), ValueError, r"expected shape \(6,\), got \(6, 1\)"),
+        ({0: 1.0}, TypeError, "expected real numbers, got ndarray object"),
+        ([1, 1, 1, 1, -1, 1], ValueError, r"expected finite .*, got -1.0 at \(4,\)"),
+    ):
+        for call in (model.fit, model.evaluate):
+            with pytest.raises(error, match=f"^sample_weight: {text}"):
+                call(x, y, sample_weight=weights)  # type: ignore[arg-type]
+    y[2] = np.nan
+    weights = np.arange(6) != 2
+    history = model.fit(x, y, sample_weight=weights.astype(float))
+    assert math.isfinite(history["loss"][0])
+    y[3] = np.nan
+    with pytest.raises(FloatingPointError, match=r"y: expected finite .*, got nan at \(3, 0\)"):
+        model.fit(x, y, sample_weight=weights.astype(float))
 
 
 # --- runs that end and go on ----------------------------------------------------------------------
@@ -615,6 +758,35 @@ def test_a_run_that_diverges_is_an_error() -> None:
     assert states(spoiled) == before
 
 
+def test_a_loss_that_is_not_finite_names_the_number_that_is_not() -> None:
+    """Its place in x or y as they were given, and not the learning rate; padding may be wrong."""
+    x, y = numbers(16, 2), numbers(16, 1, seed=1)
+    y[[9, 12]] = -np.inf
+    where = r"y: expected finite numbers, got -inf at \(9, 0\)\. The model has .* before"
+    with pytest.raises(FloatingPointError, match=rf"^epoch 1, batch 1: loss inf: {where}"):
+        small().compile().fit(x, y)
+    x[15, 1] = np.nan
+    with pytest.raises(FloatingPointError, match=r": x: expected finite .*, got nan at \(15, 1\)"):
+        small().compile().fit(x, y[:, 0])
+    x, y = series()
+    lengths = np.array([40, 13, 0, 26])
+    x[np.arange(40) >= lengths[:, None]] = np.nan
+    y[np.arange(40) >= lengths[:, None]] = np.nan
+    given: Any = {"lengths": lengths, "batch_size": 2, "truncate": 10, "validation_split": 0.25}
+    model = following().compile("sgd")
+    assert math.isfinite(model.fit(x, y, **given)["loss"][0])
+    # The infinite x saturates the gates, so the loss of its piece is finite.
+    for name, a in (("x", x), ("y", y)):
+        a[0, 17] = np.inf
+        text = rf"batch \d: loss \S+: {name}: expected .*, got inf at \(0, 17, 0\)"
+        with pytest.raises(FloatingPointError, match=text):
+            model.fit(x, y, **given)
+        a[0, 17] = 0
+    model.optimizer.lr = 1e30
+    with pytest.raises(FloatingPointError, match="the run diverged"):
+        model.fit(x, y, 30, **given)
+
+
 def test_a_run_whose_gradients_are_not_finite_says_their_norm() -> None:
     def loss(prediction: Array, targets: Array) -> nn.Loss:
         return nn.Loss(1.0, np.full_like(prediction, np.nan))
@@ -636,11 +808,13 @@ def test_progress_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> N
     model = small().compile()
     model.fit(x, y, 2)
     model.fit(x, y, 2, verbose=False)
+    model.fit(x, y, 2, verbose=0)
     assert capsys.readouterr().err == ""
-    model.fit(x, y, 2, validation_data=(x, y), verbose=True)
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("epoch 5/6  loss ")
-    assert "val_loss" in second
+    for k, verbose in enumerate((True, 1, 2, np.True_)):
+        model.fit(x, y, 2, validation_data=(x, y), verbose=verbose)  # type: ignore[arg-type]
+        first, second = capsys.readouterr().err.splitlines()
+        assert first.startswith(f"epoch {7 + 2 * k}/{8 + 2 * k}  loss ")
+        assert "val_loss" in second
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
@@ -653,7 +827,7 @@ def test_progress_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> N
     model.fit(x, y, 2, verbose=False)
     assert terminal.getvalue() == shown
     terminal.close()  # the terminal is gone, and the run goes on
-    assert model.fit(x, y, 2).epoch == 12
+    assert model.fit(x, y, 2).epoch == 20
 
 
 # --- errors ---------------------------------------------------------------------------------------
@@ -696,7 +870,14 @@ def test_what_fit_refuses() -> None:
         ((x[:0], y[:0]), {}, ValueError, "x: expected at least one sample"),
         ((np.ma.masked_array(x), y), {}, TypeError, "x: expected .*, got a masked array"),
         ((x, y), {"lengths": [1] * 6}, ValueError, r"y: expected 2 steps, as x has, got"),
-        ((x, y[:, 0]), {}, ValueError, r"targets: expected the shape of prediction"),
+        ((x, x), {}, ValueError, r"y: expected the shape of the output, \(6, 1\), got \(6, 2\)"),
+        ((x, y[..., None]), {}, ValueError, r"y: expected the shape of the output, \(6, 1\), got"),
+        (
+            (x, y.astype(str)),
+            {},
+            TypeError,
+            r"y: expected real numbers, got ndarray <U\d+ \(6, 1\)",
+        ),
         ((x[:, :1], y), {}, ValueError, r"x: expected shape"),
         ((x, y, 0), {}, ValueError, "epochs: expected at least 1, got 0"),
         ((x, y), {"lengths": [1] * 5}, ValueError, r"lengths: expected shape \(6,\), got"),
@@ -713,13 +894,29 @@ def test_what_fit_refuses() -> None:
         ((x[:1], y[:1]), {"validation_split": 0.1}, ValueError, "validation_split: 0.1 of 1 samp"),
         ((x, y), {"validation_data": x}, TypeError, r"validation_data: expected \(x, y\) or"),
         ((x, y), {"validation_data": (x, y[:2])}, ValueError, "validation y: expected 6 samples"),
-        ((x, y), {"validation_data": (x, x)}, ValueError, "targets: expected the shape of"),
-        ((x, y), {"validation_data": (y, y)}, ValueError, r"x: expected shape \(B, T, 2\) or"),
+        (
+            (x, y),
+            {"validation_data": (x, x)},
+            ValueError,
+            r"validation y: .* output, \(6, 1\), got",
+        ),
+        (
+            (x, y),
+            {"validation_data": (y, y)},
+            ValueError,
+            r"validation x: expected shape \(B, T, 2",
+        ),
         ((x, y), {"early_stopping": 3}, TypeError, r"early_stopping: .*nn.EarlyStopping\(patience"),
         ((x, y), {"schedule": 0.1}, TypeError, "schedule: expected a function of the update"),
         ((x, y), {"clip_norm": 0}, ValueError, "clip_norm: expected a number above 0"),
         ((x, y), {"monitor": "val_loss"}, ValueError, "monitor: expected .*loss.*, got 'val_loss'"),
-        ((x, y), {"verbose": 2}, TypeError, "verbose: expected True or False"),
+        (
+            (x, y),
+            {"verbose": 3},
+            ValueError,
+            "verbose: expected True or False, or 0, 1 or 2, got 3",
+        ),
+        ((x, y), {"verbose": "auto"}, TypeError, "verbose: expected True .* or 2, got str"),
         ((x, y), {"checkpoint": "no/run.npz"}, FileNotFoundError, "checkpoint: there is no folder"),
     ):
         with pytest.raises(error, match=f"^{text}"):
@@ -727,6 +924,24 @@ def test_what_fit_refuses() -> None:
     assert states(model) == before
     assert model.epochs == 0
     ids, labels, lengths = words(6)
+    ragged = [[1, 2, 3], [4], [1, 2], [3], [4], [5]]
+    advice = "expected sequences of one length, got lengths from 1 to 3; pad to one length and pass"
+    for given in (ragged, np.array(ragged, object), [np.array(row) for row in ragged]):
+        one = nn.Sequential([nn.Embedding(6, 2), fr.GRU(2, 1), nn.Last()]).compile()
+        for run in (one, one.forward, one.predict, functools.partial(one.fit, y=y)):
+            with pytest.raises(TypeError, match=f"^x: {advice} lengths=$"):
+                run(given)  # type: ignore[operator]
+        for call in (one.fit, one.evaluate):
+            with pytest.raises(TypeError, match=f"^y: {advice} lengths=$"):
+                call(ids, given)  # type: ignore[operator]
+        with pytest.raises(TypeError, match=f"^validation y: {advice}"):
+            one.fit(ids, y, validation_data=(ids, given))
+        with pytest.raises(TypeError, match=f"^targets: {advice}"):
+            nn.mse(y, given)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=f"^targets: {advice}"):
+            nn.softmax_cross_entropy(x, given)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=f"^tokens: {advice}"):
+            fr.GRU(6, 2)(tokens=given)  # type: ignore[arg-type]
     tagger = labelling().compile(loss="softmax_cross_entropy")
     for targets in (labels[:, 1:], np.concatenate([labels, labels], axis=1), labels[:, 0]):
         with pytest.raises(ValueError, match=r"^y: expected 9 steps, as x has, got shape \(6,"):
@@ -735,6 +950,23 @@ def test_what_fit_refuses() -> None:
             tagger.fit(ids, labels, lengths=lengths, validation_data=(ids, targets, lengths))
         with pytest.raises(ValueError, match=r"^y: expected 9 steps"):
             tagger.evaluate(ids, targets, lengths=lengths)
+    for targets, error, text in (
+        (np.eye(2)[labels], ValueError, r"the class of each row, \(6, 9\), got \(6, 9, 2\)"),
+        (labels[..., None], ValueError, r"the shape of the output without .*, got \(6, 9, 1"),
+        (labels.astype(float), TypeError, r"integers, got ndarray float64 \(6, 9\)"),
+    ):
+        with pytest.raises(error, match=f"^y: expected {text}"):
+            tagger.fit(ids, targets, batch_size=2)
+        with pytest.raises(error, match=f"^validation y: expected {text}"):
+            tagger.fit(ids, labels, batch_size=2, validation_data=(ids, targets))
+    for metric in ("accuracy", nn.metrics.accuracy, "balanced_accuracy"):
+        with pytest.raises(
+            ValueError, match=r"^metrics\[0\]: '\w+' needs classes, and mae compares"
+        ):
+            model.compile(loss="mae", metrics=[metric])
+        model.compile(loss=lambda *_: nn.Loss(0.0, y), metrics=[metric])
+        with pytest.raises(TypeError, match=r"^y for the metric '\w+': expected integers, got"):
+            model.fit(x, y)
     model.compile(loss=lambda *_: 0.0)  # type: ignore[arg-type, return-value]
     with pytest.raises(TypeError, match="loss: expected a function that returns a Loss"):
         model.fit(x, y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -248,7 +249,7 @@ X = np.zeros((4, 3))
 REFUSED: list[tuple[type[Exception], str, Callable[[], object]]] = [
     (
         ValueError,
-        r"targets: .* class of each row, \(4,\), got \(4, 2\); .* targets.argmax\(axis=-1\)",
+        r"targets: .* class of each row, \(4,\), got \(4, 2\); .* their argmax\(axis=-1\)",
         lambda: softmax_cross_entropy(numbers(4, 2), np.eye(2)[[0, 1, 1, 0]]),
     ),
     (
@@ -534,6 +535,105 @@ def test_class_weights_of_any_size() -> None:
     assert loss.value == pytest.approx(softmax_cross_entropy(logits, targets).value, rel=1e-14)
     huge = np.array([[3e38, -3e38]], np.float32)
     assert softmax_cross_entropy(huge, [1], class_weights=[1, 5]).value > 5.9e38
+
+
+# --- weights of rows ------------------------------------------------------------------------------
+
+KINDS: dict[str, Callable[..., Loss]] = {
+    "softmax": softmax_cross_entropy,
+    "softmax with classes": functools.partial(softmax_cross_entropy, class_weights=WEIGHTS),
+    "mse": mse,
+    "mae": mae,
+    "binary": binary_cross_entropy,
+    "binary with pos_weight": functools.partial(binary_cross_entropy, pos_weight=[3, 1, 0, 2]),
+}
+
+
+def given(kind: str) -> tuple[Array, Array]:
+    """A prediction (T, B, V), and its targets."""
+    if kind.startswith("softmax"):
+        return numbers(T, B, V), classes(T, B)
+    return numbers(T, B, V), np.random.default_rng(1).random((T, B, V))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("options", [{}, {"lengths": LENGTHS}, {"mask": REAL}], ids=list)
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_weighted_losses_by_differences(kind: str, options: dict[str, Any], axes: int) -> None:
+    prediction, targets = given(kind)
+    weights = np.random.default_rng(2).random(prediction.shape[: min(axes, targets.ndim)])
+    weights[1] = 0
+
+    def of() -> Loss:
+        return KINDS[kind](prediction, targets, weights=weights, **options)
+
+    gradient = of().gradient
+    np.testing.assert_allclose(gradient, slope(lambda: of().value, prediction), rtol=0, atol=1e-9)
+    counted = np.broadcast_to((np.arange(T) != 1)[:, None] & (REAL if options else True), (T, B))
+    assert not gradient[~counted].any()
+    assert gradient[counted].any(axis=-1).all()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_are_repeated_rows(kind: str, dtype: str) -> None:
+    """A row of weight 3 is three rows; a weight of several rows is that of each."""
+    prediction, targets = given(kind)
+    prediction, times = prediction.astype(dtype), np.array([2, 0, 1, 3, 1])
+    tolerance = {"rtol": 1e-12 if dtype == "float64" else 1e-5, "atol": 1e-12}
+    repeated = KINDS[kind](np.repeat(prediction, times, axis=0), np.repeat(targets, times, axis=0))
+    prediction[1] = np.nan
+    if not kind.startswith("softmax"):
+        targets[1] = np.nan
+    for weights in (times, 0.1 * times, np.repeat(times[:, None], B, axis=1)):
+        loss = KINDS[kind](prediction, targets, weights=weights)
+        np.testing.assert_allclose(loss.value, repeated.value, **tolerance)
+        assert loss.gradient.dtype == dtype
+        once = np.stack([part.sum(axis=0) for part in np.split(repeated.gradient, [2, 2, 3, 6])])
+        np.testing.assert_allclose(loss.gradient, once, **tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_has_no_weight_does_not_count(kind: str) -> None:
+    """Neither its prediction nor its target is read, and no bit depends on them."""
+    prediction, targets = given(kind)
+    weights = np.where(REAL, 1.0, 0.0)
+    expected = KINDS[kind](prediction, targets, weights=weights)
+    prediction[~REAL], targets[~REAL] = np.nan, -1
+    same(KINDS[kind](prediction, targets, weights=weights), expected)
+    masked = KINDS[kind](prediction, targets, mask=REAL)
+    assert expected.value == pytest.approx(masked.value, rel=1e-14)
+    np.testing.assert_allclose(expected.gradient, masked.gradient, rtol=1e-14, atol=0)
+    nothing = KINDS[kind](prediction, targets, weights=np.zeros(T))
+    same(nothing, Loss(0.0, np.zeros_like(prediction)))
+    turned = KINDS[kind](
+        prediction.swapaxes(0, 1), targets.swapaxes(0, 1), weights=[2, 1, 9], lengths=LENGTHS,
+        batch_first=True,
+    )  # fmt: skip
+    by_steps = np.broadcast_to([2, 1, 9], (T, B))
+    loss = KINDS[kind](prediction, targets, weights=by_steps, mask=REAL)
+    assert turned.value == pytest.approx(loss.value, rel=1e-14)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_of_any_size(kind: str) -> None:
+    prediction, targets = given(kind)
+    usual = KINDS[kind](prediction, targets)
+    for weight in (1.0, 1e-300, np.finfo(np.float64).max):
+        loss = KINDS[kind](prediction, targets, weights=np.full(T, weight))
+        assert loss.value == pytest.approx(usual.value, rel=1e-13)
+        np.testing.assert_allclose(loss.gradient, usual.gradient, rtol=1e-13)
+    for weights, error, text in (
+        (np.ones(B), ValueError, r"shape \(5,\) or \(5, 3\)(| or \(5, 3, 4\)), got \(3,\)"),
+        (1.0, ValueError, r"shape \(5,\) or .*, got \(\)"),
+        ([1, 1, 1, -2, 1], ValueError, r"finite numbers of at least 0, got -2.0 at \(3,\)"),
+        ([1, 1, 1, np.nan, 1], ValueError, r"finite numbers of at least 0, got nan at \(3,\)"),
+        (["1"] * T, TypeError, r"real numbers, got ndarray <U1 \(5,\)"),
+    ):
+        with pytest.raises(error, match=f"^weights: expected {text}"):
+            KINDS[kind](prediction, targets, weights=weights)
+    loss = mse(0.5, 2, weights=3)
+    assert (loss.value, loss.gradient.shape, loss.gradient[()]) == (2.25, (), -3.0)
 
 
 # --- mean absolute error --------------------------------------------------------------------------

@@ -80,6 +80,12 @@ def cases() -> dict[str, tuple[Any, dict[str, Any], dict[str, Any], Any]]:
             {"clip_norm": 0.3},
             ("adam", classes, ["accuracy", "perplexity", "balanced_accuracy"]),
         ),
+        "weights": (
+            still,
+            {"x": x, "y": y, "lengths": lengths, "sample_weight": np.arange(48) % 5 / 7},
+            {"clip_norm": 0.3},
+            ("adam", classes, ["accuracy", "perplexity"]),
+        ),
         "pieces": (without_noise, {"x": long_x, "y": long_y}, {"truncate": 8}, ("sgd", "mse")),
         "seq2seq": (
             seq2seq,
@@ -97,7 +103,7 @@ def test_processes_are_one_process_with_all_samples(name: str, count: int) -> No
     model, data, options, compiled = cases()[name]
     size = len(data["x"]) // count * count
     data = {key: a[:size] for key, a in data.items()}
-    held = {key: a[:6] for key, a in data.items()}
+    held = {key: a[:6] for key, a in data.items() if key != "sample_weight"}
     given: dict[str, Any] = {"epochs": 3, "shuffle": False, **options}
     world, before = World(count), model.state_dict()
 

@@ -191,6 +191,23 @@ def test_a_pooled_model_reads_real_steps(batch_first: bool) -> None:
     check_differences(model, loss, {}, gradients, elements=5)
 
 
+def test_the_layers_by_their_places() -> None:
+    model = mixed()
+    assert len(model) == 9
+    assert tuple(model) == model.layers
+    assert model[0] is model.layers[0]
+    assert model[np.int64(8)] is model[-1] is model.layers[-1]
+    assert model[-9] is model[0]
+    for place in (9, -10):
+        with pytest.raises(
+            IndexError, match=rf"^index: expected a number in \[-9, 9\), got {place}$"
+        ):
+            model[place]
+    for wrong in (slice(2), "0", 1.0, True):
+        with pytest.raises(TypeError, match=r"^index: expected a whole number, got"):
+            model[wrong]  # type: ignore[index]
+
+
 def test_arrays_pass_without_copies() -> None:
     x = numbers(4, 5, 3, dtype="float32")
     _, saved = nn.Sequential([fr.GRU(3, 4, batch_first=True)]).forward(x)

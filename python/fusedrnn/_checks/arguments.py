@@ -22,6 +22,8 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 MAX_BYTES = 2**59
 MAX_THREADS = 1024
 MAX_LAYERS = 65536
+# Arguments that are sequences; where they are several, `lengths` may say how long each is.
+SEQUENCES = ("x", "y", "tokens", "targets")
 NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
 
 
@@ -71,10 +73,33 @@ def _arrays(given: object) -> list[Array]:
 
 def read(value: object, name: str) -> Array:
     """Return a value as a NumPy array; a TypeError if NumPy cannot read it."""
+    if isinstance(value, (list, tuple)) or (
+        isinstance(value, np.ndarray) and value.dtype.kind == "O" and value.ndim
+    ):
+        _one_length(value, name)
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:  # torch raises RuntimeError
         raise TypeError(f"{name}: NumPy cannot read it: {error}") from None
+
+
+def _one_length(value: Any, name: str) -> None:
+    """Refuse sequences of different lengths in a list or an array of objects."""
+    if name.split()[-1] not in SEQUENCES:
+        return
+    lengths = {_length(one) for one in value}
+    if len(lengths) > 1 and -1 not in lengths:
+        raise TypeError(
+            f"{name}: expected sequences of one length, got lengths from {min(lengths)} to "
+            f"{max(lengths)}; pad to one length and pass lengths="
+        )
+
+
+def _length(value: object) -> int:
+    """Return the length of a sequence; -1 for anything else."""
+    if isinstance(value, (list, tuple)):
+        return len(value)
+    return len(value) if isinstance(value, np.ndarray) and value.ndim else -1
 
 
 def no_loss(value: object, name: str) -> None:

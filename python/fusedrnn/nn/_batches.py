@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .._checks import arguments as _check
 from .._checks import options as _check_options
 
-__all__ = ["Batch", "Data", "Piece", "batches", "pieces", "split"]
+__all__ = ["Batch", "Data", "Piece", "Weight", "batches", "not_finite", "pieces", "split"]
 
 Array = NDArray[Any]
 
@@ -27,13 +27,33 @@ class Piece(NamedTuple):
     stop: int | None = None  # None: all that are real in one of the sequences
 
 
+class Weight(NamedTuple):
+    """The weight of a batch in the means over batches."""
+
+    loss: float
+    metrics: float
+
+    def of(self, name: str) -> float:
+        """Return the weight of a value by its name."""
+        return self.loss if name == "loss" else self.metrics
+
+
 class Batch(NamedTuple):
     """A call of a model on a piece of the samples, and what it is to give."""
 
     inputs: dict[str, Any]
     targets: Array
     lengths: Array | None  # of the targets, if there is one for each step
-    weight: int  # in a mean over batches: the number of real steps, or of samples
+    counted: int  # the number of real steps, or of samples
+    weights: Array | None  # of the samples in the loss
+
+    @property
+    def weight(self) -> Weight:
+        """Its weight in the means over batches."""
+        if self.weights is None:
+            return Weight(self.counted, self.counted)
+        steps = self.counted / len(self.weights) if self.lengths is None else self.lengths
+        return Weight(float((self.weights * steps).sum()), self.counted)
 
 
 class Data(NamedTuple):
@@ -43,6 +63,7 @@ class Data(NamedTuple):
     y: Array | None
     lengths: Array | None  # of x
     ends: Array | None = None  # the lengths of y, if it has other steps than x
+    weights: Array | None = None  # of the samples in the loss
 
     @classmethod
     def read(
@@ -98,8 +119,9 @@ class Data(NamedTuple):
         if y is not None and self.ends is not None:
             ends = self.ends[rows]
             y = y[:, : max(1, int(ends.max(initial=0)))]
+        weights = None if self.weights is None else self.weights[rows]
         if piece.stop is None and self.lengths is None:
-            return Data(self.x[rows], None if y is None else y[rows], None, ends)
+            return Data(self.x[rows], None if y is None else y[rows], None, ends, weights)
         stop = self.steps_of(rows) if piece.stop is None else piece.stop
         steps = slice(piece.start, stop)
         if y is not None:
@@ -107,12 +129,32 @@ class Data(NamedTuple):
         real = None
         if self.lengths is not None:
             real = np.clip(self.lengths[rows] - piece.start, 0, stop - piece.start)
-        return Data(self.x[rows, steps], y, real, ends)
+        return Data(self.x[rows, steps], y, real, ends, weights)
 
     def by_length(self, rows: Array) -> Array:
         """Return these places with sequences of similar length next to each other."""
         sizes = [of[rows] for of in (self.ends, self.lengths) if of is not None]
         return rows[np.lexsort(sizes)] if sizes else rows
+
+
+def not_finite(batch: Batch) -> str:
+    """Say which of x and y has a number that is not finite, and where; "" if none has.
+
+    What is padding is not looked at, nor are targets of weight 0.
+    """
+    x, lengths = batch.inputs["x"], batch.inputs["lengths"]
+    for name, a, real in (("x", x, lengths), ("y", batch.targets, batch.lengths)):
+        if a.dtype.kind != "f":
+            continue
+        wrong = ~np.isfinite(a)
+        if real is not None:
+            wrong[np.arange(a.shape[1]) >= real[:, None]] = False
+        if name == "y" and batch.weights is not None:
+            wrong[batch.weights == 0] = False
+        if wrong.any():
+            at = tuple(np.argwhere(wrong)[0].tolist())
+            return f"{name}: expected finite numbers, got {float(a[at])} at {at}"
+    return ""
 
 
 def _samples(value: object, name: str) -> Array:

@@ -25,7 +25,7 @@ from .layer_norm import LayerNorm
 from .pool import Pool
 from .repeat_vector import RepeatVector
 
-__all__ = ["KINDS", "Call", "Flow", "Link", "backward", "entered", "links"]
+__all__ = ["KINDS", "Call", "Flow", "Link", "backward", "entered", "links", "outer_axes"]
 
 Array = NDArray[Any]
 
@@ -301,23 +301,35 @@ def links(layers: list[Any], places: list[str] | None = None) -> tuple[list[Link
     return chain, flows
 
 
-def entered(
-    first: Link, flow: Flow, x: ArrayLike, lengths: ArrayLike | None
-) -> tuple[Array, Array | None]:
-    """Return the x of a model, batch-major, as the first layer reads it, and the lengths."""
-    count, width = first.ids, flow.width
-    given = _check.read(x, "x")
-    if count is not None and (first.integers or (given.dtype.kind in "iu" and given.ndim < 3)):
-        a, inner = _checks.ids(x, count, "x"), []
-    else:
-        a, inner = _checks.inputs(x, first.layer.dtype, "x"), ["F" if width is None else str(width)]
+def _reads_ids(first: Link, a: Array) -> bool:
+    """Whether the first layer reads this x as ids."""
+    return first.ids is not None and (first.integers or (a.dtype.kind in "iu" and a.ndim < 3))
+
+
+def outer_axes(first: Link, flow: Flow, a: Array, name: str) -> tuple[int, ...]:
+    """Return (B,) or (B, T) of the x of a model; refuse an x of another shape."""
+    width = flow.width
+    inner = [] if _reads_ids(first, a) else ["F" if width is None else str(width)]
     outer = [["B", "T"]] if flow.steps == INPUT_STEPS else [["B"]]
     outer = [["B", "T"], ["B"]] if flow.steps == UNKNOWN else outer
     shapes = [[*axes, *inner] for axes in outer]
     if a.ndim not in map(len, shapes) or (inner and width not in (None, a.shape[-1])):
         texts = [f"({', '.join(axes)}{',' if len(axes) == 1 else ''})" for axes in shapes]
-        raise ValueError(f"x: expected shape {' or '.join(texts)}, got {a.shape}")
-    if a.ndim - len(inner) == 1:
+        raise ValueError(f"{name}: expected shape {' or '.join(texts)}, got {a.shape}")
+    return a.shape[: a.ndim - len(inner)]
+
+
+def entered(
+    first: Link, flow: Flow, x: ArrayLike, lengths: ArrayLike | None
+) -> tuple[Array, Array | None]:
+    """Return the x of a model, batch-major, as the first layer reads it, and the lengths."""
+    given = _check.read(x, "x")
+    if _reads_ids(first, given):
+        assert first.ids is not None
+        a = _checks.ids(x, first.ids, "x")
+    else:
+        a = _checks.inputs(x, first.layer.dtype, "x")
+    if len(outer_axes(first, flow, a, "x")) == 1:
         if lengths is not None:
             raise ValueError(f"lengths: expected None for x without steps, of shape {a.shape}")
         return a, None

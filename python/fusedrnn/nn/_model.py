@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._checks import arguments as _check
 from .._interrupts import uninterrupted
 from .._layers.params import StateDict
-from . import _objective
+from . import _objective, _rows
 from ._batches import Batch, Data, Piece
 from ._model_params import ModelParameters
 from ._optimizer import Optimizer
@@ -82,10 +82,9 @@ class Model(ABC):
         """The name of the activation that the last layer is, if it is one alone."""
         return ""
 
-    @property
     @abstractmethod
-    def _width(self) -> int | None:
-        """The length of the last axis of the output; None if it is not known."""
+    def _output(self, data: Data) -> tuple[int, ...]:
+        """Return the shape of the output for all samples in one call."""
 
     def _piece_size(self, truncate: object, data: Data) -> int | None:
         """Check `truncate`, the number of steps of a piece of a sequence."""
@@ -113,7 +112,8 @@ class Model(ABC):
         loss : {"mse", "mae", "softmax_cross_entropy", "binary_cross_entropy"} or callable
             The loss of that name in `fusedrnn.nn`; or a function like them, of a prediction and its
             targets, which also takes ``lengths=`` and ``batch_first=`` if there is a target for
-            each step of sequences with lengths. For class weights use `functools.partial`.
+            each step of sequences with lengths, and ``weights=`` with `sample_weight`. For class
+            weights use `functools.partial`.
         metrics : list of str or callable
             "accuracy", "balanced_accuracy", "mse", "mae", or "perplexity" and "bits_per_character",
             which follow from the mean loss; or functions as in `fusedrnn.nn.metrics`, whose values
@@ -129,8 +129,8 @@ class Model(ABC):
         Raises
         ------
         TypeError, ValueError
-            An argument is not as above; or the loss reads logits, and the last layer is their
-            softmax or sigmoid.
+            An argument is not as above; the loss reads logits, and the last layer is their softmax
+            or sigmoid; or a metric needs classes, and the loss is "mse" or "mae".
         """
         chosen = _objective.optimizer(optimizer)
         aim = _objective.objective(loss, metrics)
@@ -146,6 +146,7 @@ class Model(ABC):
         *,
         batch_size: int = 32,
         lengths: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
         validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
         shuffle: bool = True,
@@ -157,7 +158,7 @@ class Model(ABC):
         truncate: int | None = None,
         all_reduce: AllReduce | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
-        verbose: bool | None = None,
+        verbose: bool | int | None = None,
     ) -> History:
         """Train for some epochs; a later call goes on from there and counts the epochs on.
 
@@ -171,7 +172,8 @@ class Model(ABC):
         x : array_like, shape (N, ...)
             Samples, as calling the model takes them.
         y : array_like, shape (N, ...)
-            The targets, as the loss takes them.
+            The targets, as the loss takes them. For "mse", "mae" and "binary_cross_entropy" they
+            have the shape of the output; if its last axis is 1, y may lack that axis.
         epochs : int
             How often to read all samples, at least 1.
         batch_size : int
@@ -181,10 +183,18 @@ class Model(ABC):
             and steps that are real in none of them are not computed. If the output of a
             `Sequential` has the steps of the input (no `Last`), loss and metrics count real steps
             only.
+        sample_weight : array_like, shape (N,), optional
+            The weight w of each sample in the loss, a finite number of at least 0. The loss of a
+            batch is then sum(w * loss) / sum(w), over what the loss counts: samples, or real steps
+            with the w of their sequence. A mean over batches weighs each by its sum(w). So weight 2
+            is that of the same sample twice, and a sample of weight 0 does not count, though its x
+            is read and must be finite; Keras divides by the number of samples. Metrics are not
+            weighted, except those that follow from the loss.
         validation_data : (x, y) or (x, y, lengths), optional
             Samples that are not trained on; they are measured after each epoch.
         validation_split : float
-            Share of the samples, from their end, to hold out in place of `validation_data`.
+            Share of the samples, from their end, to hold out in place of `validation_data`; they
+            keep their weights.
         shuffle : bool
             Whether to draw a new order in each epoch.
         seed : int
@@ -214,8 +224,9 @@ class Model(ABC):
             then the same: those of one process whose batches are all of theirs together.
         checkpoint : path, optional
             A file to write after each epoch, for `load_checkpoint`; an old file is replaced.
-        verbose : bool, optional
-            Whether to show progress on standard error, by default only on a terminal.
+        verbose : bool, or 0, 1 or 2, optional
+            Whether to show progress on standard error, by default only on a terminal. As in Keras 0
+            is False; 1 and 2 are True.
 
         Returns
         -------
@@ -230,8 +241,9 @@ class Model(ABC):
         TypeError, ValueError
             An argument is not as above, or does not fit the model or the loss.
         FloatingPointError
-            The loss, or with `clip_norm` the norm of the gradients, is not finite. The model has
-            the parameters of the best epoch so far, or those before that update.
+            The loss, or with `clip_norm` the norm of the gradients, is not finite. The text says
+            where x or y is not finite, or that the run diverged. The model has the
+            parameters of the best epoch so far, or those before that update.
 
         Notes
         -----
@@ -252,7 +264,7 @@ class Model(ABC):
         (True, 30, 30)
         """
         training = self._compiled("fit")
-        data = self._checked(x, y, lengths)
+        data = self._checked(x, y, lengths, sample_weight)
         plan = planned(
             training.objective.names,
             data,
@@ -280,6 +292,7 @@ class Model(ABC):
         y: ArrayLike,
         *,
         lengths: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
         batch_size: int = 32,
         truncate: int | None = None,
     ) -> dict[str, float]:
@@ -287,7 +300,7 @@ class Model(ABC):
 
         Parameters
         ----------
-        x, y, lengths, batch_size
+        x, y, lengths, sample_weight, batch_size
             As in `fit`. Each value is a mean over the batches, weighted by their samples or real
             steps, except those that `compile` names.
         truncate : int, optional
@@ -306,7 +319,7 @@ class Model(ABC):
             As in `fit`.
         """
         objective = self._compiled("evaluate").objective
-        data = self._checked(x, y, lengths)
+        data = self._checked(x, y, lengths, sample_weight)
         size = _check.integer(batch_size, "batch_size", 1)
         found = evaluated(self, objective, data, size, self._piece_size(truncate, data))
         assert found is not None  # no signal is looked for
@@ -362,13 +375,24 @@ class Model(ABC):
         """
         self._compiled("load_checkpoint").load(path, self)
 
-    def _checked(self, x: object, y: object, lengths: object, where: str = "") -> Data:
-        """Check arrays of samples, and the values of all targets."""
+    def _checked(
+        self,
+        x: object,
+        y: object,
+        lengths: object,
+        sample_weight: ArrayLike | None = None,
+        where: str = "",
+    ) -> Data:
+        """Check arrays of samples, and the shape and values of all targets."""
         data = self._read(x, y, lengths, where)
-        whole = self._batch(data, Piece(slice(None)))
+        assert data.y is not None
+        weights = None
+        if sample_weight is not None:
+            weights = _rows.weights(sample_weight, "sample_weight", ((len(data),),))
+        ends = self._batch(data, Piece(slice(None))).lengths
         objective = self._compiled("fit").objective
-        objective.check(whole.targets, whole.lengths, self._width, f"{where}y")
-        return data
+        targets = objective.checked(data.y, ends, weights, self._output(data), f"{where}y")
+        return Data(data.x, targets, data.lengths, data.ends, weights)
 
     def _compiled(self, what: str) -> Training:
         if self._training is None:

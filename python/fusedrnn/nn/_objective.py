@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .._checks import arguments as _check
 from . import _rows
 from . import metrics as _metrics
+from ._batches import Batch, Weight
 from ._optimizer import Optimizer
 from .losses import Loss, binary_cross_entropy, mae, mse, softmax_cross_entropy
 from .optim import SGD, Adam, AdamW, RMSprop
@@ -38,6 +39,10 @@ METRICS: dict[str, Callable[..., float | Loss]] = {
     "mse": mse,
     "mae": mae,
 }
+# What the losses and metrics of this room compare with a prediction (..., V): the class of each
+# row, or a number for each element.
+OF_CLASSES = (softmax_cross_entropy, _metrics.accuracy, _metrics.balanced_accuracy)
+OF_NUMBERS = (mse, mae, binary_cross_entropy, _metrics.r2)
 # Metrics that follow from the mean loss.
 OF_LOSS: dict[str, Callable[[float], float]] = {
     "perplexity": _metrics.perplexity,
@@ -47,6 +52,7 @@ OF_LOSS: dict[str, Callable[[float], float]] = {
 # because a batch may lack a class.
 BALANCED = "balanced_accuracy"
 NO_COUNTS = np.zeros((2, 0))
+NO_WEIGHT = Weight(0, 0)
 
 
 class Objective(NamedTuple):
@@ -66,40 +72,53 @@ class Objective(NamedTuple):
         """The names of all values."""
         return ["loss", *self.metrics, *self.of_sums]
 
-    def of(self, y: Array, targets: Array, lengths: Array | None) -> Loss:
+    def of(self, y: Array, batch: Batch) -> Loss:
         """Return the loss of a batch."""
-        loss = self.loss(y, targets, **_options(lengths))
+        weights = {} if batch.weights is None else {"weights": batch.weights}
+        loss = self.loss(y, batch.targets, **_options(batch.lengths), **weights)
         if not isinstance(loss, Loss):
             raise TypeError(f"loss: expected a function that returns a Loss, got {loss!r}")
         return loss
 
-    def check(self, y: Array, lengths: Array | None, classes: int | None, name: str) -> None:
-        """Refuse targets that this loss would refuse for their values, by their place in all of y.
+    def checked(
+        self,
+        y: Array,
+        lengths: Array | None,
+        weights: Array | None,
+        shape: tuple[int, ...],
+        name: str,
+    ) -> Array:
+        """Return all targets in the shape in which they are compared with an output of `shape`.
 
-        The loss itself sees a batch, maybe after many updates, and knows only places in it.
-        `classes` is the width of the prediction, if it is known.
+        Targets that a loss or metric would refuse are refused here by their place in all of y: it
+        sees a batch, maybe after many updates, and knows only places in that.
         """
-        loss: Any = self.loss
-        options: Mapping[str, Any] = {}
-        if isinstance(loss, functools.partial):
-            loss, options = loss.func, loss.keywords
+        loss, options = _parted(self.loss)
+        if loss in OF_NUMBERS and shape[-1] == 1 and y.shape == shape[:-1]:
+            y = y[..., None]
+        _fits(loss, y, shape, name)
+        for metric, one in self.metrics.items():
+            _fits(_parted(one)[0], y, shape, f"{name} for the metric {metric!r}")
+        if BALANCED in self.of_sums and loss is not binary_cross_entropy:
+            _fits(_metrics.balanced_accuracy, y, shape, f"{name} for the metric {BALANCED!r}")
         counted = None if lengths is None else np.arange(y.shape[1]) < lengths[:, None]
-        if loss is softmax_cross_entropy and y.dtype.kind in "iu" and classes is not None:
+        if weights is not None:
+            weighed = _rows.under(weights > 0, y.shape if counted is None else counted.shape)
+            counted = weighed if counted is None else counted & weighed
+        if loss is softmax_cross_entropy:
             ignored = options.get("ignore_index")
             if ignored is not None:
                 unlike = y != _check.integer(ignored, "ignore_index", -(2**63))
                 counted = unlike if counted is None else counted & unlike
-            if counted is None or counted.shape == y.shape:
-                _rows.in_range(y, counted, classes, name)
-        elif loss is binary_cross_entropy and y.dtype.kind in "fiub":
+            _rows.in_range(y, counted, shape[-1], name)
+        elif loss is binary_cross_entropy:
             _rows.in_unit(y, counted, name)
+        return y
 
-    def measured(
-        self, y: Array, targets: Array, lengths: Array | None
-    ) -> tuple[Loss, dict[str, float], Array]:
+    def measured(self, y: Array, batch: Batch) -> tuple[Loss, dict[str, float], Array]:
         """Return the loss of a batch, its values by name, and its counts of classes."""
-        options = _options(lengths)
-        loss = self.of(y, targets, lengths)
+        targets, options = batch.targets, _options(batch.lengths)
+        loss = self.of(y, batch)
         values = {"loss": loss.value}
         for name, metric in self.metrics.items():
             found = metric(y, targets, **options)
@@ -114,7 +133,7 @@ class Objective(NamedTuple):
         counts = NO_COUNTS
         if BALANCED in self.of_sums:
             classes = y.shape[-1] if y.ndim else 0
-            if self.loss is binary_cross_entropy:
+            if _parted(self.loss)[0] is binary_cross_entropy:
                 y, targets, classes = *_answers(y, targets), 2
             counts = _metrics.counts_of_classes(y, targets, classes=classes, **options)
         return loss, values, counts
@@ -131,33 +150,48 @@ class Means:
     def __init__(
         self,
         sums: Mapping[str, float] | None = None,
-        weight: int = 0,
+        weight: Weight = NO_WEIGHT,
         counts: Array = NO_COUNTS,
     ) -> None:
         self.sums = dict(sums or {})  # each value times its weight
         self.weight = weight
         self.counts = counts
 
-    def add(self, values: Mapping[str, float], weight: int, counts: Array) -> None:
+    def add(self, values: Mapping[str, float], weight: Weight, counts: Array) -> None:
         """Add a batch."""
         self.counts = self.counts + counts if self.counts.size else counts
-        if weight:
-            self.weight += weight
-            for name, value in values.items():
-                self.sums[name] = self.sums.get(name, 0.0) + value * weight
+        self.weight = Weight(self.weight.loss + weight.loss, self.weight.metrics + weight.metrics)
+        for name, value in values.items():
+            if weight.of(name):
+                self.sums[name] = self.sums.get(name, 0.0) + value * weight.of(name)
 
     def values(self, names: list[str]) -> dict[str, float]:
         """Return the values of an objective by name; NaN if nothing counted."""
-        if not self.weight:
-            return dict.fromkeys(names, math.nan)
-        found = {name: total / self.weight for name, total in self.sums.items()}
+        found = dict.fromkeys(names, math.nan)
         for name in names:
-            if name not in found:
-                of_loss = OF_LOSS.get(name)
-                found[name] = (
-                    _metrics.balanced(self.counts) if of_loss is None else of_loss(found["loss"])
-                )
+            weight = self.weight.of(name)
+            if name in self.sums:
+                found[name] = self.sums[name] / weight if weight else math.nan
+            elif weight and name in OF_LOSS:
+                found[name] = OF_LOSS[name](found["loss"])
+            elif weight and name == BALANCED:
+                found[name] = _metrics.balanced(self.counts)
         return found
+
+
+def _parted(one: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Return a loss or metric, and the options that functools.partial gave it."""
+    return (one.func, one.keywords) if isinstance(one, functools.partial) else (one, {})
+
+
+def _fits(function: object, y: Array, shape: tuple[int, ...], name: str) -> None:
+    """Refuse targets that a loss or metric cannot compare with an output of this shape."""
+    if function in OF_CLASSES:
+        if y.dtype.kind == "b" and function is not softmax_cross_entropy:
+            y = y.astype(np.int8)
+        _rows.classes_of_rows(y, shape[:-1], shape[-1], "the output", name)
+    elif function in OF_NUMBERS:
+        _rows.numbers_like(y, shape, "the output", name)
 
 
 def of_logits(aim: Objective, squashing: str) -> None:
@@ -165,7 +199,7 @@ def of_logits(aim: Objective, squashing: str) -> None:
 
     Such a model trains, but slowly, and no logit is below 0, so that its accuracy means nothing.
     """
-    loss = aim.loss.func if isinstance(aim.loss, functools.partial) else aim.loss
+    loss, _ = _parted(aim.loss)
     if squashing in ("softmax", "sigmoid") and loss in (
         softmax_cross_entropy,
         binary_cross_entropy,
@@ -202,6 +236,7 @@ def objective(loss: object, metrics: object) -> Objective:
         metrics = (metrics,)
     if not isinstance(metrics, (list, tuple)):
         raise TypeError(f"metrics: expected a list, got {_check.describe(metrics)}")
+    of, _ = _parted(loss)
     functions: dict[str, Callable[..., float | Loss]] = {}
     of_sums = []
     for k, one in enumerate(metrics):
@@ -213,9 +248,14 @@ def objective(loss: object, metrics: object) -> Objective:
         name = one if isinstance(one, str) else getattr(one, "__name__", place)
         if name in functions or name in of_sums or name == "loss":
             raise ValueError(f"{place}: {name!r} is there already")
+        if of in (mse, mae) and (name == BALANCED or METRICS.get(name, one) in OF_CLASSES):
+            raise ValueError(
+                f"{place}: {name!r} needs classes, and {of.__name__} compares numbers; metrics of "
+                "a regression are 'mse' and 'mae'"
+            )
         if one in (*OF_LOSS, BALANCED, _metrics.balanced_accuracy):
             of_sums.append(name)
-        elif name == "accuracy" and loss is binary_cross_entropy:
+        elif name == "accuracy" and of is binary_cross_entropy:
             functions[name] = _accuracy_of_answers
         else:
             functions[name] = METRICS[one] if isinstance(one, str) else one

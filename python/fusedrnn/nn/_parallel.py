@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import arguments as _check
+from ._batches import Weight
 from ._objective import Means
 from ._stops import Stops
 
@@ -85,33 +86,37 @@ class Processes:
         )
 
     def shared(
-        self, values: dict[str, float], weight: int, counts: Array, stops: Stops
-    ) -> tuple[dict[str, float], int, Array]:
+        self, values: dict[str, float], weight: Weight, counts: Array, stops: Stops
+    ) -> tuple[dict[str, float], Weight, Array]:
         """Return the means of a batch over all processes, the whole weight, and all counts."""
         if self.alone:
             return values, weight, counts
-        own = [value * weight if weight else 0.0 for value in values.values()]
-        head = np.array([weight, stops.name is not None, *own], np.float64)
+        own = [v * weight.of(name) if weight.of(name) else 0.0 for name, v in values.items()]
+        head = np.array([*weight, stops.name is not None, *own], np.float64)
         found = self._summed(np.concatenate([head, counts.reshape(-1)]))
         found, whole_counts = found[: len(head)], found[len(head) :].reshape(counts.shape)
-        whole, self._stop = int(found[0]), bool(found[1] > 0)
-        means = found[2:] / whole if whole else found[2:]
-        return dict(zip(values, means.tolist(), strict=True)), whole, whole_counts
+        whole, self._stop = Weight(float(found[0]), float(found[1])), bool(found[2] > 0)
+        sums = dict(zip(values, found[3:].tolist(), strict=True))
+        means = {name: total / (whole.of(name) or 1.0) for name, total in sums.items()}
+        return means, whole, whole_counts
 
     def joined(self, means: Means, names: list[str]) -> Means:
         """Return means over the batches of all processes."""
         if self.alone:
             return means
-        own = [means.weight, *(means.sums.get(name, 0.0) for name in names)]
+        own = [*means.weight, *(means.sums.get(name, 0.0) for name in names)]
         found = self._summed(np.array([*own, *means.counts.reshape(-1)], np.float64))
-        sums, counts = found[1 : len(own)].tolist(), found[len(own) :].reshape(means.counts.shape)
-        return Means(dict(zip(names, sums, strict=True)), int(found[0]), counts)
+        sums, counts = found[2 : len(own)].tolist(), found[len(own) :].reshape(means.counts.shape)
+        weight = Weight(float(found[0]), float(found[1]))
+        return Means(dict(zip(names, sums, strict=True)), weight, counts)
 
-    def gradients(self, gradients: dict[str, Array], weight: int, whole: int) -> dict[str, Array]:
+    def gradients(
+        self, gradients: dict[str, Array], weight: Weight, whole: Weight
+    ) -> dict[str, Array]:
         """Return the gradients of the mean over the batches of all processes."""
         if self.alone:
             return gradients
-        share = weight / whole if whole else 0.0
+        share = weight.loss / whole.loss if whole.loss else 0.0
         flat = np.concatenate([g.reshape(-1) for g in gradients.values()])
         found = self._summed(flat * flat.dtype.type(share))
         ends = np.cumsum([g.size for g in gradients.values()])[:-1]

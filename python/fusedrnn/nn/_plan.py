@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .._checks import arguments as _check
 from . import _checks
 from ._batches import Data, split
@@ -107,5 +109,17 @@ def planned(
         truncate=truncate,
         processes=Processes(all_reduce),
         checkpoint=checkpoint,
-        line=Line(None if verbose is None else _check.flag(verbose, "verbose")),
+        line=Line(_shown(verbose)),
     )
+
+
+def _shown(verbose: object) -> bool | None:
+    """Check `verbose`, which may be a number as in Keras."""
+    if verbose is None:
+        return None
+    expected = "verbose: expected True or False, or 0, 1 or 2"
+    if not isinstance(verbose, (bool, np.bool_, int, np.integer)):
+        raise TypeError(f"{expected}, got {_check.describe(verbose)}")
+    if verbose not in (0, 1, 2):
+        raise ValueError(f"{expected}, got {verbose}")
+    return bool(verbose)

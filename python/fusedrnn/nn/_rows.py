@@ -16,14 +16,20 @@ from .._checks import options as _check_options
 __all__ = [
     "chosen",
     "class_targets",
+    "classes_of_rows",
     "in_range",
     "in_unit",
     "integers",
     "number_targets",
+    "numbers_like",
     "positive_weights",
     "prediction",
+    "shares",
     "spread",
+    "under",
+    "weights",
     "weights_of_classes",
+    "weights_of_rows",
 ]
 
 Array = NDArray[Any]
@@ -47,7 +53,7 @@ def prediction(value: object, name: str) -> Array:
 
 def integers(value: ArrayLike, name: str) -> Array:
     """Return an array of integers."""
-    a = np.asarray(value)
+    a = _check.read(value, name)
     if isinstance(value, np.ma.MaskedArray) or (a.size and a.dtype.kind not in "iu"):
         raise TypeError(f"{name}: expected integers, got {_came(value, name)}")
     return a
@@ -72,24 +78,14 @@ def class_targets(
     mask: ArrayLike | None,
     ignore_index: int | None,
     batch_first: bool,
+    weights: Array | None = None,
 ) -> tuple[Array, Array | None]:
     """Return the class of each row, and which rows count (None: all); those are in [0, classes).
 
-    `outer` is the shape of the rows. `classes` is None if the prediction `name` is classes too: any
-    class of at least 0 is right then.
+    `outer` is the shape of the rows, and of their `weights`. `classes` is None if the prediction
+    `name` is classes too: any class of at least 0 is right then.
     """
-    given = np.shape(targets)
-    if classes is not None and given == (*outer, classes):
-        raise ValueError(
-            f"targets: expected the class of each row, {outer}, got {given}; if these are one-hot "
-            "rows, pass targets.argmax(axis=-1)"
-        )
-    wanted = integers(targets, "targets")
-    last = "" if classes is None else " without its last axis"
-    if wanted.shape != outer:
-        raise ValueError(
-            f"targets: expected the shape of {name}{last}, {outer}, got {wanted.shape}"
-        )
+    wanted = classes_of_rows(targets, outer, classes, name)
     if (lengths is not None or mask is not None) and len(outer) not in (1, 2):
         axes, row = "B, T" if batch_first else "T, B", "" if classes is None else ", V"
         came = outer if classes is None else (*outer, classes)
@@ -101,8 +97,31 @@ def class_targets(
     if ignore_index is not None:
         unlike = wanted != _check.integer(ignore_index, "ignore_index", -(2**63))
         counted = unlike if counted is None else counted & unlike
+    if weights is not None:
+        counted = weights > 0 if counted is None else counted & (weights > 0)
     in_range(wanted, counted, classes, "targets")
     return wanted, counted
+
+
+def classes_of_rows(
+    targets: ArrayLike,
+    outer: tuple[int, ...],
+    classes: int | None,
+    like: str,
+    name: str = "targets",
+) -> Array:
+    """Return whole numbers, one for each row of what error texts call `like`."""
+    given = _check.read(targets, name).shape
+    if classes not in (None, 1) and given == (*outer, classes):
+        raise ValueError(
+            f"{name}: expected the class of each row, {outer}, got {given}; if these are one-hot "
+            "rows, pass their argmax(axis=-1)"
+        )
+    wanted = integers(targets, name)
+    last = "" if classes is None else " without its last axis"
+    if wanted.shape != outer:
+        raise ValueError(f"{name}: expected the shape of {like}{last}, {outer}, got {wanted.shape}")
+    return wanted
 
 
 def in_range(given: Array, counted: Array | None, classes: int | None, name: str) -> None:
@@ -128,11 +147,7 @@ def number_targets(
     batch_first: bool,
 ) -> tuple[Array, Array | None]:
     """Return the right value of each element of the prediction `a`, and which steps count."""
-    wanted = np.asarray(targets)
-    if isinstance(targets, np.ma.MaskedArray) or wanted.dtype.kind not in "fiub":
-        raise TypeError(f"targets: expected real numbers, got {_came(targets, 'targets')}")
-    if wanted.shape != a.shape:
-        raise ValueError(f"targets: expected the shape of {name}, {a.shape}, got {wanted.shape}")
+    wanted = numbers_like(targets, a.shape, name)
     batched = a.ndim > 2
     if a.ndim == 2:  # (T, B) or (T, features): the shape of mask or lengths decides
         sequences = a.shape[0 if batch_first else 1]
@@ -140,6 +155,18 @@ def number_targets(
     elif a.ndim == 0 and not (lengths is None and mask is None):
         raise ValueError(f"{name}: expected a first axis of steps with lengths or mask, got ()")
     return wanted, _counted(a.shape[: 1 + batched], batched, lengths, mask, batch_first)
+
+
+def numbers_like(
+    targets: ArrayLike, shape: tuple[int, ...], like: str, name: str = "targets"
+) -> Array:
+    """Return real numbers of the shape of what error texts call `like`."""
+    wanted = _check.read(targets, name)
+    if isinstance(targets, np.ma.MaskedArray) or wanted.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected real numbers, got {_came(targets, name)}")
+    if wanted.shape != shape:
+        raise ValueError(f"{name}: expected the shape of {like}, {shape}, got {wanted.shape}")
+    return wanted
 
 
 def in_unit(targets: Array, counted: Array | None, name: str = "targets") -> None:
@@ -200,37 +227,55 @@ def spread(gradient: Array, shape: tuple[int, ...], counted: Array | None) -> Ar
 
 def weights_of_classes(
     value: ArrayLike, classes: int, targets: Array, counted: Array | None
-) -> tuple[Array, Array]:
-    """Return each counted row's share in the weighted mean, and which rows count.
-
-    Rows of a class of weight 0 do not count.
-    """
-    weights = _weights(value, "class_weights", ((classes,),), f"({classes},)")
+) -> Array:
+    """Return the weight of each row by its class; 0 in rows that do not count."""
+    of_classes = weights(value, "class_weights", ((classes,),))
     of_rows = np.zeros(targets.shape)
     where = np.ones(targets.shape, bool) if counted is None else counted
-    of_rows[where] = weights[targets[where]]
-    counted = of_rows > 0
-    shares = of_rows[counted]
-    if shares.size:
-        shares = shares / shares.max()  # so that no sum of finite weights is infinite
-        shares /= shares.sum()
-    return shares, counted
+    of_rows[where] = of_classes[targets[where]]
+    return of_rows
+
+
+def weights_of_rows(value: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Return the weights of what lies under the first axes of an array of this shape."""
+    least = min(1, len(shape))
+    return weights(value, "weights", tuple(shape[:k] for k in range(least, len(shape) + 1)))
+
+
+def shares(of_rows: Array, counted: Array | None) -> tuple[Array, Array]:
+    """Return each counted row's share in the weighted mean, and which rows count.
+
+    Weights and `counted` have the shape of the first axes of one array. Rows of weight 0 do not
+    count.
+    """
+    if counted is not None:
+        shape = max(of_rows.shape, counted.shape, key=len)
+        of_rows = np.where(under(counted, shape), under(of_rows, shape), 0.0)
+    counted = np.asarray(of_rows > 0)
+    found = of_rows[counted]
+    if found.size:
+        found = found / found.max()  # so that no sum of finite weights is infinite
+        found /= found.sum()
+    return found, counted
+
+
+def under(a: Array, shape: tuple[int, ...]) -> Array:
+    """Return an array whose shape is the first axes of `shape`, repeated along the other axes."""
+    return np.broadcast_to(a.reshape(a.shape + (1,) * (len(shape) - a.ndim)), shape)
 
 
 def positive_weights(value: ArrayLike, shape: tuple[int, ...]) -> Array:
     """Return a weight for each element of a prediction, from one number or one for each column."""
-    last = shape[-1:]
-    weights = _weights(value, "pos_weight", ((), last), f"() or {last}")
-    return np.broadcast_to(weights, shape)
+    return np.broadcast_to(weights(value, "pos_weight", ((), shape[-1:])), shape)
 
 
-def _weights(
-    value: ArrayLike, name: str, shapes: tuple[tuple[int, ...], ...], expected: str
-) -> Array:
+def weights(value: ArrayLike, name: str, shapes: tuple[tuple[int, ...], ...]) -> Array:
+    """Return finite numbers of at least 0, of one of these shapes."""
     a = _check.read(value, name)
     if isinstance(value, np.ma.MaskedArray) or a.dtype.kind not in "fiu":
         raise TypeError(f"{name}: expected real numbers, got {_check.describe(a)}")
     if a.shape not in shapes:
+        expected = " or ".join(map(str, shapes))
         raise ValueError(f"{name}: expected shape {expected}, got {a.shape}")
     a = a.astype(np.float64)
     wrong = ~((a >= 0) & np.isfinite(a))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._layers.params import StateDict
 from . import _checkpoint
-from ._batches import Batch, Data, Piece, batches, pieces
+from ._batches import Batch, Data, Piece, batches, not_finite, pieces
 from ._objective import Means, Objective
 from ._optimizer import Optimizer
 from ._plan import Plan
@@ -123,7 +123,7 @@ class Training:
         if held_out is not None:
             one = model._batch(held_out, Piece(slice(1)))
             y, _ = model._inferred(one, None)
-            self.objective.of(y, one.targets, one.lengths)
+            self.objective.of(y, one)
 
     def _catch_up(self, plan: Plan, stopping: EarlyStopping) -> None:
         """Tell early stopping and the schedule, if they are new, about the epochs so far."""
@@ -198,7 +198,7 @@ class Training:
         if plan.schedule is not None and not isinstance(plan.schedule, ReduceOnPlateau):
             self.optimizer.lr = plan.schedule(self.updates + k)
         y, saved, state = model._learned(batch, state, rng)
-        loss, values, counts = self.objective.measured(y, batch.targets, batch.lengths)
+        loss, values, counts = self.objective.measured(y, batch)
         values, weight, counts = plan.processes.shared(values, batch.weight, counts, stops)
         norm = 0.0
         if math.isfinite(values["loss"]):
@@ -207,21 +207,23 @@ class Training:
             if plan.clip_norm is not None:
                 norm = clip_global_norm(gradients, max_norm=plan.clip_norm)
         if not math.isfinite(values["loss"] + norm):
-            self._diverged(model, k, values["loss"], norm)
+            self._diverged(model, plan.data, k, values["loss"], norm)
         self.optimizer.step(model, gradients)
         means.add(values, weight, counts)
         return state
 
-    def _diverged(self, model: Model, k: int, loss: float, norm: float) -> NoReturn:
+    def _diverged(self, model: Model, data: Data, k: int, loss: float, norm: float) -> NoReturn:
+        # In all samples: an infinite number may spoil the update of its batch, but not the loss.
+        why = not_finite(model._batch(data, Piece(slice(None))))
+        why = why or "the run diverged; a lower learning rate or clip_norm= may help"
         whose = "before this update"
         if self.best is not None:
             model.load_state_dict(self.best.state)
             whose = f"of epoch {self.best.epoch}"
         gradient = f", gradient norm {norm:.3g}" if norm else ""  # 0: it was not measured
         raise FloatingPointError(
-            f"epoch {self.epochs + 1}, batch {k + 1}: loss {loss:.3g}{gradient}: the run "
-            "diverged; a lower learning rate or clip_norm= may help. The model has the "
-            f"parameters {whose}"
+            f"epoch {self.epochs + 1}, batch {k + 1}: loss {loss:.3g}{gradient}: {why}. The model "
+            f"has the parameters {whose}"
         )
 
     def _finish(
@@ -285,7 +287,7 @@ def evaluated(
             return None
         batch = model._batch(data, piece)
         y, state = model._inferred(batch, state if piece.start else None)
-        _, values, counts = objective.measured(y, batch.targets, batch.lengths)
+        _, values, counts = objective.measured(y, batch)
         means.add(values, batch.weight, counts)
     return means
 

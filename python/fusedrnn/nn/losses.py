@@ -42,6 +42,7 @@ def softmax_cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,
     *,
+    weights: ArrayLike | None = None,
     class_weights: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
     mask: ArrayLike | None = None,
@@ -57,10 +58,14 @@ def softmax_cross_entropy(
         (T, B, V), or (T, V) without a batch axis.
     targets : array_like of int, shape (...)
         The class of each row, 0 <= target < V if the row counts; otherwise any integer.
+    weights : array_like, shape (...) or its first axes, optional
+        A finite number of at least 0 for each row, or for all rows at a place of the first axes:
+        with ``batch_first`` (B,) are weights of sequences. The mean is then the sum of weight times
+        -log softmax, divided by the sum of the weights of the rows that count. Rows of weight 0 do
+        not count.
     class_weights : array_like, shape (V,), optional
-        A finite number of at least 0 for each class; the mean is then that of -log softmax with the
-        weight of each row's target, divided by the sum of these weights. Rows of a class of weight
-        0 do not count. torch calls it `weight`.
+        The same by the class of each row's target. With both, the weight of a row is their product.
+        torch calls it `weight`.
     lengths : array_like of int, shape (B,)
         Number of steps of each sequence that count; a single number without a batch axis.
     mask : array_like of bool, shape (T, B) or (T,)
@@ -74,7 +79,7 @@ def softmax_cross_entropy(
     -------
     Loss
         ``(value, gradient)``; gradient = (softmax(logits) - onehot(targets)) / (rows that count),
-        or, with weights w, the same times w[target] / (sum of w[target] over these rows); and
+        or, with weights w of the rows, the difference times w / (sum of w over these rows); and
         exactly 0 in the other rows, even if their logits are NaN. If no row counts, value and
         gradient are 0.
 
@@ -82,7 +87,7 @@ def softmax_cross_entropy(
     ------
     TypeError
         `logits` is not float32 or float64, `targets` or `lengths` are not integers, `mask` is not
-        bool, `class_weights` are not real numbers.
+        bool, `weights` or `class_weights` are not real numbers.
     ValueError
         The shapes disagree, a target, a weight or a length is out of range, or both `lengths` and
         `mask` are given.
@@ -110,19 +115,28 @@ def softmax_cross_entropy(
     a = _rows.prediction(logits, "logits")
     if a.ndim < 1:
         raise ValueError("logits: expected shape (..., V), got ()")
+    outer, of_rows = a.shape[:-1], None
+    if weights is not None:
+        of_rows = _rows.under(_rows.weights_of_rows(weights, outer), outer)
     wanted, counted = _rows.class_targets(
         targets,
-        a.shape[:-1],
+        outer,
         a.shape[-1],
         "logits",
         lengths=lengths,
         mask=mask,
         ignore_index=ignore_index,
         batch_first=batch_first,
+        weights=of_rows,
     )
-    shares = None
     if class_weights is not None:
-        shares, counted = _rows.weights_of_classes(class_weights, a.shape[-1], wanted, counted)
+        of_classes = _rows.weights_of_classes(class_weights, a.shape[-1], wanted, counted)
+        if of_rows is not None:  # divided, so that no product of finite weights is infinite
+            of_classes *= of_rows / max(of_rows.max(initial=0.0), 1.0)
+        of_rows = of_classes
+    shares = None
+    if of_rows is not None:
+        shares, counted = _rows.shares(of_rows, counted)
     if counted is None:
         value, gradient = _cross_entropy(a.reshape(-1, a.shape[-1]), wanted.reshape(-1))
     else:
@@ -134,6 +148,7 @@ def mse(
     prediction: ArrayLike,
     targets: ArrayLike,
     *,
+    weights: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     batch_first: bool = False,
@@ -147,6 +162,11 @@ def mse(
         batch axis.
     targets : array_like, the same shape
         The right values; any value (also NaN) in elements that do not count.
+    weights : array_like, the same shape or its first axes, optional
+        A finite number of at least 0 for each element, or for all elements at a place of the first
+        axes: (B,) are weights of the rows of (B, F) or, with ``batch_first``, of sequences. The
+        mean is then the sum of weight times square, divided by the sum of the weights of the
+        elements that count. Elements of weight 0 do not count.
     lengths : array_like of int, shape (B,)
         Number of steps of each sequence that count; a single number without a batch axis.
     mask : array_like of bool, shape (T, B) or (T,)
@@ -157,18 +177,19 @@ def mse(
     Returns
     -------
     Loss
-        ``(value, gradient)``; gradient = 2 (prediction - targets) / (elements that count), and
+        ``(value, gradient)``; gradient = 2 (prediction - targets) / (elements that count), or, with
+        weights w of the elements, the difference times 2 w / (sum of w over these elements); and
         exactly 0 in the other elements, even if they are NaN. If no element counts, value and
         gradient are 0.
 
     Raises
     ------
     TypeError
-        `prediction` is not float32 or float64, `targets` are not real numbers, `lengths` are not
-        integers, `mask` is not of bool.
+        `prediction` is not float32 or float64, `targets` or `weights` are not real numbers,
+        `lengths` are not integers, `mask` is not of bool.
     ValueError
-        The shapes differ (nothing is broadcast), a length is out of range, or both `lengths` and
-        `mask` are given.
+        The shapes differ (nothing is broadcast), a weight or a length is out of range, or both
+        `lengths` and `mask` are given.
 
     Notes
     -----
@@ -190,7 +211,8 @@ def mse(
     wanted, counted = _rows.number_targets(
         targets, a, "prediction", lengths=lengths, mask=mask, batch_first=batch_first
     )
-    value, gradient = _squares(_rows.chosen(a, counted), _rows.chosen(wanted, counted))
+    shares, counted = _shares(weights, a.shape, counted)
+    value, gradient = _squares(_rows.chosen(a, counted), _rows.chosen(wanted, counted), shares)
     return Loss(value, _rows.spread(gradient, a.shape, counted))
 
 
@@ -198,6 +220,7 @@ def mae(
     prediction: ArrayLike,
     targets: ArrayLike,
     *,
+    weights: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     batch_first: bool = False,
@@ -206,15 +229,15 @@ def mae(
 
     Parameters
     ----------
-    prediction, targets, lengths, mask, batch_first
+    prediction, targets, weights, lengths, mask, batch_first
         As in `mse`.
 
     Returns
     -------
     Loss
         ``(value, gradient)``; gradient = sign(prediction - targets) / (elements that count), with
-        sign(0) = 0 as in torch.nn.functional.l1_loss, and exactly 0 in the other elements. If no
-        element counts, value and gradient are 0.
+        sign(0) = 0 as in torch.nn.functional.l1_loss, and exactly 0 in the other elements; weights
+        as in `mse`. If no element counts, value and gradient are 0.
 
     Raises
     ------
@@ -232,7 +255,8 @@ def mae(
     wanted, counted = _rows.number_targets(
         targets, a, "prediction", lengths=lengths, mask=mask, batch_first=batch_first
     )
-    value, gradient = _distances(_rows.chosen(a, counted), _rows.chosen(wanted, counted))
+    shares, counted = _shares(weights, a.shape, counted)
+    value, gradient = _distances(_rows.chosen(a, counted), _rows.chosen(wanted, counted), shares)
     return Loss(value, _rows.spread(gradient, a.shape, counted))
 
 
@@ -240,6 +264,7 @@ def binary_cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,
     *,
+    weights: ArrayLike | None = None,
     pos_weight: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
     mask: ArrayLike | None = None,
@@ -260,23 +285,23 @@ def binary_cross_entropy(
         NaN) in elements that do not count.
     pos_weight : array_like, optional
         Weight of the answer "yes", a finite number of at least 0; or one for each column of the
-        last axis. As in torch, the mean is divided by the number of elements, not by the sum of
-        weights.
-    lengths, mask, batch_first
+        last axis. As in torch, the mean is divided by the number of elements, or by the sum of
+        their `weights`, not by the sum of these.
+    weights, lengths, mask, batch_first
         As in `mse`.
 
     Returns
     -------
     Loss
         ``(value, gradient)``; gradient = ((1 - t) s - w t (1 - s)) / (elements that count), and
-        exactly 0 in the other elements, even if they are NaN. If no element counts, value and
-        gradient are 0.
+        exactly 0 in the other elements, even if they are NaN; `weights` as in `mse`. If no element
+        counts, value and gradient are 0.
 
     Raises
     ------
     TypeError
-        `logits` is not float32 or float64, `targets` or `pos_weight` are not real numbers,
-        `lengths` are not integers, `mask` is not of bool.
+        `logits` is not float32 or float64, `targets`, `weights` or `pos_weight` are not real
+        numbers, `lengths` are not integers, `mask` is not of bool.
     ValueError
         The shapes differ, a target that counts, a weight or a length is out of range, or both
         `lengths` and `mask` are given.
@@ -301,12 +326,23 @@ def binary_cross_entropy(
     wanted, counted = _rows.number_targets(
         targets, a, "logits", lengths=lengths, mask=mask, batch_first=batch_first
     )
+    shares, counted = _shares(weights, a.shape, counted)
     _rows.in_unit(wanted, counted)
-    weights = None
+    of_yes = None
     if pos_weight is not None:
-        weights = _rows.chosen(_rows.positive_weights(pos_weight, a.shape), counted)
-    value, gradient = _binary(_rows.chosen(a, counted), _rows.chosen(wanted, counted), weights)
+        of_yes = _rows.chosen(_rows.positive_weights(pos_weight, a.shape), counted)
+    chosen, right = _rows.chosen(a, counted), _rows.chosen(wanted, counted)
+    value, gradient = _binary(chosen, right, of_yes, shares)
     return Loss(value, _rows.spread(gradient, a.shape, counted))
+
+
+def _shares(
+    weights: ArrayLike | None, shape: tuple[int, ...], counted: Array | None
+) -> tuple[Array | None, Array | None]:
+    """Return the shares of what counts in a weighted mean, None if all are equal; what counts."""
+    if weights is None:
+        return None, counted
+    return _rows.shares(_rows.weights_of_rows(weights, shape), counted)
 
 
 # --- arithmetic -------------------------------------------------------------------------------
@@ -340,54 +376,65 @@ def _cross_entropy(
     return value, gradient
 
 
-def _squares(prediction: Array, targets: Array) -> tuple[float, Array]:
+def _squares(prediction: Array, targets: Array, shares: Array | None) -> tuple[float, Array]:
     """Return the mean and the gradient over all elements."""
     if prediction.size == 0:
         return 0.0, np.zeros_like(prediction)
     with np.errstate(all="ignore"):
         difference = np.subtract(prediction, targets, dtype=np.float64)
-        value = _mean(np.square(difference))
-        gradient = (difference * (2.0 / prediction.size)).astype(prediction.dtype)
+        value = _mean(np.square(difference), shares)
+        gradient = (difference * (2.0 * _parts(difference, shares))).astype(prediction.dtype)
     return value, np.asarray(gradient)
 
 
-def _distances(prediction: Array, targets: Array) -> tuple[float, Array]:
+def _distances(prediction: Array, targets: Array, shares: Array | None) -> tuple[float, Array]:
     """Return the mean and the gradient over all elements."""
     if prediction.size == 0:
         return 0.0, np.zeros_like(prediction)
     with np.errstate(all="ignore"):
         difference = np.subtract(prediction, targets, dtype=np.float64)
-        value = _mean(np.abs(difference))
-        gradient = (np.sign(difference) / prediction.size).astype(prediction.dtype)
+        value = _mean(np.abs(difference), shares)
+        gradient = (np.sign(difference) * _parts(difference, shares)).astype(prediction.dtype)
     return value, np.asarray(gradient)
 
 
-def _binary(logits: Array, targets: Array, weights: Array | None) -> tuple[float, Array]:
-    """Return the mean and the gradient over all elements; `weights` are those of targets of 1."""
+def _binary(
+    logits: Array, targets: Array, of_yes: Array | None, shares: Array | None
+) -> tuple[float, Array]:
+    """Return the mean and the gradient over all elements; `of_yes` are weights of targets of 1."""
     if logits.size == 0:
         return 0.0, np.zeros_like(logits)
     with np.errstate(all="ignore"):
         x = logits.astype(np.float64)
         yes = targets.astype(np.float64)
         no = 1.0 - yes
-        if weights is not None:
-            yes = yes * weights
+        if of_yes is not None:
+            yes = yes * of_yes
         small = np.exp(-np.abs(x))  # at most 1
         # sigmoid(x) and sigmoid(-x): the larger one and the smaller one, each without cancellation.
         larger, smaller = 1.0 / (1.0 + small), small / (1.0 + small)
         gradient = no * np.where(x >= 0, larger, smaller) - yes * np.where(x >= 0, smaller, larger)
-        gradient = (gradient / logits.size).astype(logits.dtype)
+        gradient = (gradient * _parts(gradient, shares)).astype(logits.dtype)
         tail = np.log1p(small)
         # -log(1 - sigmoid(x)) of the answer "no", and -log(sigmoid(x)) of "yes". An answer of
         # weight 0 has no part in the sum, even if its logarithm is infinite.
         losses = np.where(no > 0, no * (np.maximum(x, 0) + tail), 0.0)
         losses = losses + np.where(yes > 0, yes * (np.maximum(-x, 0) + tail), 0.0)
-        value = _mean(losses)
+        value = _mean(losses, shares)
     return value, np.asarray(gradient)
 
 
-def _mean(values: Array) -> float:
+def _parts(values: Array, shares: Array | None) -> Any:
+    """Return the part of each element in the mean; `shares` are those along the first axis."""
+    if shares is None:
+        return 1.0 / values.size
+    return _rows.under(shares / (values.size // len(shares)), values.shape)
+
+
+def _mean(values: Array, shares: Array | None = None) -> float:
     """Return the mean of float64 numbers: finite if they are, even if their sum is not."""
+    if shares is not None:
+        return float(np.sum(values * _parts(values, shares)))
     total = float(np.sum(values))
     if np.isinf(total) and np.isfinite(values).all():
         return float(np.sum(values / values.size))

@@ -638,9 +638,9 @@ class Seq2Seq(Model):
         self._usual(data.y, f"{where}y")
         return Data(data.x, data.y, data.lengths, ends)
 
-    @property
-    def _width(self) -> int:
-        return self._tokens
+    def _output(self, data: Data) -> tuple[int, ...]:
+        assert data.y is not None
+        return (*data.y.shape, self._tokens)
 
     def _usual(self, y: Array, name: str) -> None:
         """Refuse targets that would teach something else than what their author wants."""
@@ -660,7 +660,7 @@ class Seq2Seq(Model):
         assert part.y is not None
         assert part.ends is not None
         inputs = {"x": part.x, "targets": part.y, "lengths": part.lengths}
-        return Batch(inputs, part.y, part.ends, int(part.ends.sum()))
+        return Batch(inputs, part.y, part.ends, int(part.ends.sum()), part.weights)
 
     def _inferred(self, batch: Batch, state: Any) -> tuple[Array, Any]:
         return self(**batch.inputs), None

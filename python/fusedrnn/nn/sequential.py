@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from .._checks import arguments as _check
 from .._checks import options as _check_options
 from . import _checks
 from ._batches import Batch, Data, Piece, pieces
-from ._links import INPUT_STEPS, KINDS, Call, Recurrent, backward, entered, links
+from ._links import INPUT_STEPS, KINDS, Call, Recurrent, backward, entered, links, outer_axes
 from ._model import Model
 from ._table import table
 from ._training import in_batches
@@ -79,9 +79,9 @@ class Sequential(Model):
     Notes
     -----
     A parameter has the place of its layer before its name, as in torch.nn.Sequential:
-    "0.weight_ih_l0". An optimiser steps the model as it steps a layer. No bit depends on the number
-    of threads. `copy.deepcopy` and pickle take the layers, but
-    not what `compile` and `fit` made.
+    "0.weight_ih_l0"; the layer itself is ``model[0]``, and a loop over the model is one over its
+    layers. An optimiser steps the model as it steps a layer. No bit depends on the number of
+    threads. `copy.deepcopy` and pickle take the layers, but not what `compile` and `fit` made.
 
     Examples
     --------
@@ -116,6 +116,21 @@ class Sequential(Model):
         """The dtype of all layers."""
         dtype: np.dtype[Any] = self._links[0].layer.dtype
         return dtype
+
+    def __len__(self) -> int:
+        """Return the number of layers."""
+        return len(self._links)
+
+    def __getitem__(self, index: int) -> Any:
+        """Return the layer at a place; from the end if it is negative."""
+        k, count = _check.integer(index, "index", -(2**63)), len(self)
+        if not -count <= k < count:
+            raise IndexError(f"index: expected a number in [{-count}, {count}), got {k}")
+        return self.layers[k]
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over the layers."""
+        return iter(self.layers)
 
     def __repr__(self) -> str:
         return f"Sequential([{', '.join(map(repr, self.layers))}])"
@@ -272,12 +287,17 @@ class Sequential(Model):
         last = self.layers[-1]
         return last.name if isinstance(last, Activation) else ""
 
-    @property
-    def _width(self) -> int | None:
-        return self._flows[-1].width
+    def _output(self, data: Data) -> tuple[int, ...]:
+        outer, last = outer_axes(self._links[0], self._flows[0], data.x, "x"), self._flows[-1]
+        if isinstance(last.steps, int):
+            outer = (len(data), last.steps)
+        elif last.steps is None:
+            outer = (len(data),)
+        return (*outer, last.width or data.x.shape[-1])
 
     def _read(self, x: object, y: object, lengths: object, where: str = "") -> Data:
         data = Data.read(x, y, lengths, aligned=self._keeps_steps, where=where)
+        outer_axes(self._links[0], self._flows[0], data.x, f"{where}x")
         count = self._links[0].ids
         if count is not None and data.x.dtype.kind in "iu" and data.x.ndim < 3:
             _checks.ids(data.real(), count, f"{where}x")
@@ -288,10 +308,10 @@ class Sequential(Model):
         part = data.taken(piece, aligned)
         assert part.y is not None
         real = part.lengths if aligned else None
-        weight = len(part) if piece.stop is None else part.x.shape[0] * part.x.shape[1]
+        count = len(part) if piece.stop is None else part.x.shape[0] * part.x.shape[1]
         if real is not None:
-            weight = int(real.sum())
-        return Batch({"x": part.x, "lengths": part.lengths}, part.y, real, weight)
+            count = int(real.sum())
+        return Batch({"x": part.x, "lengths": part.lengths}, part.y, real, count, part.weights)
 
     def _inferred(self, batch: Batch, state: Any) -> tuple[Array, Any]:
         return self._called(**batch.inputs, state=state)
