@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "docs/examples/torch_ddp.py"
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # two workers, and one core
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_of_a_data_loader(method: str) -> None:
     layer = ft.GRU(4, 6)

@@ -91,7 +91,7 @@ def _one_length(value: Any, name: str) -> None:
     if len(lengths) > 1 and -1 not in lengths:
         raise TypeError(
             f"{name}: expected sequences of one length, got lengths from {min(lengths)} to "
-            f"{max(lengths)}; pad to one length and pass lengths="
+            f"{max(lengths)}; pad to one length, and pass lengths= where the call takes it"
         )
 
 
