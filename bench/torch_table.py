@@ -6,7 +6,8 @@
 
 Torch and ours take turns on the same weights; a row is the best of several rounds. Run it on an
 idle machine. Run --write again whenever the kernels change: it lists the sizes at which torch is
-faster, and calls of these sizes run torch's code.
+faster, and calls of these sizes run torch's code. Then run --write --narrow on a machine of another
+kind: it leaves in the list only what is slower on both.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import fusedrnn.torch as ft
-from fusedrnn.torch import _table
+from fusedrnn.torch import _slower, _table
 
 SLOWER = Path(__file__).parents[1] / "python/fusedrnn/torch/_slower.py"
 KINDS = ("training", "guarded", "frozen")
@@ -139,9 +140,9 @@ def report(seconds: float) -> None:
         print(f"| {name} | {stock:.0f} | {ours:.0f} | {stock / ours:.2f} |", flush=True)
 
 
-def write(seconds: float, kinds: list[str], margin: float) -> None:
+def write(seconds: float, kinds: list[str], margin: float, narrow: bool) -> None:
     """Measure the grid, and write the keys of the rows that lose by more than `margin`."""
-    losers = []
+    losers: list[tuple[str, str, bool, int, int]] = []
     load = os.getloadavg()[0]
     for row in grid():
         if row.kind not in kinds:
@@ -150,11 +151,18 @@ def write(seconds: float, kinds: list[str], margin: float) -> None:
         if ours > margin * stock:
             losers.append(_table.key(*row[:4], row.hidden))
             print(f"{row}: torch {stock:.0f} us, ours {ours:.0f} us", flush=True)
+    before = ""
+    if narrow:
+        losers = [key for key in losers if key in _slower.SLOWER]
+        before = (
+            " Other rows\nof the list before were not slower on this machine, and were left out."
+        )
     lines = [f"        {key!r},\n".replace("'", '"') for key in sorted(losers)]
     body = f"frozenset(\n    {{\n{''.join(lines)}    }}\n)" if lines else "frozenset()"
     SLOWER.write_text(
         '"""Written by bench/torch_table.py; see _table.py.\n\n'
-        f"Rows of {', '.join(kinds)}, slower by more than {margin}; the load was {load:.0f}.\n"
+        f"Rows of {', '.join(kinds)}, slower by more than {margin}; "
+        f"the load was {load:.0f}.{before}\n"
         '"""\n\n'
         f"SLOWER: frozenset[tuple[str, str, bool, int, int]] = {body}\n"
     )
@@ -211,6 +219,7 @@ def overhead() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--narrow", action="store_true", help="for --write: see above")
     parser.add_argument("--overhead", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.4, help="for each row")
@@ -223,7 +232,7 @@ def main() -> None:
     if options.overhead:
         overhead()
     elif options.write:
-        write(options.seconds, options.kind or list(KINDS), options.margin)
+        write(options.seconds, options.kind or list(KINDS), options.margin, options.narrow)
     else:
         report(options.seconds)
 

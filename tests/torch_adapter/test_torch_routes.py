@@ -264,7 +264,9 @@ def test_what_torch_lacks_needs_the_kernels() -> None:
     module = ft.LSTM(I, H).bfloat16()
     with pytest.raises(ValueError, match="lengths: not in torch's own layer, and the kernels"):
         module(x().bfloat16(), lengths=[1, 2, 3])
-    with pytest.raises(ValueError, match=r"peepholes=True: not in torch's own layer, and the kernels"):
+    with pytest.raises(
+        ValueError, match=r"peepholes=True: not in torch's own layer, and the kernels"
+    ):
         ft.LSTM(I, H, peepholes=True).bfloat16()(x().bfloat16())
     with pytest.raises(ValueError, match=r"a torch\.func transform"), Recorder():
         torch.func.grad(lambda a: ft.GRU(I, H, layer_norm=True)(a)[0].sum())(x())
