@@ -76,14 +76,14 @@ struct Layout {
     Index fwd_head, fwd_h, fwd_drop, fwd_u, fwd_c, fwd_gates, fwd_gather, fwd_gather_thread,
         fwd_total;
     // Backward scratch, which both directions use one after the other. dh, dc: [B][row]; da:
-    // [B + N][gate_row], N being the rows of all steps of a block; terms, dy, x, u, late: [N][..];
-    // panel: da of one panel, for each thread; dw_ih to dw_hr: totals, in panels. If `group` > 0,
-    // everything from bwd_x on stands once for each thread, at distances of bwd_thread, and x, u
-    // and late have the rows of one partial sum. So have own_*, copies of da, terms and dy. sum is
-    // one total as the API has it.
-    Index bwd_dh, bwd_dc, bwd_da, bwd_terms, bwd_dy, bwd_x, bwd_x_row, bwd_u, bwd_late, bwd_own_da,
-        bwd_own_terms, bwd_own_dy, bwd_sum, bwd_panel, bwd_panel_thread, bwd_dw_ih, bwd_dw_hh,
-        bwd_db, bwd_dp, bwd_dw_hr, bwd_thread, bwd_total;
+    // [B + N][gate_row], N being the rows of all steps of a block; terms, dy: [N][..]; x, u, late:
+    // `bwd_rows` rows, N of them, in panels of columns; panel: da of one panel, for each thread;
+    // db, dp: totals. If `group` > 0, everything from bwd_x on stands once for each thread, at
+    // distances of bwd_thread, and x, u and late have the rows of one partial sum. So have own_*,
+    // copies of da, terms and dy.
+    Index bwd_dh, bwd_dc, bwd_da, bwd_terms, bwd_dy, bwd_rows, bwd_x, bwd_u, bwd_late, bwd_own_da,
+        bwd_own_terms, bwd_own_dy, bwd_panel, bwd_panel_thread, bwd_db, bwd_dp, bwd_thread,
+        bwd_total;
 };
 
 // Each row walks its own valid steps, s = 0, 1, ..., and is live at walk step s if it has such a

@@ -1,4 +1,4 @@
-// Copies weights into panels, and weight gradients out of panels.
+// Copies weights into panels.
 //
 // Weights arrive in T, the type that kernels compute in; panels of weights hold them in W. Biases,
 // per-unit vectors and gradients are T. Where a function has no W, its panels hold T.
@@ -115,22 +115,6 @@ void pack_rows(const SlotPanels<T>& panels, const T* w, Index k, W* out, const W
                 });
             });
         if (p + 1 == panels.count()) clear(to + stride * k, end);
-    }
-}
-
-// The inverse of pack_rows: copies a gradient from its panels to [n*H][k].
-template <class T>
-void unpack_rows(const SlotPanels<T>& panels, const T* from, Index k, T* out, const Share& share) {
-    for (Index p = share.begin; p < share.end; ++p) {
-        const Index stride = panels.stride(p);
-        const T* const panel = from + panels.start(p) * k;
-        for (Index k0 = 0; k0 < k; k0 += kPackRun)
-            panels.each(p, [&](Index row, Index rows, Index offset) {
-                each_block<T>(k0, k, [&](Index i, Index n) {
-                    transpose_block(panel + i * stride + offset, stride, n, rows, out + row * k + i,
-                                    k, n);
-                });
-            });
     }
 }
 

@@ -248,8 +248,8 @@ int drive_backward(Calls<Backward<T>> calls, Slices slices) {
     for (; which < (both ? 1 : at.directions); ++which) {
         for (Backward<T>& call : calls.each)
             for (int own = which; at.group == 0 && own < (both ? at.directions : which + 1); ++own)
-                std::memset(call.direction[own].scratch + at.bwd_dw_ih, 0,
-                            static_cast<std::size_t>(at.bwd_total - at.bwd_dw_ih) * sizeof(T));
+                std::memset(call.direction[own].scratch + at.bwd_db, 0,
+                            static_cast<std::size_t>(at.bwd_total - at.bwd_db) * sizeof(T));
         const Index groups = at.group == 0 ? 0 : at.batch / at.group;
         block = 0;
         if (at.steps == 0) walk(Stage::kGroups, groups);

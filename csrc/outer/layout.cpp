@@ -156,23 +156,18 @@ bool make_layout(const Request& call, Layout& out) {
     const bool grouped = call.group > 0;
     const Index partial = std::min(kPartialRows, n.mul(sharing, block_steps));
     const Index read = grouped ? partial : rows, own = grouped ? partial : 0;
-    out.bwd_x_row = n.add(n.round_up(I, block), block);
-    out.bwd_x = bwd.take(call.tokens ? 0 : read, out.bwd_x_row);
-    out.bwd_u = bwd.take(recurrent > 0 ? read : 0, out.out_row);
-    out.bwd_late = bwd.take(cell.late > 0 ? read : 0, out.state_row);
+    out.bwd_rows = read;
+    out.bwd_x = bwd.take(call.tokens ? 0 : read, n.round_up(I, block));
+    out.bwd_u = bwd.take(recurrent > 0 ? read : 0, out.out_padded);
+    out.bwd_late = bwd.take(cell.late > 0 ? read : 0, out.padded);
     out.bwd_own_da = bwd.take(own, out.gate_row);
     out.bwd_own_terms = bwd.take(cell.norm ? own : 0, n.mul(out.padded, terms));
     out.bwd_own_dy = bwd.take(call.project ? own : 0, out.out_row);
-    const Index weights = n.mul(cell.gates, std::max(I, P));
-    out.bwd_sum = bwd.take(grouped && T > block_steps ? H : 0, std::max(weights, terms));
     out.bwd_panel_thread =
-        n.mul(n.mul(kPartialRows, std::max<Index>(kPanelVectors, cell.gates)), block);
+        n.mul(n.mul(kPartialRows, std::max<Index>(kPanelVectors, cell.gates) + 1), block);
     out.bwd_panel = bwd.take(grouped ? 1 : call.threads, out.bwd_panel_thread);
-    out.bwd_dw_ih = bwd.take(n.mul(out.padded, cell.x_gates), I);
-    out.bwd_dw_hh = bwd.take(n.mul(out.padded, recurrent + cell.late), P);
     out.bwd_db = bwd.take(out.padded, cell.gates);
     out.bwd_dp = bwd.take(out.padded, terms);
-    out.bwd_dw_hr = bwd.take(call.project ? out.padded : 0, P);
     out.bwd_thread = bwd.total() - out.bwd_x;
     out.bwd_total = n.add(bwd.total(), grouped ? n.mul(call.threads - 1, out.bwd_thread) : 0);
 

@@ -2,14 +2,34 @@
 // read the same da while it is in the cache. Each partial sum covers partial_steps steps (or 512
 // rows of a step) in walk order, and the partial sums are added in walk order.
 //
+// A gradient of weights is a product of da, whose elements are broadcast, with the rows that the
+// weights saw, which are loaded as vectors: so it is computed as the API has it, and the first
+// partial sum is written where the others are added.
+//
 // All rows share a weight gradient, or every group of rows has its own. In the first case threads
-// divide the panels of a gradient; in the second case they divide the groups.
+// divide the units of a gradient; in the second case they divide the groups.
 #pragma once
 
 #include "../pack.hpp"
 #include "backward.hpp"
 
 namespace fusedrnn::FUSEDRNN_ISA {
+
+// Rows of a matrix, laid out for products that load them as vectors: four vectors of columns of
+// every row, then the next four.
+template <class T>
+struct RowPanels {
+    static constexpr Index wide = kPanelVectors * kLanes<T>;
+    T* base;
+    Index rows, columns;
+
+    Index panels() const { return column_panels<T>(columns); }
+    Index width(Index p) const {
+        const Index left = vectors_of<T>(columns - p * wide) * kLanes<T>;
+        return left < wide ? left : wide;
+    }
+    T* at(Index p, Index row) const { return base + p * wide * rows + row * width(p); }
+};
 
 template <class T>
 class Reduce : BackwardView<T> {
@@ -35,7 +55,10 @@ class Reduce : BackwardView<T> {
           unit_((vectors_of<T>(at_.hidden) + 3) / 4, grouped() ? 0 : thread,
                 grouped() ? 1 : threads),
           own_(dir_.scratch + (grouped() ? thread * at_.bwd_thread : 0)),
-          da_panel_(own_ + at_.bwd_panel + (grouped() ? 0 : thread * at_.bwd_panel_thread)) {}
+          da_panel_(own_ + at_.bwd_panel + (grouped() ? 0 : thread * at_.bwd_panel_thread)),
+          x_{own_ + at_.bwd_x, at_.bwd_rows, at_.input},
+          u_{own_ + at_.bwd_u, at_.bwd_rows, at_.output},
+          late_{own_ + at_.bwd_late, at_.bwd_rows, at_.hidden} {}
 
     void products() {
         if (begin_ == end_) return;
@@ -50,20 +73,28 @@ class Reduce : BackwardView<T> {
         for (Index k = mine.begin; k < mine.end; ++k) group(call_.begin + k);
     }
 
-    // Writes the totals of the gradient that all rows share.
+    // What is left of the gradient that all rows share.
     void finish() {
-        if (grouped()) return;
-        totals_to(dir_, [](T* to, Index, auto write) { write(to); });
+        if (grouped() || thread_ != 0) return;
+        if (rows_.before(at_.steps) == 0) no_rows(dir_);
+        totals_to(dir_, true);
     }
 
   private:
     bool grouped() const { return at_.group > 0; }
 
-    // The rows of a partial sum, in walk order, and row 0 of what belongs to each of them.
+    // Where the gradients of weights go.
+    using Outputs = BackwardDirection<T>;
+
+    // The rows of a partial sum, in walk order, and row 0 of what belongs to each of them; `place`
+    // is their first row in x_, u_ and late_. The first partial sum is written to the gradients,
+    // the others are added.
     struct Partial {
+        const Outputs& to;
+        bool first;
         Cursor<T> from;
-        Index n;
-        const T *da, *terms, *dy, *x, *u, *late;
+        Index n, place;
+        const T *da, *terms, *dy;
     };
 
     void shared_gradients() {
@@ -71,59 +102,54 @@ class Reduce : BackwardView<T> {
         const Share share(end_ - begin_, thread_, threads_);
         if (share.begin < share.end) {
             const Index q = begin_ + share.begin;
-            gather(at(q), share.end - share.begin, base + at_.bwd_x + q * at_.bwd_x_row,
-                   base + at_.bwd_u + q * at_.out_row, base + at_.bwd_late + q * at_.state_row);
+            gather(at(q), share.end - share.begin, q);
         }
         if (call_.barrier.wait != nullptr) call_.barrier.wait(call_.barrier.self);
+        const bool last_block = rows_.before(at_.steps) == rows_.before(block_end_);
         for (Index q = begin_; q < end_; q += kPartialRows)
-            add({at(q), least(kPartialRows, end_ - q),
+            add({dir_, last_block && q == 0, at(q), least(kPartialRows, end_ - q), q,
                  base + at_.bwd_da + (at_.batch + q) * at_.gate_row, this->terms_at(q),
-                 base + at_.bwd_dy + q * at_.out_row, base + at_.bwd_x + q * at_.bwd_x_row,
-                 base + at_.bwd_u + q * at_.out_row, base + at_.bwd_late + q * at_.state_row});
+                 base + at_.bwd_dy + q * at_.out_row});
     }
 
     void add(const Partial& part) {
         for (Index p = panel_.begin; any_weight() && p < panel_.end; ++p) weight_gradients(part, p);
-        for (Index p = unit_.begin; dir_.dw_hr != nullptr && p < unit_.end; ++p) project(part, p);
+        for (Index p = unit_.begin; part.to.dw_hr != nullptr && p < unit_.end; ++p)
+            project(part, p);
     }
 
-    // The block's part of the gradients of one group. Its rows are not neighbours in the buffers of
-    // the block, so they are copied first.
+    // The block's part of the gradients of one group: at most one partial sum. Its rows are not
+    // neighbours in the buffers of the block, so they are copied first.
     void group(Index k) {
-        clear(own_ + at_.bwd_dw_ih, own_ + at_.bwd_x + at_.bwd_thread);
+        clear(own_ + at_.bwd_db, own_ + at_.bwd_x + at_.bwd_thread);
+        const Outputs to = of_group(k);
         const Index* list = call_.schedule.grouped;
         Cursor<T> from(rows_, block_end_ - 1, k * at_.group, (k + 1) * at_.group, -1, list);
-        Index left = 0;
+        Index n = 0;
         for (Index i = from.first; i < from.last; ++i) {
             const Index length = rows_.length(list == nullptr ? i : list[i]);
-            left += length > call_.block ? least(length, block_end_) - call_.block : 0;
+            n += length > call_.block ? least(length, block_end_) - call_.block : 0;
         }
-        const Index term_row = (cell_.info.vectors + kNormBiases) * at_.padded;
-        T *da_rows = own_ + at_.bwd_own_da, *term_rows = own_ + at_.bwd_own_terms;
-        T *dy_rows = own_ + at_.bwd_own_dy, *x = own_ + at_.bwd_x, *u = own_ + at_.bwd_u;
-        for (Index n; left > 0; left -= n) {
-            n = least(kPartialRows, left);
-            const Cursor<T> first(from);
-            gather(first, n, x, u, own_ + at_.bwd_late);
+        // Blocks are walked from the last steps to the first, and so are their sums added.
+        const bool first = block_end_ == at_.steps;
+        if (n > 0) {
+            const Index term_row = (cell_.info.vectors + kNormBiases) * at_.padded;
+            T *da_rows = own_ + at_.bwd_own_da, *term_rows = own_ + at_.bwd_own_terms;
+            T* dy_rows = own_ + at_.bwd_own_dy;
+            const Cursor<T> start(from);
+            gather(start, n, 0);
             for (Index q = 0; q < n; ++q, from.next()) {
                 copy(da(from.s, from.r), da_rows + q * at_.gate_row, at_.gate_row);
                 if (cell_.info.norm)
                     copy(terms(from.s, from.r), term_rows + q * term_row, term_row);
                 if (at_.project) copy(dy(from.s, from.r), dy_rows + q * at_.out_row, at_.out_row);
             }
-            add({first, n, da_rows, term_rows, dy_rows, x, u, own_ + at_.bwd_late});
+            add({to, first, start, n, 0, da_rows, term_rows, dy_rows});
+        } else if (first) {
+            no_rows(to);
         }
-        // Blocks are walked from the last steps to the first, and so are their sums added.
-        const bool first_block = block_end_ == at_.steps;
-        T* room = own_ + at_.bwd_sum;
-        totals_to(of_group(k), [&](T* to, Index n, auto write) {
-            write(first_block ? to : room);
-            for (Index i = 0; !first_block && i < n; ++i) to[i] += room[i];
-        });
+        totals_to(to, first);
     }
-
-    // Where the gradients of weights go.
-    using Outputs = BackwardDirection<T>;
 
     Outputs of_group(Index k) const {
         Outputs to = dir_;
@@ -140,61 +166,39 @@ class Reduce : BackwardView<T> {
         return to;
     }
 
-    // Copies the totals out of their panels: calls put(gradient, its size, write), where write(out)
-    // writes this thread's part of the gradient to `out`.
-    template <class Put>
-    void totals_to(const Outputs& to, Put put) const {
-        const T* base = own_;
-        const Index hidden = at_.hidden, rows = x_gates_ * hidden;
-        if (to.dw_ih != nullptr)
-            put(to.dw_ih, rows * at_.input,
-                [&](T* out) { unpack(0, x_gates_, base + at_.bwd_dw_ih, at_.input, out); });
-        if (to.dw_hh != nullptr)
-            put(to.dw_hh, rows * at_.output, [&](T* out) {
-                const Index early = at_.padded * (early_ - h_first_) * at_.output;
-                unpack(h_first_, early_, base + at_.bwd_dw_hh, at_.output, out);
-                if (cell_.info.late > 0)
-                    unpack(early_, gates_, base + at_.bwd_dw_hh + early, at_.output, out);
-            });
-        if (grouped() || thread_ == 0) {
-            if (to.db_ih != nullptr)
-                put(to.db_ih, rows, [&](T* out) { biases(0, x_gates_, cell_.norm_x, 0, out); });
-            if (to.db_hh != nullptr)
-                put(to.db_hh, rows,
-                    [&](T* out) { biases(h_first_, gates_, cell_.norm_h, h_first_, out); });
-            if (to.dp != nullptr)
-                put(to.dp, cell_.info.vectors * hidden, [&](T* out) {
-                    for (Index v = 0; v < cell_.info.vectors; ++v)
-                        copy(base + at_.bwd_dp + v * at_.padded, out + v * hidden, hidden);
-                });
-        }
-        if (to.dw_hr != nullptr && (grouped() || thread_ == threads_ - 1))
-            put(to.dw_hr, at_.output * hidden, [&](T* out) {
-                for (Index unit = 0; unit < hidden; unit += 4 * L) {
-                    const Index n = least(4 * L, hidden - unit), wide = vectors_of<T>(n) * L;
-                    for (Index p = 0; p < at_.output; ++p)
-                        copy(base + at_.bwd_dw_hr + unit * at_.output + p * wide,
-                             out + p * hidden + unit, n);
-                }
-            });
+    // The gradients of matrices to which no row adds.
+    void no_rows(const Outputs& to) const {
+        const Index rows = x_gates_ * at_.hidden;
+        auto zeros = [](T* out, Index n) {
+            if (out != nullptr) clear(out, out + n);
+        };
+        zeros(to.dw_ih, rows * at_.input);
+        zeros(to.dw_hh, rows * at_.output);
+        zeros(to.dw_hr, at_.output * at_.hidden);
     }
 
-    void unpack(int s0, int s1, const T* from, Index k, T* out) const {
-        unpack_rows<T>({cell_.info, at_.hidden, s0, s1}, from, k, out, panel_);
-    }
-
-    // The biases of the slots [s0, s1), or of a normalised cell those whose slot norm[k] is one.
-    void biases(int s0, int s1, const int* norm, int first, T* out) const {
-        const T* base = own_;
+    // Writes (or adds) the totals of biases and per-unit vectors to their gradients.
+    void totals_to(const Outputs& to, bool first) const {
         const Index hidden = at_.hidden;
-        for (int k = 0; cell_.info.norm && k < kNormBiases; ++k)
-            if (norm[k] >= 0)
-                copy(base + at_.bwd_dp + (cell_.info.vectors + k) * at_.padded,
-                     out + (norm[k] - first) * hidden, hidden);
-        for (Index unit = 0; !cell_.info.norm && unit < hidden; ++unit)
-            for (int s = s0; s < s1; ++s)
-                out[api_rows(cell_.info, s) * hidden + unit] =
-                    base[at_.bwd_db + (unit / L * gates_ + s) * L + unit % L];
+        auto put_total = [&](T& out, T total) { out = first ? total : out + total; };
+        auto vector = [&](T* out, Index k) {
+            const T* total = own_ + at_.bwd_dp + k * at_.padded;
+            for (Index unit = 0; unit < hidden; ++unit) put_total(out[unit], total[unit]);
+        };
+        // The biases of the slots [s0, s1), or of a normalised cell those whose slot norm[k] is
+        // one.
+        auto biases = [&](int s0, int s1, const int* norm, int from, T* out) {
+            for (int k = 0; cell_.info.norm && k < kNormBiases; ++k)
+                if (norm[k] >= 0) vector(out + (norm[k] - from) * hidden, cell_.info.vectors + k);
+            for (Index unit = 0; !cell_.info.norm && unit < hidden; ++unit)
+                for (int s = s0; s < s1; ++s)
+                    put_total(out[api_rows(cell_.info, s) * hidden + unit],
+                              own_[at_.bwd_db + (unit / L * gates_ + s) * L + unit % L]);
+        };
+        if (to.db_ih != nullptr) biases(0, x_gates_, cell_.norm_x, 0, to.db_ih);
+        if (to.db_hh != nullptr) biases(h_first_, gates_, cell_.norm_h, h_first_, to.db_hh);
+        for (Index k = 0; to.dp != nullptr && k < cell_.info.vectors; ++k)
+            vector(to.dp + k * hidden, k);
     }
 
     // Whether a gradient is wanted that comes from the panels of da.
@@ -211,22 +215,34 @@ class Reduce : BackwardView<T> {
         return c;
     }
 
-    // x, what R saw and gate(h) of n rows in walk order, the operands of dW and dR.
-    void gather(Cursor<T> c, Index n, T* x, T* u, T* late) const {
-        for (; n > 0; --n, c.next()) {
-            if (call_.tokens == nullptr && dir_.dw_ih != nullptr)
-                copy(rows_.x(c.s, c.r), x, at_.input);
+    // x, what R saw and gate(h) of n rows in walk order, the operands of dW and dR, to the rows
+    // from `place` on.
+    void gather(Cursor<T> c, Index n, Index place) const {
+        for (const Index end = place + n; place < end; ++place, c.next()) {
+            if (call_.tokens == nullptr && dir_.dw_ih != nullptr) {
+                const T* x = rows_.x(c.s, c.r);
+                each_column(x_, place, [&](Index, Index v) {
+                    return take(x + v, static_cast<int>(least(L, at_.input - v)));
+                });
+            }
             if (recurrent(cell_.info) && dir_.dw_hh != nullptr)
-                for (Index unit = 0; unit < at_.output; unit += L) {
+                each_column(u_, place, [&](Index at, Index unit) {
                     V h = previous(0, c.s, c.r, unit);
                     if (dir_.drop != nullptr) h = h * drop(c.r, unit);
-                    store(u + unit, h);
                     if (cell_.info.late > 0)
-                        store(late + unit, cell_.gated(*this, c.s, c.r, unit, h));
-                }
-            x += at_.bwd_x_row;
-            u += at_.out_row;
-            late += at_.state_row;
+                        store(late_.base + at, cell_.gated(*this, c.s, c.r, unit, h));
+                    return h;
+                });
+        }
+    }
+
+    // Stores value(its place, first column) in each vector of a row.
+    template <class Value>
+    FUSEDRNN_INLINE void each_column(const RowPanels<T>& to, Index row, Value value) const {
+        for (Index p = 0; p < to.panels(); ++p) {
+            const Index at = to.at(p, row) - to.base, first = p * to.wide;
+            for (Index v = 0; v < to.width(p); v += L)
+                store(to.base + at + v, value(at + v, first + v));
         }
     }
 
@@ -237,11 +253,15 @@ class Reduce : BackwardView<T> {
         return panel_vectors<T>(cell_.info, at_.hidden, p, slots);
     }
 
+    // Row stride of da_panel_: a block more than the slots take, so that rows do not compete for the
+    // same set of a cache.
+    Index da_row(Index p) const { return vectors(p, gates_) * L + kBlock<T>; }
+
     // da of panel p of the part's rows as a contiguous panel; bias sums on the way.
     // If slots share vectors, a store also writes lanes of the slots and rows after it, which are
     // stored later and so overwrite them (start_from_gates in forward.hpp).
     void pack_da(const Partial& part, Index p) const {
-        const Index units = units_of(p), width = vectors(p, gates_) * L, by = pitch(p);
+        const Index units = units_of(p), width = da_row(p), by = pitch(p);
         const Index n = part.n;
         const T* from = part.da;
         T* total = own_ + at_.bwd_db + p * units_ * gates_ * L;
@@ -292,18 +312,15 @@ class Reduce : BackwardView<T> {
     }
 
     void weight_gradients(const Partial& part, Index p) const {
-        const Index n = part.n;
+        const Outputs& to = part.to;
         pack_da(part, p);
-        if (call_.tokens != nullptr && dir_.dw_ih != nullptr)
+        if (call_.tokens != nullptr && to.dw_ih != nullptr)
             token_gradients(part, p);
-        else if (dir_.dw_ih != nullptr)
-            slots(part.x, at_.bwd_x_row, n, p, 0, x_gates_, at_.input, own_ + at_.bwd_dw_ih);
-        if (recurrent(cell_.info) && dir_.dw_hh != nullptr) {
-            const Index early = at_.padded * (early_ - h_first_) * at_.output;
-            T* total = own_ + at_.bwd_dw_hh;
-            slots(part.u, at_.out_row, n, p, h_first_, early_, at_.output, total);
-            if (cell_.info.late > 0)
-                slots(part.late, at_.state_row, n, p, early_, gates_, at_.output, total + early);
+        else if (to.dw_ih != nullptr)
+            slots(part, x_, p, 0, x_gates_, to.dw_ih);
+        if (recurrent(cell_.info) && to.dw_hh != nullptr) {
+            slots(part, u_, p, h_first_, early_, to.dw_hh);
+            if (cell_.info.late > 0) slots(part, late_, p, early_, gates_, to.dw_hh);
         }
         if (cell_.info.norm)
             term_sums(part, p);
@@ -311,46 +328,86 @@ class Reduce : BackwardView<T> {
             vector_gradients(part, p);
     }
 
-    // dW of the slots [s0, s1) of panel p, from rows u.
-    void slots(const T* u, Index u_row, Index n, Index p, int s0, int s1, Index columns,
-               T* totals) const {
-        const Index count = s1 - s0;
-        outer(u, u_row, n, columns, {da_panel_ + s0 * L, vectors(p, gates_) * L}, vectors(p, count),
-              totals + p * units_ * count * L * columns);
+    // Lanes of da_panel_ that are rows of a gradient.
+    struct Lanes {
+        Index row, rows, lane;
+    };
+
+    // The lanes of the slots [s0, s1) in panel p; returns how many entries of `out` there are.
+    int lanes_of(Index p, int s0, int s1, Lanes (&out)[kPanelVectors]) const {
+        int n = 0;
+        const Index by = pitch(p), first = s0 * by;  // a panel of several units has all slots
+        SlotPanels<T>{cell_.info, at_.hidden, s0, s1}.each(
+            p,
+            [&](Index row, Index rows, Index offset) { out[n++] = {row, rows, first + offset}; });
+        return n;
     }
 
-    // total[k] += sum over n rows of u[row][k] times the row's panel vectors.
-    void outer(const T* u, Index u_row, Index n, Index columns, const Panels<T>& w, Index vectors,
-               T* total) const {
-        alignas(kBlockBytes) T acc[kGroupRows * 4 * L];
-        const Index wide = vectors * L;
-        Index left = columns, k = 0;
-        for (Index groups = (left + kGroupRows - 1) / kGroupRows; groups > 0; --groups) {
-            const Index rows = (left + groups - 1) / groups;
-            for (Index v = 0; v < rows * wide; v += L) store(acc + v, V{});
-            product<T>(rows, static_cast<int>(vectors), 1, {acc, wide}, {u + k, 1, u_row, n}, w);
-            for (Index v = 0; v < rows * wide; v += L)
-                store(total + k * wide + v, load(total + k * wide + v) + load(acc + v));
-            k += rows;
-            left -= rows;
-        }
+    // dW of the slots [s0, s1) of panel p, from rows u. Slots whose lanes follow each other are one
+    // product, so that tiles are full.
+    void slots(const Partial& part, const RowPanels<T>& u, Index p, int s0, int s1, T* out) const {
+        alignas(kBlockBytes) T acc[RowPanels<T>::wide * RowPanels<T>::wide];
+        Lanes of[kPanelVectors];
+        const int count = lanes_of(p, s0, s1, of);
+        const Index width = da_row(p);
+        for (Index c = 0; c < u.panels(); ++c)
+            for (int i = 0; i < count;) {
+                const Index lane = of[i].lane;
+                Index rows = 0;
+                int end = i;
+                for (; end < count && of[end].lane == lane + rows; ++end) rows += of[end].rows;
+                multiply_rows(rows, {da_panel_ + lane, 1, width, part.n},
+                              {u.at(c, part.place), u.width(c)}, acc);
+                for (; i < end; ++i)
+                    add_rows(acc + (of[i].lane - lane) * u.width(c), of[i].rows, u.width(c),
+                             c * u.wide, u.columns, out + of[i].row * u.columns, part.first);
+            }
+    }
+
+    // acc[row][column] = sum over K of a[row][K] w[K][column]; w has as many columns as its rows
+    // are long.
+    void multiply_rows(Index rows, const Operand<T>& a, const Panels<T>& w, T* acc) const {
+        for (Index v = 0; v < rows * w.k; v += L) store(acc + v, V{});
+        product<T>(rows, static_cast<int>(w.k / L), 1, {acc, w.k}, a, w);
+    }
+
+    // Writes or adds rows of `wide` sums to the columns from `first` on of rows of a gradient.
+    void add_rows(const T* acc, Index rows, Index wide, Index first, Index columns, T* out,
+                  bool write) const {
+        for (Index i = 0; i < rows; ++i, acc += wide, out += columns)
+            for (Index v = 0; v < wide; v += L) {
+                const int real = static_cast<int>(least(L, columns - first - v));
+                T* const to = out + first + v;
+                put(to, write ? load(acc + v) : take(to, real) + load(acc + v), real);
+            }
     }
 
     // dW_hr: dh' times m, which the gates and c' give again.
     void project(const Partial& part, Index p) const {
-        const Index first = p * 4 * L, vectors = least(4, vectors_of<T>(at_.hidden) - 4 * p);
-        const Index wide = vectors * L;
+        alignas(kBlockBytes) T acc[RowPanels<T>::wide * RowPanels<T>::wide];
+        const Index first = p * 4 * L;
+        const Index wide = least(4, vectors_of<T>(at_.hidden) - 4 * p) * L;
         Cursor<T> c(part.from);
         for (Index q = 0; q < part.n; ++q, c.next())
             cell_.output(*this, c.s, c.r, first, wide, da_panel_ + q * wide);
-        outer(part.dy, at_.out_row, part.n, at_.output, {da_panel_, wide}, vectors,
-              own_ + at_.bwd_dw_hr + first * at_.output);
+        for (Index row = 0; row < at_.output; row += RowPanels<T>::wide) {
+            const Index rows = least(RowPanels<T>::wide, at_.output - row);
+            multiply_rows(rows, {part.dy + row, 1, at_.out_row, part.n}, {da_panel_, wide}, acc);
+            add_rows(acc, rows, wide, first, at_.hidden, part.to.dw_hr + row * at_.hidden,
+                     part.first);
+        }
     }
 
     // A token's column of dW takes the rows that read it: the same sums as with one-hot input.
     void token_gradients(const Partial& part, Index p) const {
-        const Index width = vectors(p, gates_) * L, wide = vectors(p, x_gates_) * L, n = part.n;
-        T* total = own_ + at_.bwd_dw_ih + p * units_ * x_gates_ * L * at_.input;
+        const Index width = da_row(p), n = part.n;
+        T* const out = part.to.dw_ih;
+        Lanes of[kPanelVectors];
+        const int count = lanes_of(p, 0, x_gates_, of);
+        for (int k = 0; part.first && k < count; ++k) {
+            T* const rows = out + of[k].row * at_.input;
+            clear(rows, rows + of[k].rows * at_.input);
+        }
         Index token[kPartialRows], next[kPartialRows];
         bool follows[kPartialRows];
         Cursor<T> c(part.from);
@@ -363,8 +420,7 @@ class Reduce : BackwardView<T> {
             if (i >= 0) next[i] = q;
         }
         for (Index q = 0; q < n; ++q)
-            for (Index v = 0; !follows[q] && v * L < wide; ++v) {
-                const Index from = (v / x_gates_ * gates_ + v % x_gates_) * L;
+            for (int k = 0; !follows[q] && k < count; ++k) {
                 V sum{}, piece{};
                 for (Index i = q, at = q / kPiece; i < n; i = next[i]) {
                     if (i / kPiece != at) {
@@ -372,16 +428,16 @@ class Reduce : BackwardView<T> {
                         piece = V{};
                         at = i / kPiece;
                     }
-                    piece = piece + load(da_panel_ + i * width + from);
+                    piece = piece + load(da_panel_ + i * width + of[k].lane);
                 }
                 sum = sum + piece;
-                T* t = total + token[q] * wide + v * L;
-                store(t, load(t) + sum);
+                T* to = out + of[k].row * at_.input + token[q];
+                for (Index i = 0; i < of[k].rows; ++i, to += at_.input) *to += sum[i];
             }
     }
 
     void vector_gradients(const Partial& part, Index p) const {
-        const Index width = vectors(p, gates_) * L, by = pitch(p);
+        const Index width = da_row(p), by = pitch(p);
         for (Index u = 0; u < units_of(p); ++u) {
             const Index unit = (p * units_ + u) * L;
             cell_.terms(*this, part.from, part.n, unit, da_panel_ + u * gates_ * by, width, by,
@@ -451,6 +507,7 @@ class Reduce : BackwardView<T> {
     const Share panel_, unit_;
     T* const own_;  // the scratch in which totals are kept
     T* const da_panel_;
+    const RowPanels<T> x_, u_, late_;
 };
 
 template <class T>
