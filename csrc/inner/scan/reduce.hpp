@@ -10,6 +10,8 @@
 // divide the units of a gradient; in the second case they divide the groups.
 #pragma once
 
+#include <span>
+
 #include "../pack.hpp"
 #include "backward.hpp"
 
@@ -253,8 +255,8 @@ class Reduce : BackwardView<T> {
         return panel_vectors<T>(cell_.info, at_.hidden, p, slots);
     }
 
-    // Row stride of da_panel_: a block more than the slots take, so that rows do not compete for the
-    // same set of a cache.
+    // Row stride of da_panel_: a block more than the slots take, so that rows do not compete for
+    // the same set of a cache.
     Index da_row(Index p) const { return vectors(p, gates_) * L + kBlock<T>; }
 
     // da of panel p of the part's rows as a contiguous panel; bias sums on the way.
@@ -346,36 +348,61 @@ class Reduce : BackwardView<T> {
     // dW of the slots [s0, s1) of panel p, from rows u. Slots whose lanes follow each other are one
     // product, so that tiles are full.
     void slots(const Partial& part, const RowPanels<T>& u, Index p, int s0, int s1, T* out) const {
-        alignas(kBlockBytes) T acc[RowPanels<T>::wide * RowPanels<T>::wide];
         Lanes of[kPanelVectors];
         const int count = lanes_of(p, s0, s1, of);
-        const Index width = da_row(p);
-        for (Index c = 0; c < u.panels(); ++c)
-            for (int i = 0; i < count;) {
-                const Index lane = of[i].lane;
-                Index rows = 0;
-                int end = i;
-                for (; end < count && of[end].lane == lane + rows; ++end) rows += of[end].rows;
-                multiply_rows(rows, {da_panel_ + lane, 1, width, part.n},
-                              {u.at(c, part.place), u.width(c)}, acc);
-                for (; i < end; ++i)
-                    add_rows(acc + (of[i].lane - lane) * u.width(c), of[i].rows, u.width(c),
-                             c * u.wide, u.columns, out + of[i].row * u.columns, part.first);
+        for (int i = 0, end = 0; i < count; i = end) {
+            Index rows = 0;
+            for (; end < count && of[end].lane == of[i].lane + rows; ++end) rows += of[end].rows;
+            const std::span<const Lanes> run(of + i, of + end);
+            for (Index c = 0; c < u.panels(); ++c) whole_vectors(part, u, p, c, run, rows, out);
+            if (u.columns % L != 0) last_columns(part, u, p, run, rows, out);
+        }
+    }
+
+    // The columns of column panel c that fill vectors.
+    void whole_vectors(const Partial& part, const RowPanels<T>& u, Index p, Index c,
+                       std::span<const Lanes> run, Index rows, T* out) const {
+        alignas(kBlockBytes) T acc[RowPanels<T>::wide * RowPanels<T>::wide];
+        const Index first = c * u.wide, n = least(u.wide, u.columns - first) / L * L;
+        if (n == 0) return;
+        multiply_rows(rows, {da_panel_ + run[0].lane, 1, da_row(p), part.n},
+                      {u.at(c, part.place), u.width(c)}, n, acc);
+        const T* sums = acc;
+        for (const Lanes& of : run) {
+            add_rows(sums, of.rows, n, first, u.columns, out + of.row * u.columns, part.first);
+            sums += of.rows * n;
+        }
+    }
+
+    // The other columns, fewer than a vector. Here the operands change places, because a vector of
+    // them would be mostly empty: with one input, as long as a product of sixteen.
+    void last_columns(const Partial& part, const RowPanels<T>& u, Index p,
+                      std::span<const Lanes> run, Index rows, T* out) const {
+        alignas(kBlockBytes) T acc[kLanes<T> * RowPanels<T>::wide];
+        const Index first = u.columns / L * L, left = u.columns - first, c = first / u.wide;
+        const Index n = vectors_of<T>(rows) * L;
+        multiply_rows(left, {u.at(c, part.place) + first % u.wide, 1, u.width(c), part.n},
+                      {da_panel_ + run[0].lane, da_row(p)}, n, acc);
+        const T* sums = acc;
+        for (const Lanes& of : run)
+            for (Index i = 0; i < of.rows; ++i, ++sums) {
+                T* const to = out + (of.row + i) * u.columns + first;
+                for (Index k = 0; k < left; ++k)
+                    to[k] = part.first ? sums[k * n] : to[k] + sums[k * n];
             }
     }
 
-    // acc[row][column] = sum over K of a[row][K] w[K][column]; w has as many columns as its rows
-    // are long.
-    void multiply_rows(Index rows, const Operand<T>& a, const Panels<T>& w, T* acc) const {
-        for (Index v = 0; v < rows * w.k; v += L) store(acc + v, V{});
-        product<T>(rows, static_cast<int>(w.k / L), 1, {acc, w.k}, a, w);
+    // acc[row][column] = sum over K of a[row][K] w[K][column] for `n` columns, whole vectors.
+    void multiply_rows(Index rows, const Operand<T>& a, const Panels<T>& w, Index n, T* acc) const {
+        for (Index v = 0; v < rows * n; v += L) store(acc + v, V{});
+        product<T>(rows, static_cast<int>(n / L), 1, {acc, n}, a, w);
     }
 
-    // Writes or adds rows of `wide` sums to the columns from `first` on of rows of a gradient.
-    void add_rows(const T* acc, Index rows, Index wide, Index first, Index columns, T* out,
+    // Writes or adds rows of `n` sums to the columns from `first` on of rows of a gradient.
+    void add_rows(const T* acc, Index rows, Index n, Index first, Index columns, T* out,
                   bool write) const {
-        for (Index i = 0; i < rows; ++i, acc += wide, out += columns)
-            for (Index v = 0; v < wide; v += L) {
+        for (Index i = 0; i < rows; ++i, acc += n, out += columns)
+            for (Index v = 0; v < n; v += L) {
                 const int real = static_cast<int>(least(L, columns - first - v));
                 T* const to = out + first + v;
                 put(to, write ? load(acc + v) : take(to, real) + load(acc + v), real);
@@ -392,7 +419,8 @@ class Reduce : BackwardView<T> {
             cell_.output(*this, c.s, c.r, first, wide, da_panel_ + q * wide);
         for (Index row = 0; row < at_.output; row += RowPanels<T>::wide) {
             const Index rows = least(RowPanels<T>::wide, at_.output - row);
-            multiply_rows(rows, {part.dy + row, 1, at_.out_row, part.n}, {da_panel_, wide}, acc);
+            multiply_rows(rows, {part.dy + row, 1, at_.out_row, part.n}, {da_panel_, wide}, wide,
+                          acc);
             add_rows(acc, rows, wide, first, at_.hidden, part.to.dw_hr + row * at_.hidden,
                      part.first);
         }
