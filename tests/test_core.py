@@ -121,6 +121,26 @@ def test_a_training_step_with_the_callers_buffers(backend: str) -> None:
             same(array, (old[d][name] + gradient) + gradient)
 
 
+@pytest.mark.parametrize("lengths", [None, [2], [0]], ids=["whole", "short", "empty"])
+@pytest.mark.parametrize("cell", ROWS)
+def test_nothing_of_the_callers_gradients_is_read(
+    backend: str, cell: str, lengths: list[int] | None
+) -> None:
+    """Three partial sums, of which the padding may leave two or none."""
+    steps, batch = 3, 300
+    packed, x = core.pack(cell, weights_of(cell, 18, 5)), normal((steps, batch, 18))
+    out = core.forward(
+        packed, x, saved=True, lengths=None if lengths is None else np.array(lengths * batch)
+    )
+    given: dict[str, Any] = {"y": out.y, "saved": out.saved, "dy": normal(out.y.shape)}
+    right = core.backward(packed, out.plan, x, **given).dweights[0]
+    brought = {name: np.full_like(a, np.nan) for name, a in right.items()}
+    core.backward(packed, out.plan, x, **given, dweights=brought)
+    for name, a in right.items():
+        same(brought[name], a)
+        assert np.any(a != 0) == (lengths != [0])
+
+
 def test_a_frozen_matrix_and_tokens(backend: str) -> None:
     packed = core.pack("gru", weights_of("gru", 7, 5))
     tokens = np.array([[0, 6], [3, 3], [6, 1]])

@@ -21,7 +21,7 @@ namespace fusedrnn::FUSEDRNN_ISA {
 inline constexpr Index kPackRun = 64;
 
 template <class E>
-void clear(E* from, const E* end) {
+[[gnu::noinline]] void clear(E* from, const E* end) {
     for (; from < end; ++from) *from = E(0);
 }
 

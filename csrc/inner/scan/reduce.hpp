@@ -10,8 +10,6 @@
 // divide the units of a gradient; in the second case they divide the groups.
 #pragma once
 
-#include <span>
-
 #include "../pack.hpp"
 #include "backward.hpp"
 
@@ -114,7 +112,7 @@ class Reduce : BackwardView<T> {
                  base + at_.bwd_dy + q * at_.out_row});
     }
 
-    void add(const Partial& part) {
+    [[gnu::noinline]] void add(const Partial& part) const {
         for (Index p = panel_.begin; any_weight() && p < panel_.end; ++p) weight_gradients(part, p);
         for (Index p = unit_.begin; part.to.dw_hr != nullptr && p < unit_.end; ++p)
             project(part, p);
@@ -182,20 +180,19 @@ class Reduce : BackwardView<T> {
     // Writes (or adds) the totals of biases and per-unit vectors to their gradients.
     void totals_to(const Outputs& to, bool first) const {
         const Index hidden = at_.hidden;
-        auto put_total = [&](T& out, T total) { out = first ? total : out + total; };
         auto vector = [&](T* out, Index k) {
-            const T* total = own_ + at_.bwd_dp + k * at_.padded;
-            for (Index unit = 0; unit < hidden; ++unit) put_total(out[unit], total[unit]);
+            add_rows(own_ + at_.bwd_dp + k * at_.padded, 1, vectors_of<T>(hidden) * L, 0, hidden,
+                     out, first);
         };
         // The biases of the slots [s0, s1), or of a normalised cell those whose slot norm[k] is
         // one.
         auto biases = [&](int s0, int s1, const int* norm, int from, T* out) {
             for (int k = 0; cell_.info.norm && k < kNormBiases; ++k)
                 if (norm[k] >= 0) vector(out + (norm[k] - from) * hidden, cell_.info.vectors + k);
-            for (Index unit = 0; !cell_.info.norm && unit < hidden; ++unit)
-                for (int s = s0; s < s1; ++s)
-                    put_total(out[api_rows(cell_.info, s) * hidden + unit],
-                              own_[at_.bwd_db + (unit / L * gates_ + s) * L + unit % L]);
+            for (int s = s0; !cell_.info.norm && s < s1; ++s)
+                for (Index unit = 0; unit < hidden; unit += L)
+                    add_rows(own_ + at_.bwd_db + (unit * gates_ + s * L), 1, L, unit, hidden,
+                             out + api_rows(cell_.info, s) * hidden, first);
         };
         if (to.db_ih != nullptr) biases(0, x_gates_, cell_.norm_x, 0, to.db_ih);
         if (to.db_hh != nullptr) biases(h_first_, gates_, cell_.norm_h, h_first_, to.db_hh);
@@ -334,6 +331,11 @@ class Reduce : BackwardView<T> {
     struct Lanes {
         Index row, rows, lane;
     };
+    // Lanes that follow each other, `rows` altogether.
+    struct Run {
+        const Lanes *begin, *end;
+        Index rows;
+    };
 
     // The lanes of the slots [s0, s1) in panel p; returns how many entries of `out` there are.
     int lanes_of(Index p, int s0, int s1, Lanes (&out)[kPanelVectors]) const {
@@ -350,57 +352,56 @@ class Reduce : BackwardView<T> {
     void slots(const Partial& part, const RowPanels<T>& u, Index p, int s0, int s1, T* out) const {
         Lanes of[kPanelVectors];
         const int count = lanes_of(p, s0, s1, of);
-        for (int i = 0, end = 0; i < count; i = end) {
+        for (const Lanes *begin = of, *end = of; begin < of + count; begin = end) {
             Index rows = 0;
-            for (; end < count && of[end].lane == of[i].lane + rows; ++end) rows += of[end].rows;
-            const std::span<const Lanes> run(of + i, of + end);
-            for (Index c = 0; c < u.panels(); ++c) whole_vectors(part, u, p, c, run, rows, out);
-            if (u.columns % L != 0) last_columns(part, u, p, run, rows, out);
+            for (; end < of + count && end->lane == begin->lane + rows; ++end) rows += end->rows;
+            const Run run{begin, end, rows};
+            for (Index c = 0; c < u.panels(); ++c) whole_vectors(part, u, p, c, run, out);
+            if (u.columns % L != 0) last_columns(part, u, p, run, out);
         }
     }
 
     // The columns of column panel c that fill vectors.
-    void whole_vectors(const Partial& part, const RowPanels<T>& u, Index p, Index c,
-                       std::span<const Lanes> run, Index rows, T* out) const {
+    void whole_vectors(const Partial& part, const RowPanels<T>& u, Index p, Index c, const Run& run,
+                       T* out) const {
         alignas(kBlockBytes) T acc[RowPanels<T>::wide * RowPanels<T>::wide];
         const Index first = c * u.wide, n = least(u.wide, u.columns - first) / L * L;
         if (n == 0) return;
-        multiply_rows(rows, {da_panel_ + run[0].lane, 1, da_row(p), part.n},
+        multiply_rows(run.rows, {da_panel_ + run.begin->lane, 1, da_row(p), part.n},
                       {u.at(c, part.place), u.width(c)}, n, acc);
         const T* sums = acc;
-        for (const Lanes& of : run) {
-            add_rows(sums, of.rows, n, first, u.columns, out + of.row * u.columns, part.first);
-            sums += of.rows * n;
-        }
+        for (const Lanes* of = run.begin; of < run.end; sums += of++->rows * n)
+            add_rows(sums, of->rows, n, first, u.columns, out + of->row * u.columns, part.first);
     }
 
     // The other columns, fewer than a vector. Here the operands change places, because a vector of
     // them would be mostly empty: with one input, as long as a product of sixteen.
-    void last_columns(const Partial& part, const RowPanels<T>& u, Index p,
-                      std::span<const Lanes> run, Index rows, T* out) const {
+    void last_columns(const Partial& part, const RowPanels<T>& u, Index p, const Run& run,
+                      T* out) const {
         alignas(kBlockBytes) T acc[kLanes<T> * RowPanels<T>::wide];
         const Index first = u.columns / L * L, left = u.columns - first, c = first / u.wide;
-        const Index n = vectors_of<T>(rows) * L;
+        const Index n = vectors_of<T>(run.rows) * L;
         multiply_rows(left, {u.at(c, part.place) + first % u.wide, 1, u.width(c), part.n},
-                      {da_panel_ + run[0].lane, da_row(p)}, n, acc);
+                      {da_panel_ + run.begin->lane, da_row(p)}, n, acc);
         const T* sums = acc;
-        for (const Lanes& of : run)
-            for (Index i = 0; i < of.rows; ++i, ++sums) {
-                T* const to = out + (of.row + i) * u.columns + first;
+        for (const Lanes* of = run.begin; of < run.end; ++of)
+            for (Index i = 0; i < of->rows; ++i, ++sums) {
+                T* const to = out + (of->row + i) * u.columns + first;
                 for (Index k = 0; k < left; ++k)
                     to[k] = part.first ? sums[k * n] : to[k] + sums[k * n];
             }
     }
 
     // acc[row][column] = sum over K of a[row][K] w[K][column] for `n` columns, whole vectors.
-    void multiply_rows(Index rows, const Operand<T>& a, const Panels<T>& w, Index n, T* acc) const {
+    [[gnu::noinline]] void multiply_rows(Index rows, const Operand<T>& a, const Panels<T>& w,
+                                         Index n, T* acc) const {
         for (Index v = 0; v < rows * n; v += L) store(acc + v, V{});
         product<T>(rows, static_cast<int>(n / L), 1, {acc, n}, a, w);
     }
 
     // Writes or adds rows of `n` sums to the columns from `first` on of rows of a gradient.
-    void add_rows(const T* acc, Index rows, Index n, Index first, Index columns, T* out,
-                  bool write) const {
+    [[gnu::noinline]] void add_rows(const T* acc, Index rows, Index n, Index first, Index columns,
+                                    T* out, bool write) const {
         for (Index i = 0; i < rows; ++i, acc += n, out += columns)
             for (Index v = 0; v < n; v += L) {
                 const int real = static_cast<int>(least(L, columns - first - v));
