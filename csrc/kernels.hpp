@@ -34,6 +34,8 @@ inline constexpr Index kPartialRows = 512;
 // At most so many rows are multiplied by a panel at a time, so that their sums stay in L1; a panel
 // has at most so many vectors for each K index.
 inline constexpr Index kGroupRows = 60;
+// Rows of a weight gradient that are computed together: all gates of a few vectors of units.
+inline constexpr Index kGradientLanes = 64;
 inline constexpr Index kPanelVectors = 4;
 
 // The integers that describe a cell; inner/cells/cell.hpp has a picture of the slots.
@@ -77,7 +79,7 @@ struct Layout {
         fwd_total;
     // Backward scratch, which both directions use one after the other. dh, dc: [B][row]; da:
     // [B + N][gate_row], N being the rows of all steps of a block; terms, dy: [N][..]; x, u, late:
-    // `bwd_rows` rows, N of them, in panels of columns; panel: da of one panel, for each thread;
+    // `bwd_rows` rows, N of them, in panels of columns; panel: a strip of da, for each thread;
     // db, dp: totals. If `group` > 0, everything from bwd_x on stands once for each thread, at
     // distances of bwd_thread, and x, u and late have the rows of one partial sum. So have own_*,
     // copies of da, terms and dy.

@@ -33,10 +33,10 @@ struct BackwardCell {
     // states > 1: m of one row, which W_hr multiplies, of the units [first, first + wide).
     void (*output)(const BackwardView<T>& at, Index s, Index r, Index first, Index wide, T* to);
     // vectors > 0: adds what the n rows from `from` on add to the gradients of the per-unit
-    // vectors. Slot k of row q of da starts at da[q * row + k * by]; vector k of the totals starts
-    // at total[k * padded].
+    // vectors. Slot k of row q of da starts at da[q * row + k * kLanes]; vector k of the totals
+    // starts at total[k * padded].
     void (*terms)(const BackwardView<T>& at, Cursor<T> from, Index n, Index unit, const T* da,
-                  Index row, Index by, T* total);
+                  Index row, T* total);
     // norm: from dy of a row to its da and its terms; and the slots of W x and of R h that each
     // pre-activation is made of (cells/norm.hpp).
     void (*row)(const BackwardView<T>& at, Index s, Index r);

@@ -52,12 +52,12 @@ class Derivative {
     }
 
     static void terms(const View& at, Cursor<T> from, Index n, Index unit, const T* da, Index row,
-                      Index by, T* total) {
+                      T* total) {
         V sum[kVectors] = {};
         for (Index q = 0; q < n; ++q, from.next()) {
             V a[G], gate[G], prev[kStates], next[kStates];
             load_gates(at, from.s, from.r, unit, a);
-            for (int k = 0; k < G; ++k) gate[k] = load(da + q * row + k * by);
+            for (int k = 0; k < G; ++k) gate[k] = load(da + q * row + k * L);
             prev[0] = next[0] = V{};
             prev[1] = at.previous(1, from.s, from.r, unit);
             next[1] = renewed(at, from.s, from.r, unit, a, prev[1]);

@@ -44,18 +44,17 @@ class Reduce : BackwardView<T> {
     Reduce(const Backward<T>& call, const BackwardCell<T>& cell, int direction, int thread,
            int threads)
         : Base(call, cell, direction),
-          units_(panel_units(cell.info)),
+          together_(gates_ * L < kGradientLanes ? kGradientLanes / (gates_ * L) : 1),
+          da_row_(together_ * gates_ * L + kBlock<T>),
           thread_(thread),
           threads_(threads),
           all_(rows_.before(block_end_) - rows_.before(call.block)),
           begin_(least(call.begin * kPartialRows, all_)),
           end_(least(call.end * kPartialRows, all_)),
-          panel_((vectors_of<T>(at_.hidden) + units_ - 1) / units_, grouped() ? 0 : thread,
-                 grouped() ? 1 : threads),
-          unit_((vectors_of<T>(at_.hidden) + 3) / 4, grouped() ? 0 : thread,
-                grouped() ? 1 : threads),
+          unit_(vectors_of<T>(at_.hidden), grouped() ? 0 : thread, grouped() ? 1 : threads),
+          column_(column_panels<T>(at_.hidden), grouped() ? 0 : thread, grouped() ? 1 : threads),
           own_(dir_.scratch + (grouped() ? thread * at_.bwd_thread : 0)),
-          da_panel_(own_ + at_.bwd_panel + (grouped() ? 0 : thread * at_.bwd_panel_thread)),
+          strip_(own_ + at_.bwd_panel + (grouped() ? 0 : thread * at_.bwd_panel_thread)),
           x_{own_ + at_.bwd_x, at_.bwd_rows, at_.input},
           u_{own_ + at_.bwd_u, at_.bwd_rows, at_.output},
           late_{own_ + at_.bwd_late, at_.bwd_rows, at_.hidden} {}
@@ -113,8 +112,9 @@ class Reduce : BackwardView<T> {
     }
 
     [[gnu::noinline]] void add(const Partial& part) const {
-        for (Index p = panel_.begin; any_weight() && p < panel_.end; ++p) weight_gradients(part, p);
-        for (Index p = unit_.begin; part.to.dw_hr != nullptr && p < unit_.end; ++p)
+        for (Index v = unit_.begin; any_weight() && v < unit_.end; v += together_)
+            weight_gradients(part, {v, least(together_, unit_.end - v)});
+        for (Index p = column_.begin; part.to.dw_hr != nullptr && p < column_.end; ++p)
             project(part, p);
     }
 
@@ -245,54 +245,42 @@ class Reduce : BackwardView<T> {
         }
     }
 
-    Index units_of(Index p) const { return least(units_, vectors_of<T>(at_.hidden) - p * units_); }
+    // Unit vectors whose gradients are computed together.
+    struct Units {
+        Index first, count;
+    };
 
-    Index pitch(Index p) const { return pitch_of<T>(cell_.info, at_.hidden, p); }
-    Index vectors(Index p, Index slots) const {
-        return panel_vectors<T>(cell_.info, at_.hidden, p, slots);
-    }
-
-    // Row stride of da_panel_: a block more than the slots take, so that rows do not compete for
-    // the same set of a cache.
-    Index da_row(Index p) const { return vectors(p, gates_) * L + kBlock<T>; }
-
-    // da of panel p of the part's rows as a contiguous panel; bias sums on the way.
-    // If slots share vectors, a store also writes lanes of the slots and rows after it, which are
-    // stored later and so overwrite them (start_from_gates in forward.hpp).
-    void pack_da(const Partial& part, Index p) const {
-        const Index units = units_of(p), width = da_row(p), by = pitch(p);
-        const Index n = part.n;
-        const T* from = part.da;
-        T* total = own_ + at_.bwd_db + p * units_ * gates_ * L;
-        for (Index u = 0; u < units; ++u) {
-            const T* row = from + slot_at<T>((p * units_ + u) * L, 0, gates_);
+    // da of some units as a strip, [n][unit vector][slot][lane], whose rows are da_row_ apart; bias
+    // sums on the way.
+    void pack_da(const Partial& part, Units units) const {
+        for (Index v = 0; v < units.count; ++v) {
+            const T* from = part.da + slot_at<T>((units.first + v) * L, 0, gates_);
             for (int s = 0; s < gates_; s += kPanelVectors) {
-                const Index at = u * gates_ + s;
-                const Strip strip{row + s * kBlock<T>, da_panel_ + at * by, total + at * L, width,
-                                  by};
+                const Index at = (v * gates_ + s) * L;
+                const Strip strip{from + s * kBlock<T>, strip_ + at,
+                                  own_ + at_.bwd_db + units.first * gates_ * L + at};
                 switch (gates_ - s) {
                     case 1:
-                        pack_slots<1>(n, strip);
+                        pack_slots<1>(part.n, strip);
                         break;
                     case 2:
-                        pack_slots<2>(n, strip);
+                        pack_slots<2>(part.n, strip);
                         break;
                     case 3:
-                        pack_slots<3>(n, strip);
+                        pack_slots<3>(part.n, strip);
                         break;
                     default:
-                        pack_slots<4>(n, strip);
+                        pack_slots<4>(part.n, strip);
                         break;
                 }
             }
         }
     }
 
-    // From, to, and where the sums are added; distances of rows and of slots in `to`.
+    // From, to, and where the sums are added.
     struct Strip {
         const T* from;
         T *to, *total;
-        Index row, by;
     };
 
     // K slots of n rows.
@@ -301,33 +289,37 @@ class Reduce : BackwardView<T> {
         V sum[K] = {};
         const T* from = at.from;
         T* to = at.to;
-        for (Index q = 0; q < n; ++q, from += at_.gate_row, to += at.row)
+        for (Index q = 0; q < n; ++q, from += at_.gate_row, to += da_row_)
             for (int s = 0; s < K; ++s) {
                 const V v = load(from + s * kBlock<T>);
-                store(to + s * at.by, v);
+                store(to + s * L, v);
                 sum[s] = sum[s] + v;
             }
         for (int s = 0; s < K; ++s) store(at.total + s * L, load(at.total + s * L) + sum[s]);
     }
 
-    void weight_gradients(const Partial& part, Index p) const {
+    void weight_gradients(const Partial& part, Units units) const {
         const Outputs& to = part.to;
-        pack_da(part, p);
+        pack_da(part, units);
         if (call_.tokens != nullptr && to.dw_ih != nullptr)
-            token_gradients(part, p);
+            token_gradients(part, units);
         else if (to.dw_ih != nullptr)
-            slots(part, x_, p, 0, x_gates_, to.dw_ih);
+            slots(part, x_, units, 0, x_gates_, to.dw_ih);
         if (recurrent(cell_.info) && to.dw_hh != nullptr) {
-            slots(part, u_, p, h_first_, early_, to.dw_hh);
-            if (cell_.info.late > 0) slots(part, late_, p, early_, gates_, to.dw_hh);
+            slots(part, u_, units, h_first_, early_, to.dw_hh);
+            if (cell_.info.late > 0) slots(part, late_, units, early_, gates_, to.dw_hh);
         }
-        if (cell_.info.norm)
-            term_sums(part, p);
-        else if (cell_.info.vectors > 0)
-            vector_gradients(part, p);
+        for (Index v = 0; v < units.count; ++v) {
+            const Index unit = (units.first + v) * L;
+            if (cell_.info.norm)
+                term_sums(part, unit);
+            else if (cell_.info.vectors > 0)
+                cell_.terms(*this, part.from, part.n, unit, strip_ + v * gates_ * L, da_row_,
+                            own_ + at_.bwd_dp + unit);
+        }
     }
 
-    // Lanes of da_panel_ that are rows of a gradient.
+    // Lanes of the strip that are rows of a gradient.
     struct Lanes {
         Index row, rows, lane;
     };
@@ -336,39 +328,43 @@ class Reduce : BackwardView<T> {
         const Lanes *begin, *end;
         Index rows;
     };
+    static constexpr Index kMostLanes = kGradientLanes / L;
 
-    // The lanes of the slots [s0, s1) in panel p; returns how many entries of `out` there are.
-    int lanes_of(Index p, int s0, int s1, Lanes (&out)[kPanelVectors]) const {
+    // The lanes of the slots [s0, s1); returns how many entries of `out` there are.
+    int lanes_of(Units units, int s0, int s1, Lanes (&out)[kMostLanes]) const {
         int n = 0;
-        const Index by = pitch(p), first = s0 * by;  // a panel of several units has all slots
-        SlotPanels<T>{cell_.info, at_.hidden, s0, s1}.each(
-            p,
-            [&](Index row, Index rows, Index offset) { out[n++] = {row, rows, first + offset}; });
+        for (Index v = 0; v < units.count; ++v)
+            for (int s = s0; s < s1; ++s) {
+                const Index unit = (units.first + v) * L;
+                out[n++] = {api_rows(cell_.info, s) * at_.hidden + unit,
+                            least(L, at_.hidden - unit), (v * gates_ + s) * L};
+            }
         return n;
     }
 
-    // dW of the slots [s0, s1) of panel p, from rows u. Slots whose lanes follow each other are one
-    // product, so that tiles are full.
-    void slots(const Partial& part, const RowPanels<T>& u, Index p, int s0, int s1, T* out) const {
-        Lanes of[kPanelVectors];
-        const int count = lanes_of(p, s0, s1, of);
+    // dW of the slots [s0, s1), from rows u. Slots whose lanes follow each other are one product,
+    // so that tiles are full.
+    void slots(const Partial& part, const RowPanels<T>& u, Units units, int s0, int s1,
+               T* out) const {
+        Lanes of[kMostLanes];
+        const int count = lanes_of(units, s0, s1, of);
         for (const Lanes *begin = of, *end = of; begin < of + count; begin = end) {
             Index rows = 0;
             for (; end < of + count && end->lane == begin->lane + rows; ++end) rows += end->rows;
             const Run run{begin, end, rows};
-            for (Index c = 0; c < u.panels(); ++c) whole_vectors(part, u, p, c, run, out);
-            if (u.columns % L != 0) last_columns(part, u, p, run, out);
+            for (Index c = 0; c < u.panels(); ++c) whole_vectors(part, u, c, run, out);
+            if (u.columns % L != 0) last_columns(part, u, run, out);
         }
     }
 
     // The columns of column panel c that fill vectors.
-    void whole_vectors(const Partial& part, const RowPanels<T>& u, Index p, Index c, const Run& run,
+    void whole_vectors(const Partial& part, const RowPanels<T>& u, Index c, const Run& run,
                        T* out) const {
-        alignas(kBlockBytes) T acc[RowPanels<T>::wide * RowPanels<T>::wide];
+        alignas(kBlockBytes) T acc[kGradientLanes * RowPanels<T>::wide];
         const Index first = c * u.wide, n = least(u.wide, u.columns - first) / L * L;
         if (n == 0) return;
-        multiply_rows(run.rows, {da_panel_ + run.begin->lane, 1, da_row(p), part.n},
-                      {u.at(c, part.place), u.width(c)}, n, acc);
+        multiply_rows(run.rows, {strip_ + run.begin->lane, 1, da_row_, part.n},
+                      {u.at(c, part.place), u.width(c)}, n, {acc, n});
         const T* sums = acc;
         for (const Lanes* of = run.begin; of < run.end; sums += of++->rows * n)
             add_rows(sums, of->rows, n, first, u.columns, out + of->row * u.columns, part.first);
@@ -376,27 +372,31 @@ class Reduce : BackwardView<T> {
 
     // The other columns, fewer than a vector. Here the operands change places, because a vector of
     // them would be mostly empty: with one input, as long as a product of sixteen.
-    void last_columns(const Partial& part, const RowPanels<T>& u, Index p, const Run& run,
-                      T* out) const {
-        alignas(kBlockBytes) T acc[kLanes<T> * RowPanels<T>::wide];
+    void last_columns(const Partial& part, const RowPanels<T>& u, const Run& run, T* out) const {
+        alignas(kBlockBytes) T acc[L * kGradientLanes];
         const Index first = u.columns / L * L, left = u.columns - first, c = first / u.wide;
-        const Index n = vectors_of<T>(run.rows) * L;
-        multiply_rows(left, {u.at(c, part.place) + first % u.wide, 1, u.width(c), part.n},
-                      {da_panel_ + run.begin->lane, da_row(p)}, n, acc);
+        const Index lanes = vectors_of<T>(run.rows) * L;
+        const Operand<T> a{u.at(c, part.place) + first % u.wide, 1, u.width(c), part.n};
+        for (Index v = 0; v < lanes; v += u.wide)
+            multiply_rows(left, a, {strip_ + run.begin->lane + v, da_row_},
+                          least(u.wide, lanes - v), {acc + v, kGradientLanes});
         const T* sums = acc;
         for (const Lanes* of = run.begin; of < run.end; ++of)
             for (Index i = 0; i < of->rows; ++i, ++sums) {
                 T* const to = out + (of->row + i) * u.columns + first;
-                for (Index k = 0; k < left; ++k)
-                    to[k] = part.first ? sums[k * n] : to[k] + sums[k * n];
+                for (Index k = 0; k < left; ++k) {
+                    const T sum = sums[k * kGradientLanes];
+                    to[k] = part.first ? sum : to[k] + sum;
+                }
             }
     }
 
-    // acc[row][column] = sum over K of a[row][K] w[K][column] for `n` columns, whole vectors.
+    // out[row][column] = sum over K of a[row][K] w[K][column] for `n` columns, whole vectors.
     [[gnu::noinline]] void multiply_rows(Index rows, const Operand<T>& a, const Panels<T>& w,
-                                         Index n, T* acc) const {
-        for (Index v = 0; v < rows * n; v += L) store(acc + v, V{});
-        product<T>(rows, static_cast<int>(n / L), 1, {acc, n}, a, w);
+                                         Index n, const Accumulator<T>& out) const {
+        for (Index i = 0; i < rows; ++i)
+            for (Index v = 0; v < n; v += L) store(out.acc + i * out.row + v, V{});
+        product<T>(rows, static_cast<int>(n / L), 1, out, a, w);
     }
 
     // Writes or adds rows of `n` sums to the columns from `first` on of rows of a gradient.
@@ -417,22 +417,22 @@ class Reduce : BackwardView<T> {
         const Index wide = least(4, vectors_of<T>(at_.hidden) - 4 * p) * L;
         Cursor<T> c(part.from);
         for (Index q = 0; q < part.n; ++q, c.next())
-            cell_.output(*this, c.s, c.r, first, wide, da_panel_ + q * wide);
+            cell_.output(*this, c.s, c.r, first, wide, strip_ + q * wide);
         for (Index row = 0; row < at_.output; row += RowPanels<T>::wide) {
             const Index rows = least(RowPanels<T>::wide, at_.output - row);
-            multiply_rows(rows, {part.dy + row, 1, at_.out_row, part.n}, {da_panel_, wide}, wide,
-                          acc);
+            multiply_rows(rows, {part.dy + row, 1, at_.out_row, part.n}, {strip_, wide}, wide,
+                          {acc, wide});
             add_rows(acc, rows, wide, first, at_.hidden, part.to.dw_hr + row * at_.hidden,
                      part.first);
         }
     }
 
     // A token's column of dW takes the rows that read it: the same sums as with one-hot input.
-    void token_gradients(const Partial& part, Index p) const {
-        const Index width = da_row(p), n = part.n;
+    void token_gradients(const Partial& part, Units units) const {
+        const Index n = part.n;
         T* const out = part.to.dw_ih;
-        Lanes of[kPanelVectors];
-        const int count = lanes_of(p, 0, x_gates_, of);
+        Lanes of[kMostLanes];
+        const int count = lanes_of(units, 0, x_gates_, of);
         for (int k = 0; part.first && k < count; ++k) {
             T* const rows = out + of[k].row * at_.input;
             clear(rows, rows + of[k].rows * at_.input);
@@ -457,7 +457,7 @@ class Reduce : BackwardView<T> {
                         piece = V{};
                         at = i / kPiece;
                     }
-                    piece = piece + load(da_panel_ + i * width + of[k].lane);
+                    piece = piece + load(strip_ + i * da_row_ + of[k].lane);
                 }
                 sum = sum + piece;
                 T* to = out + of[k].row * at_.input + token[q];
@@ -465,21 +465,12 @@ class Reduce : BackwardView<T> {
             }
     }
 
-    void vector_gradients(const Partial& part, Index p) const {
-        const Index width = da_row(p), by = pitch(p);
-        for (Index u = 0; u < units_of(p); ++u) {
-            const Index unit = (p * units_ + u) * L;
-            cell_.terms(*this, part.from, part.n, unit, da_panel_ + u * gates_ * by, width, by,
-                        own_ + at_.bwd_dp + unit);
-        }
-    }
-
     // The gradients of gains and biases of a normalised cell: sums of what each row left in
     // terms().
-    void term_sums(const Partial& part, Index p) const {
+    void term_sums(const Partial& part, Index unit) const {
         const Index all = cell_.info.vectors + kNormBiases, row = all * at_.padded;
         for (Index k = 0; k < all; ++k) {
-            const Index at = k * at_.padded + p * L;
+            const Index at = k * at_.padded + unit;
             V sum{};
             for (Index q = 0; q < part.n; ++q) sum = sum + load(part.terms + q * row + at);
             T* t = own_ + at_.bwd_dp + at;
@@ -530,12 +521,14 @@ class Reduce : BackwardView<T> {
             copy(da(call_.block, r), front + r * at_.gate_row, at_.gate_row);
     }
 
-    const Index units_;  // unit vectors of a panel
+    const Index together_;  // unit vectors of a strip
+    const Index
+        da_row_;  // a block more than they take, so that rows do not compete for a cache's set
     const int thread_, threads_;
     const Index all_, begin_, end_;  // rows of the block, and those of this slice
-    const Share panel_, unit_;
-    T* const own_;  // the scratch in which totals are kept
-    T* const da_panel_;
+    const Share unit_, column_;      // vectors of units; panels of columns
+    T* const own_;                   // the scratch in which totals are kept
+    T* const strip_;
     const RowPanels<T> x_, u_, late_;
 };
 
