@@ -79,12 +79,12 @@ struct Layout {
         fwd_total;
     // Backward scratch, which both directions use one after the other. dh, dc: [B][row]; da:
     // [B + N][gate_row], N being the rows of all steps of a block; terms, dy: [N][..]; x, u, late:
-    // `bwd_rows` rows, N of them, in panels of columns; panel: a strip of da, for each thread;
+    // `bwd_rows` rows, N of them, in panels of columns; strip: da of a few units, for each thread;
     // db, dp: totals. If `group` > 0, everything from bwd_x on stands once for each thread, at
     // distances of bwd_thread, and x, u and late have the rows of one partial sum. So have own_*,
     // copies of da, terms and dy.
     Index bwd_dh, bwd_dc, bwd_da, bwd_terms, bwd_dy, bwd_rows, bwd_x, bwd_u, bwd_late, bwd_own_da,
-        bwd_own_terms, bwd_own_dy, bwd_panel, bwd_panel_thread, bwd_db, bwd_dp, bwd_thread,
+        bwd_own_terms, bwd_own_dy, bwd_strip, bwd_strip_thread, bwd_db, bwd_dp, bwd_thread,
         bwd_total;
 };
 

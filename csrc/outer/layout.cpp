@@ -163,9 +163,9 @@ bool make_layout(const Request& call, Layout& out) {
     out.bwd_own_da = bwd.take(own, out.gate_row);
     out.bwd_own_terms = bwd.take(cell.norm ? own : 0, n.mul(out.padded, terms));
     out.bwd_own_dy = bwd.take(call.project ? own : 0, out.out_row);
-    out.bwd_panel_thread = n.mul(
+    out.bwd_strip_thread = n.mul(
         kPartialRows, n.add(std::max<Index>(kGradientLanes, n.mul(cell.gates, block)), block));
-    out.bwd_panel = bwd.take(grouped ? 1 : call.threads, out.bwd_panel_thread);
+    out.bwd_strip = bwd.take(grouped ? 1 : call.threads, out.bwd_strip_thread);
     out.bwd_db = bwd.take(out.padded, cell.gates);
     out.bwd_dp = bwd.take(out.padded, terms);
     out.bwd_thread = bwd.total() - out.bwd_x;

@@ -54,7 +54,7 @@ class Reduce : BackwardView<T> {
           unit_(vectors_of<T>(at_.hidden), grouped() ? 0 : thread, grouped() ? 1 : threads),
           column_(column_panels<T>(at_.hidden), grouped() ? 0 : thread, grouped() ? 1 : threads),
           own_(dir_.scratch + (grouped() ? thread * at_.bwd_thread : 0)),
-          strip_(own_ + at_.bwd_panel + (grouped() ? 0 : thread * at_.bwd_panel_thread)),
+          strip_(own_ + at_.bwd_strip + (grouped() ? 0 : thread * at_.bwd_strip_thread)),
           x_{own_ + at_.bwd_x, at_.bwd_rows, at_.input},
           u_{own_ + at_.bwd_u, at_.bwd_rows, at_.output},
           late_{own_ + at_.bwd_late, at_.bwd_rows, at_.hidden} {}
@@ -72,7 +72,8 @@ class Reduce : BackwardView<T> {
         for (Index k = mine.begin; k < mine.end; ++k) group(call_.begin + k);
     }
 
-    // What is left of the gradient that all rows share.
+    // What is left of the gradient that all rows share: totals of vectors, and zeros if no row
+    // added to its matrices.
     void finish() {
         if (grouped() || thread_ != 0) return;
         if (rows_.before(at_.steps) == 0) no_rows(dir_);
@@ -200,7 +201,7 @@ class Reduce : BackwardView<T> {
             vector(to.dp + k * hidden, k);
     }
 
-    // Whether a gradient is wanted that comes from the panels of da.
+    // Whether a gradient is wanted that comes from the strips of da.
     bool any_weight() const {
         return dir_.dw_ih != nullptr || dir_.dw_hh != nullptr || dir_.db_ih != nullptr ||
                dir_.db_hh != nullptr || dir_.dp != nullptr;
