@@ -1798,7 +1798,7 @@ OUTER = (
         "the barrier tires of waiting",
         "csrc/outer/team.cpp",
         "__atomic_load_n(&b.phase, __ATOMIC_ACQUIRE) == phase; ++tries",
-        "tries < 2 && __atomic_load_n(&b.phase, __ATOMIC_ACQUIRE) == phase; ++tries",
+        "tries < 0 && __atomic_load_n(&b.phase, __ATOMIC_ACQUIRE) == phase; ++tries",
         killer("invariance", "every_barrier_holds"),
     ),
     Mutant(

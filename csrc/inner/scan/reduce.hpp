@@ -219,30 +219,26 @@ class Reduce : BackwardView<T> {
     // from `place` on.
     void gather(Cursor<T> c, Index n, Index place) const {
         for (const Index end = place + n; place < end; ++place, c.next()) {
-            if (call_.tokens == nullptr && dir_.dw_ih != nullptr) {
-                const T* x = rows_.x(c.s, c.r);
-                each_column(x_, place, [&](Index, Index v) {
-                    return take(x + v, static_cast<int>(least(L, at_.input - v)));
-                });
-            }
+            if (call_.tokens == nullptr && dir_.dw_ih != nullptr)
+                for (Index p = 0; p < x_.panels(); ++p) {
+                    const Index first = p * x_.wide;
+                    copy(rows_.x(c.s, c.r) + first, x_.at(p, place),
+                         least(x_.wide, at_.input - first));
+                }
             if (recurrent(cell_.info) && dir_.dw_hh != nullptr)
-                each_column(u_, place, [&](Index at, Index unit) {
-                    V h = previous(0, c.s, c.r, unit);
-                    if (dir_.drop != nullptr) h = h * drop(c.r, unit);
-                    if (cell_.info.late > 0)
-                        store(late_.base + at, cell_.gated(*this, c.s, c.r, unit, h));
-                    return h;
-                });
+                for (Index p = 0; p < u_.panels(); ++p) gather_state(c, p, place);
         }
     }
 
-    // Stores value(its place, first column) in each vector of a row.
-    template <class Value>
-    FUSEDRNN_INLINE void each_column(const RowPanels<T>& to, Index row, Value value) const {
-        for (Index p = 0; p < to.panels(); ++p) {
-            const Index at = to.at(p, row) - to.base, first = p * to.wide;
-            for (Index v = 0; v < to.width(p); v += L)
-                store(to.base + at + v, value(at + v, first + v));
+    // Columns of panel p of what R saw.
+    void gather_state(const Cursor<T>& c, Index p, Index place) const {
+        T *u = u_.at(p, place), *late = late_.at(p, place);
+        for (Index v = 0; v < u_.width(p); v += L) {
+            const Index unit = p * u_.wide + v;
+            V h = previous(0, c.s, c.r, unit);
+            if (dir_.drop != nullptr) h = h * drop(c.r, unit);
+            store(u + v, h);
+            if (cell_.info.late > 0) store(late + v, cell_.gated(*this, c.s, c.r, unit, h));
         }
     }
 
