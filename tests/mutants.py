@@ -1996,9 +1996,9 @@ INNER = (
     Mutant(
         "only the units of the first thread have a gradient of weights",
         "csrc/inner/scan/reduce.hpp",
-        "any_weight() && p < panel_.end; ++p) weight_gradients(part, p);",
-        "any_weight() && p < panel_.end; ++p) if (thread_ == 0) weight_gradients(part, p);",
-        killer("invariance", "threads", "rnn_tanh and rows"),
+        "weight_gradients(part, {v, least(together_, unit_.end - v)});",
+        "if (thread_ == 0) weight_gradients(part, {v, least(together_, unit_.end - v)});",
+        killer("core", "nothing_of_the_callers_gradients_is_read", "native and gru"),
     ),
     Mutant(
         "both directions at once: both walk the first",

@@ -126,7 +126,7 @@ def test_a_training_step_with_the_callers_buffers(backend: str) -> None:
 def test_nothing_of_the_callers_gradients_is_read(
     backend: str, cell: str, lengths: list[int] | None
 ) -> None:
-    """Three partial sums, of which the padding may leave two or none."""
+    """Three partial sums, of which the padding may leave two or none, and two threads."""
     steps, batch = 3, 300
     packed, x = core.pack(cell, weights_of(cell, 18, 5)), normal((steps, batch, 18))
     out = core.forward(
@@ -135,7 +135,7 @@ def test_nothing_of_the_callers_gradients_is_read(
     given: dict[str, Any] = {"y": out.y, "saved": out.saved, "dy": normal(out.y.shape)}
     right = core.backward(packed, out.plan, x, **given).dweights[0]
     brought = {name: np.full_like(a, np.nan) for name, a in right.items()}
-    core.backward(packed, out.plan, x, **given, dweights=brought)
+    core.backward(packed, out.plan, x, **given, dweights=brought, threads=2)
     for name, a in right.items():
         same(brought[name], a)
         assert np.any(a != 0) == (lengths != [0])
