@@ -2185,8 +2185,8 @@ INNER = (
     Mutant(
         "the last columns of a gradient: partial sums replace each other",
         "csrc/inner/scan/reduce.hpp",
-        "to[k] = part.first ? sums[k * n] : to[k] + sums[k * n];",
-        "to[k] = sums[k * n];",
+        "to[k] = part.first ? sum : to[k] + sum;",
+        "to[k] = sum;",
         killer("rounding", "every_rounding", "gru and float32"),
     ),
     Mutant(
@@ -2199,8 +2199,8 @@ INNER = (
     Mutant(
         "dR of the wrong slots",
         "csrc/inner/scan/reduce.hpp",
-        "slots(part, u_, p, h_first_, early_, to.dw_hh);",
-        "slots(part, u_, p, 0, early_ - h_first_, to.dw_hh);",
+        "slots(part, u_, units, h_first_, early_, to.dw_hh);",
+        "slots(part, u_, units, 0, early_ - h_first_, to.dw_hh);",
         killer("gradients", "shapes", "native and gru"),
     ),
     Mutant(
