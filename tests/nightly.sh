@@ -6,7 +6,7 @@
 #
 # Installs its compilers and emulators by apt-get. Each check works in a copy of the tree or builds
 # outside it; if it fails, its log is shown. At the end a table is printed; the exit status is 0 if
-# all checks passed. All of them take about an hour on two cores.
+# all checks passed. All of them take about three hours on two cores.
 set -uo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
