@@ -220,20 +220,21 @@ class Reduce : BackwardView<T> {
     void gather(Cursor<T> c, Index n, Index place) const {
         for (const Index end = place + n; place < end; ++place, c.next()) {
             if (call_.tokens == nullptr && dir_.dw_ih != nullptr)
-                for (Index p = 0; p < x_.panels(); ++p) {
+                for (Index p = 0, all = x_.panels(); p < all; ++p) {
                     const Index first = p * x_.wide;
                     copy(rows_.x(c.s, c.r) + first, x_.at(p, place),
                          least(x_.wide, at_.input - first));
                 }
             if (recurrent(cell_.info) && dir_.dw_hh != nullptr)
-                for (Index p = 0; p < u_.panels(); ++p) gather_state(c, p, place);
+                for (Index p = 0, all = u_.panels(); p < all; ++p) gather_state(c, p, place);
         }
     }
 
     // Columns of panel p of what R saw.
     void gather_state(const Cursor<T>& c, Index p, Index place) const {
         T *u = u_.at(p, place), *late = late_.at(p, place);
-        for (Index v = 0; v < u_.width(p); v += L) {
+        const Index width = u_.width(p);
+        for (Index v = 0; v < width; v += L) {
             const Index unit = p * u_.wide + v;
             V h = previous(0, c.s, c.r, unit);
             if (dir_.drop != nullptr) h = h * drop(c.r, unit);
@@ -399,12 +400,19 @@ class Reduce : BackwardView<T> {
     // Writes or adds rows of `n` sums to the columns from `first` on of rows of a gradient.
     [[gnu::noinline]] void add_rows(const T* acc, Index rows, Index n, Index first, Index columns,
                                     T* out, bool write) const {
-        for (Index i = 0; i < rows; ++i, acc += n, out += columns)
-            for (Index v = 0; v < n; v += L) {
-                const int real = static_cast<int>(least(L, columns - first - v));
-                T* const to = out + first + v;
-                put(to, write ? load(acc + v) : take(to, real) + load(acc + v), real);
+        const Index whole = least(n, columns - first) / L * L;
+        const int left = whole < n ? static_cast<int>(columns - first - whole) : 0;
+        for (Index i = 0; i < rows; ++i, acc += n, out += columns) {
+            T* const to = out + first;
+            if (write)
+                for (Index v = 0; v < whole; v += L) store(to + v, load(acc + v));
+            else
+                for (Index v = 0; v < whole; v += L) store(to + v, load(to + v) + load(acc + v));
+            if (left > 0) {
+                const V old = write ? V{} : load_n(to + whole, left);
+                store_n(to + whole, write ? load(acc + whole) : old + load(acc + whole), left);
             }
+        }
     }
 
     // dW_hr: dh' times m, which the gates and c' give again.
