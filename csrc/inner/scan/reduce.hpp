@@ -361,6 +361,11 @@ class Reduce : BackwardView<T> {
         alignas(kBlockBytes) T acc[kGradientLanes * RowPanels<T>::wide];
         const Index first = c * u.wide, n = least(u.wide, u.columns - first) / L * L;
         if (n == 0) return;
+        // The rows of a gradient are far apart, so they are asked for before the product.
+        for (const Lanes* of = run.begin; of < run.end; ++of)
+            for (Index i = 0; i < of->rows; ++i)
+                for (Index v = 0; v < n; v += kBlock<T>)
+                    __builtin_prefetch(out + (of->row + i) * u.columns + first + v, 1);
         multiply_rows(run.rows, {strip_ + run.begin->lane, 1, da_row_, part.n},
                       {u.at(c, part.place), u.width(c)}, n, {acc, n});
         const T* sums = acc;
