@@ -128,7 +128,7 @@ def test_nothing_of_the_callers_gradients_is_read(
 ) -> None:
     """Three partial sums, of which the padding may leave two or none, and two threads."""
     steps, batch = 3, 300
-    packed, x = core.pack(cell, weights_of(cell, 18, 5)), normal((steps, batch, 18))
+    packed, x = core.pack(cell, weights_of(cell, 18, 40)), normal((steps, batch, 18))
     out = core.forward(
         packed, x, saved=True, lengths=None if lengths is None else np.array(lengths * batch)
     )
