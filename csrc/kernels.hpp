@@ -34,9 +34,9 @@ inline constexpr Index kPartialRows = 512;
 // At most so many rows are multiplied by a panel at a time, so that their sums stay in L1; a panel
 // has at most so many vectors for each K index.
 inline constexpr Index kGroupRows = 60;
+inline constexpr Index kPanelVectors = 4;
 // Rows of a weight gradient that are computed together: all gates of a few vectors of units.
 inline constexpr Index kGradientLanes = 64;
-inline constexpr Index kPanelVectors = 4;
 
 // The integers that describe a cell; inner/cells/cell.hpp has a picture of the slots.
 struct CellInfo {

@@ -1,7 +1,7 @@
 // Copies weights into panels.
 //
-// Weights arrive in T, the type that kernels compute in; panels of weights hold them in W. Biases,
-// per-unit vectors and gradients are T. Where a function has no W, its panels hold T.
+// Weights arrive in T, the type that kernels compute in; panels of weights hold them in W. Biases
+// and per-unit vectors are T.
 //
 // A forward panel holds all slots of a few unit vectors: [unit panel][K][unit vector][slot][lane];
 // in the last panel the slots may share vectors (pitch_of). A backward panel holds four vectors of
@@ -178,6 +178,12 @@ template <class T>
 constexpr Index column_panels(Index columns) {
     return (vectors_of<T>(columns) + kPanelVectors - 1) / kPanelVectors;
 }
+// The vectors of panel p.
+template <class T>
+constexpr Index column_vectors(Index columns, Index p) {
+    const Index left = vectors_of<T>(columns) - p * kPanelVectors;
+    return left < kPanelVectors ? left : kPanelVectors;
+}
 
 // Copies `rows` rows of w [..][columns] to the K indices from k on of this thread's panels, which
 // have `depth` K indices.
@@ -187,7 +193,7 @@ void copy_columns(const T* w, Index rows, Index columns, Index depth, Index k, W
     constexpr Index L = kLanes<T>, wide = kPanelVectors * L;
     for (Index p = share.begin; p < share.end; ++p) {
         const Index c0 = p * wide, left = columns - c0;
-        const Index stride = left < wide ? vectors_of<T>(left) * L : wide;
+        const Index stride = column_vectors<T>(columns, p) * L;
         const T* from = w + c0;
         W* to = out + c0 * depth + k * stride;
         for (Index r = 0; r < rows; ++r, from += columns, to += stride)

@@ -146,8 +146,7 @@ class ColumnPanel {
 
   public:
     ColumnPanel(const std::byte* panels, Index p, Index columns, Index depth)
-        : vectors(p + 1 < column_panels<T>(columns) ? kPanelVectors
-                                                    : vectors_of<T>(columns - p * wide)),
+        : vectors(column_vectors<T>(columns, p)),
           panel_(reinterpret_cast<const W*>(panels) + p * wide * depth) {}
 
     // out += a w for `rows` rows, from K index k on.

@@ -24,10 +24,7 @@ struct RowPanels {
     Index rows, columns;
 
     Index panels() const { return column_panels<T>(columns); }
-    Index width(Index p) const {
-        const Index left = vectors_of<T>(columns - p * wide) * kLanes<T>;
-        return left < wide ? left : wide;
-    }
+    Index width(Index p) const { return column_vectors<T>(columns, p) * kLanes<T>; }
     T* at(Index p, Index row) const { return base + p * wide * rows + row * width(p); }
 };
 
@@ -423,8 +420,7 @@ class Reduce : BackwardView<T> {
     // dW_hr: dh' times m, which the gates and c' give again.
     void project(const Partial& part, Index p) const {
         alignas(kBlockBytes) T acc[RowPanels<T>::wide * RowPanels<T>::wide];
-        const Index first = p * 4 * L;
-        const Index wide = least(4, vectors_of<T>(at_.hidden) - 4 * p) * L;
+        const Index first = p * 4 * L, wide = column_vectors<T>(at_.hidden, p) * L;
         Cursor<T> c(part.from);
         for (Index q = 0; q < part.n; ++q, c.next())
             cell_.output(*this, c.s, c.r, first, wide, strip_ + q * wide);
@@ -532,8 +528,8 @@ class Reduce : BackwardView<T> {
     }
 
     const Index together_;  // unit vectors of a strip
-    const Index
-        da_row_;  // a block more than they take, so that rows do not compete for a cache's set
+    // A block more than they take, so that rows do not compete for the same set of a cache.
+    const Index da_row_;
     const int thread_, threads_;
     const Index all_, begin_, end_;  // rows of the block, and those of this slice
     const Share unit_, column_;      // vectors of units; panels of columns
