@@ -1453,6 +1453,20 @@ RUNS = (
         killer("terminal", "a_container_that_stops_and_a_logout_save_as_ctrl_c_does"),
     ),
     Mutant(
+        "a signal is lost while NumPy loads a module",
+        "python/fusedrnn/cli/stops.py",
+        'importlib.import_module("numpy.random")',
+        'importlib.import_module("numpy")',
+        killer("forecast_command", "no_signal_is_lost_while_numpy_loads_a_module"),
+    ),
+    Mutant(
+        "a signal is lost at the end of a layer",
+        "python/fusedrnn/_layers/params.py",
+        "functools.partial(_ALIVE.pop, id(self))",
+        "lambda _, number=id(self): _ALIVE.pop(number)",
+        killer("writable", "the_end_of_a_layer_runs_no_python"),
+    ),
+    Mutant(
         "nohup is not obeyed",
         "python/fusedrnn/cli/stops.py",
         "usual = (signal.SIG_DFL, signal.default_int_handler)",

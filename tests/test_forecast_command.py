@@ -509,6 +509,39 @@ def test_a_signal_ends_it_and_writes_nothing(number: signal.Signals) -> None:
     assert sorted(os.listdir()) == ["t.csv"]
 
 
+DURING_AN_IMPORT = """
+import abc, collections, signal, sys
+from fusedrnn.cli.stops import stops_raise
+
+register = abc.ABCMeta.register
+
+def interrupted(kind, subclass):
+    if kind is collections.abc.Sequence:
+        signal.raise_signal(signal.SIGINT)
+    return register(kind, subclass)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+loaded = "numpy.random" in sys.modules
+abc.ABCMeta.register = interrupted
+try:
+    with stops_raise():
+        import numpy.random
+        print("loaded before" if loaded else "lost")
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def test_no_signal_is_lost_while_numpy_loads_a_module() -> None:
+    """Cython's modules register their kinds of sequence, and drop what is raised there."""
+    done = subprocess.run(
+        [sys.executable, "-c", DURING_AN_IMPORT], capture_output=True, text=True, timeout=TIMEOUT
+    )
+    if done.stdout == "loaded before\n":
+        pytest.skip("this NumPy loads numpy.random at once")
+    assert (done.stdout, done.stderr) == ("stopped\n", "")
+
+
 @linux
 @pytest.mark.parametrize("columns", [80, 40])
 def test_a_terminal(columns: int) -> None:

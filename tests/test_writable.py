@@ -689,6 +689,19 @@ def test_no_memory_for_a_copy_leaves_the_layer_whole(monkeypatch: pytest.MonkeyP
     assert_agrees(layer)
 
 
+def test_the_end_of_a_layer_runs_no_python() -> None:
+    """A signal's handler runs between lines of Python, and what it raises there would be lost."""
+    layer = made()
+    layer(X)
+    number, ran = id(layer), []
+    before = sys.getprofile()
+    sys.setprofile(lambda frame, event, _: ran.append(frame.f_code) if event == "call" else None)
+    del layer
+    sys.setprofile(before)
+    assert ran == []
+    assert number not in _params._ALIVE
+
+
 def test_dense_owns_its_parameters_the_same_way(backend: Chosen) -> None:
     layer = Dense(3, 2, seed=0)
     y, saved = layer.forward(X)

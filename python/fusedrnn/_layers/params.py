@@ -13,6 +13,7 @@ and then counts references. So at least one of the two notices the other.
 
 from __future__ import annotations
 
+import functools
 import sys
 import weakref
 from abc import ABC, abstractmethod
@@ -31,8 +32,9 @@ from ..core._packed import Packed
 
 __all__ = ["Parameterised", "Parameters", "Part", "Restored", "StateDict", "parameter_arrays"]
 
-# All layers that exist, by id.
-_ALIVE: weakref.WeakValueDictionary[int, Parameterised] = weakref.WeakValueDictionary()
+# All layers that exist, by id. The end of a layer takes its entry away, and runs no line of Python
+# for that: what a signal's handler raises in a callback of a weak reference is lost.
+_ALIVE: dict[int, weakref.ref[Parameterised]] = {}
 
 
 def parameter_arrays() -> dict[int, tuple[Parameterised, str]]:
@@ -40,7 +42,7 @@ def parameter_arrays() -> dict[int, tuple[Parameterised, str]]:
 
     ``layer.params`` gives views of these arrays, ``layer.writable()`` the arrays themselves.
     """
-    layers = [layer for reference in _ALIVE.valuerefs() if (layer := reference()) is not None]
+    layers = [layer for reference in list(_ALIVE.values()) if (layer := reference()) is not None]
     return {id(a): (layer, name) for layer in layers for name, a in layer._arrays.items()}
 
 
@@ -251,7 +253,7 @@ class Parameterised(ABC):
         # Only this dict and the packs hold the arrays. Each owns its memory: if it were a view,
         # references to its base would not be counted.
         self._arrays = {n: a if a.flags.owndata else a.copy() for n, a in arrays.items()}
-        _ALIVE[id(self)] = self
+        _ALIVE[id(self)] = weakref.ref(self, functools.partial(_ALIVE.pop, id(self)))
         self._version = version  # number of changes so far
         _let_write(self._arrays, False)
         self._packs = tuple(

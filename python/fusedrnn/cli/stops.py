@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+
+from .._interrupts import uninterrupted
 
 __all__ = ["Stopped", "stop_code", "stop_name", "stops_raise"]
 
@@ -49,6 +52,9 @@ def stops_raise() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    # NumPy loads this module at its first use, and the module drops what is raised meanwhile.
+    with uninterrupted():
+        importlib.import_module("numpy.random")
     usual = (signal.SIG_DFL, signal.default_int_handler)
     before = {number: signal.getsignal(number) for number in ENDING}
     taken = {number: handler for number, handler in before.items() if handler in usual}
