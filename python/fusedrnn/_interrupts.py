@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["uninterrupted"]
+__all__ = ["ENDING", "uninterrupted"]
 
-# Signals that end a program; a Python handler for one of them may raise at any line.
+# Signals that end a program: sent by Ctrl-C; by container managers, `kill` and `timeout`; by a
+# terminal that closes. A Python handler for one of them may raise at any line.
 ENDING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )

@@ -9,14 +9,9 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from .._interrupts import uninterrupted
+from .._interrupts import ENDING, uninterrupted
 
 __all__ = ["Stopped", "stop_code", "stop_name", "stops_raise"]
-
-# Sent by Ctrl-C; by container managers, `kill` and `timeout`; by a terminal that closes.
-ENDING = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
 
 
 class Stopped(BaseException):
